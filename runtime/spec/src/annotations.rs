@@ -1,0 +1,191 @@
+//! The `io.mote.*` vocabulary: the same words as OCI annotations, Docker labels and Kubernetes
+//! annotations, parsed into the same types as the flags.
+
+use std::collections::BTreeMap;
+
+use crate::grants::{Dns, GrantError};
+use crate::net::RuleError;
+use crate::policy::Asks;
+use crate::units::UnitError;
+
+/// What every key of mote's starts with.
+pub const PREFIX: &str = "io.mote.";
+
+/// The keys that say what a container wants, each with the flag that says the same.
+pub const KEYS: [(&str, &str); 11] = [
+    ("io.mote.memory", "--memory"),
+    ("io.mote.cpus", "--cpus"),
+    ("io.mote.fuel", "--fuel"),
+    ("io.mote.timeout", "--timeout"),
+    ("io.mote.storage", "--storage-opt size="),
+    ("io.mote.net-rate", "--net-rate"),
+    ("io.mote.network", "--network"),
+    ("io.mote.allow-net", "--allow-net"),
+    ("io.mote.allow-http", "--allow-http"),
+    ("io.mote.allow-dns", "--allow-dns"),
+    ("io.mote.publish", "--publish"),
+];
+
+/// Why an annotation cannot be understood.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AnnotationError {
+    #[error("annotation {0} is not one that mote knows")]
+    UnknownKey(String),
+    #[error("annotation {key}")]
+    Unit { key: String, source: UnitError },
+    #[error("annotation {key}")]
+    Rule { key: String, source: RuleError },
+    #[error("annotation {key}")]
+    Grant { key: String, source: GrantError },
+    #[error("annotation {key} is `{value}`, and is `true` or `false`")]
+    Flag { key: String, value: String },
+}
+
+impl Asks {
+    /// Reads the `io.mote.*` annotations among `all`; others are somebody else's.
+    ///
+    /// Keys below `io.mote.image.` are mote's own remarks in a store and ask for nothing.
+    pub fn from_annotations(all: &BTreeMap<String, String>) -> Result<Asks, AnnotationError> {
+        let mut asks = Asks::default();
+        for (key, value) in all {
+            if key.starts_with(PREFIX) && !key.starts_with("io.mote.image.") {
+                asks.set(key, value)?;
+            }
+        }
+        Ok(asks)
+    }
+
+    /// Writes what is asked as annotations that read back to the same.
+    pub fn to_annotations(&self) -> BTreeMap<String, String> {
+        let Asks { limits, net } = self;
+        let mut all = BTreeMap::new();
+        let mut put = |key: &str, value: Option<String>| {
+            if let Some(value) = value {
+                all.insert(format!("{PREFIX}{key}"), value);
+            }
+        };
+        put("memory", limits.memory.map(|value| value.to_string()));
+        put("cpus", limits.cpus.map(|value| value.to_string()));
+        put("fuel", limits.fuel.map(|value| value.to_string()));
+        put("timeout", limits.timeout.map(|value| value.to_string()));
+        put("storage", limits.storage.map(|value| value.to_string()));
+        put("net-rate", limits.net_rate.map(|value| value.to_string()));
+        let default = crate::NetGrants::default();
+        put("network", (net.network != default.network).then(|| net.network.to_string()));
+        put("allow-net", words(&net.connect));
+        put("allow-http", words(&net.http));
+        put("allow-dns", (net.dns != default.dns).then(|| "true".to_owned()));
+        put("publish", words(&net.publish));
+        all
+    }
+
+    fn set(&mut self, key: &str, value: &str) -> Result<(), AnnotationError> {
+        let Asks { limits, net } = self;
+        match &key[PREFIX.len()..] {
+            "memory" => limits.memory = Some(unit(key, value)?),
+            "cpus" => limits.cpus = Some(unit(key, value)?),
+            "fuel" => limits.fuel = Some(unit(key, value)?),
+            "timeout" => limits.timeout = Some(unit(key, value)?),
+            "storage" => limits.storage = Some(unit(key, value)?),
+            "net-rate" => limits.net_rate = Some(unit(key, value)?),
+            "network" => {
+                net.network = value
+                    .parse()
+                    .map_err(|source| AnnotationError::Grant { key: key.into(), source })?;
+            }
+            "allow-net" => net.connect = rules(key, value)?,
+            "allow-http" => net.http = rules(key, value)?,
+            "publish" => net.publish = rules(key, value)?,
+            "allow-dns" => {
+                net.dns = match value {
+                    "true" => Dns::Allowed,
+                    "false" => Dns::RulesOnly,
+                    _ => {
+                        return Err(AnnotationError::Flag { key: key.into(), value: value.into() });
+                    }
+                }
+            }
+            _ => return Err(AnnotationError::UnknownKey(key.into())),
+        }
+        Ok(())
+    }
+}
+
+/// Several rules are written one after another with white space between.
+fn words<T: ToString>(rules: &[T]) -> Option<String> {
+    let words: Vec<String> = rules.iter().map(T::to_string).collect();
+    (!words.is_empty()).then(|| words.join(" "))
+}
+
+fn unit<T: std::str::FromStr<Err = UnitError>>(
+    key: &str,
+    value: &str,
+) -> Result<T, AnnotationError> {
+    value.parse().map_err(|source| AnnotationError::Unit { key: key.into(), source })
+}
+
+fn rules<T: std::str::FromStr<Err = RuleError>>(
+    key: &str,
+    value: &str,
+) -> Result<Vec<T>, AnnotationError> {
+    let rule = |word: &str| word.parse();
+    let all: Result<Vec<T>, RuleError> = value.split_whitespace().map(rule).collect();
+    all.map_err(|source| AnnotationError::Rule { key: key.into(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn asks(pairs: &[(&str, &str)]) -> Result<Asks, AnnotationError> {
+        let all = pairs.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
+        Asks::from_annotations(&all)
+    }
+
+    #[test]
+    fn a_misspelt_key_is_an_error_and_a_strangers_key_is_not() {
+        assert!(asks(&[("io.mote.memroy", "1g")]).is_err());
+        assert!(asks(&[("io.mote.memory", "lots")]).is_err());
+        assert_eq!(asks(&[("org.example.memory", "lots")]), Ok(Asks::default()));
+    }
+
+    #[test]
+    fn every_key_is_read() {
+        let values = [
+            "1g",
+            "0.5",
+            "100",
+            "5s",
+            "1m",
+            "1m",
+            "host",
+            "tcp://a.b:1 udp://*:2",
+            "https://a.b",
+            "true",
+            "80:80",
+        ];
+        for ((key, _), value) in KEYS.iter().zip(values) {
+            let read = asks(&[(key, value)]).unwrap();
+            assert_ne!(read, Asks::default(), "{key}");
+            assert_eq!(Asks::from_annotations(&read.to_annotations()), Ok(read), "{key}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_prints_parses_to_itself(
+            memory in prop::option::of(any::<u64>()), fuel in prop::option::of(1u64..),
+            ports in prop::collection::vec(1u16.., 0..4), host in any::<bool>(), dns in any::<bool>(),
+        ) {
+            let mut asked = Asks::default();
+            asked.limits.memory = memory.map(crate::Bytes::new);
+            asked.limits.fuel = fuel.map(crate::Fuel::new);
+            asked.net.connect = ports.iter().map(|port| format!("tcp://a.b:{port}").parse().unwrap()).collect();
+            asked.net.publish = ports.iter().map(|port| format!("{port}:{port}").parse().unwrap()).collect();
+            if host { asked.net.network = crate::Network::Host; }
+            if dns { asked.net.dns = Dns::Allowed; }
+            prop_assert_eq!(Asks::from_annotations(&asked.to_annotations()), Ok(asked));
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! The words that every part of mote shares: names, units, limits, grants, policy, exit status.
+//!
+//! No I/O, no async, no engine. Each type has one door (`FromStr` or `new`), checks there, and is
+//! trusted everywhere else. What a person types, what an annotation says and what a record holds
+//! all parse into the same types, and print back to what parses again.
+
+mod annotations;
+mod digest;
+mod exit;
+mod grants;
+mod id;
+mod image_ref;
+mod limits;
+mod net;
+mod policy;
+mod text;
+mod units;
+
+pub use annotations::{AnnotationError, KEYS, PREFIX};
+pub use digest::{Algorithm, Digest, DigestError};
+pub use exit::ExitStatus;
+pub use grants::{
+    Access, DirGrant, Dns, GrantError, Grants, GuestPath, Mount, NetGrants, Network, Root, Scratch,
+};
+pub use id::{ContainerId, ContainerName, IdError};
+pub use image_ref::{ImageRef, ReferenceError};
+pub use limits::{Bounds, LimitWants, Limits, OverCeiling};
+pub use net::{HttpRule, NetRule, Ports, Protocol, Publish, RuleError, Scheme, Target};
+pub use policy::{Asks, Ceiling, Policy, Refused, Request, Volumes, decide};
+pub use units::{Bytes, CpuShare, Fuel, Limit, Rate, Timeout, UnitError};
