@@ -1,0 +1,376 @@
+//! Reads images from folders and archives, and writes archives.
+//!
+//! All three forms (an OCI layout's folder, the same as a tar, `docker save`'s tar) are files with
+//! names; a blob is copied into the store under the digest that it must have.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use mote_spec::{Algorithm, Digest, ImageRef};
+use serde::Deserialize;
+
+use crate::artifact;
+use crate::blob;
+use crate::manifest::{Descriptor, Document, Index, LARGEST_MANIFEST, Manifest, ManifestError};
+use crate::media;
+use crate::select::{self, SelectError};
+use crate::store::{REF_NAME, Store, StoreError, Stored, empty_index};
+
+/// Why an archive cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum ArchiveError {
+    #[error("cannot read {path}")]
+    Read { path: PathBuf, source: io::Error },
+    #[error("cannot write {path}")]
+    Write { path: PathBuf, source: io::Error },
+    #[error("{path} holds no {file}; is it an image?")]
+    NoFile { path: PathBuf, file: String },
+    #[error("{file} of {path} cannot be understood")]
+    Json { path: PathBuf, file: String, source: serde_json::Error },
+    #[error("a manifest of {path} cannot be read")]
+    Manifest { path: PathBuf, source: ManifestError },
+    #[error("{path} cannot run here")]
+    Select { path: PathBuf, source: SelectError },
+    #[error("{path} has no image `{tag}`; it has {has}")]
+    NoTag { path: PathBuf, tag: String, has: String },
+    #[error("{path} has several images; name one behind a colon: {has}")]
+    Several { path: PathBuf, has: String },
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Files that are found by name.
+trait Files {
+    fn path(&self) -> &Path;
+    /// Opens a file, or says that there is none.
+    fn open(&self, name: &str) -> io::Result<Box<dyn Read + '_>>;
+}
+
+struct Folder(PathBuf);
+
+struct Tar {
+    path: PathBuf,
+    /// Where each file starts, and how long it is.
+    index: HashMap<String, (u64, u64)>,
+}
+
+impl Files for Folder {
+    fn path(&self) -> &Path {
+        &self.0
+    }
+
+    fn open(&self, name: &str) -> io::Result<Box<dyn Read + '_>> {
+        Ok(Box::new(File::open(self.0.join(name))?))
+    }
+}
+
+impl Files for Tar {
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn open(&self, name: &str) -> io::Result<Box<dyn Read + '_>> {
+        let (start, length) = *self.index.get(name).ok_or(io::ErrorKind::NotFound)?;
+        let mut file = File::open(&self.path)?;
+        file.seek(SeekFrom::Start(start))?;
+        Ok(Box::new(file.take(length)))
+    }
+}
+
+impl Tar {
+    fn open(path: &Path) -> Result<Tar, ArchiveError> {
+        let failed = |source| ArchiveError::Read { path: path.to_owned(), source };
+        let mut archive = tar::Archive::new(File::open(path).map_err(failed)?);
+        let mut index = HashMap::new();
+        let mut links = Vec::new();
+        for entry in archive.entries_with_seek().map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let name = entry.path().map_err(failed)?.to_string_lossy().into_owned();
+            let name = name.trim_start_matches("./").to_owned();
+            match entry.link_name().map_err(failed)? {
+                // `docker save` writes a layer that it has already written as a link to it.
+                Some(to) => links.push((name.clone(), joined(&name, &to.to_string_lossy()))),
+                None => drop(index.insert(name, (entry.raw_file_position(), entry.size()))),
+            }
+        }
+        for (name, to) in links {
+            if let Some(place) = index.get(&to).copied() {
+                index.insert(name, place);
+            }
+        }
+        Ok(Tar { path: path.to_owned(), index })
+    }
+}
+
+/// Resolves a link's text against the folder of the link, within the archive.
+fn joined(name: &str, link: &str) -> String {
+    let mut parts: Vec<&str> = name.split('/').collect();
+    parts.pop();
+    for part in link.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            other => parts.push(other),
+        }
+    }
+    parts.join("/")
+}
+
+/// Copies an image of an OCI layout's folder into the store; it has no name there.
+pub fn import_oci_dir(
+    store: &Store,
+    path: &Path,
+    tag: Option<&str>,
+) -> Result<Stored, ArchiveError> {
+    let files = Folder(path.to_owned());
+    let index = oci_index(&files)?;
+    let entry = pick(&files, &index, tag)?;
+    import_entry(store, &files, &entry)
+}
+
+/// Copies the only image of an OCI archive into the store; it has no name there.
+pub fn import_oci_archive(store: &Store, path: &Path) -> Result<Stored, ArchiveError> {
+    let files = Tar::open(path)?;
+    let index = oci_index(&files)?;
+    let entry = pick(&files, &index, None)?;
+    import_entry(store, &files, &entry)
+}
+
+/// Copies the first image of a `docker save` archive into the store; it has no name there.
+pub fn import_docker_archive(store: &Store, path: &Path) -> Result<Stored, ArchiveError> {
+    let files = Tar::open(path)?;
+    let images = docker_images(&files)?;
+    let missing = || ArchiveError::NoFile { path: path.to_owned(), file: "image".into() };
+    import_docker(store, &files, images.first().ok_or_else(missing)?)
+}
+
+/// Loads every image of an archive of either form, under the names that it has there.
+pub fn load(store: &Store, path: &Path) -> Result<Vec<Stored>, ArchiveError> {
+    let files = Tar::open(path)?;
+    let mut loaded = Vec::new();
+    if files.index.contains_key("index.json") {
+        for entry in oci_index(&files)?.manifests {
+            let stored = import_entry(store, &files, &entry)?;
+            let name = entry_name(&entry).and_then(|name| name.parse().ok());
+            loaded.push(named(store, stored, name)?);
+        }
+        return Ok(loaded);
+    }
+    for image in docker_images(&files)? {
+        let stored = import_docker(store, &files, &image)?;
+        let names = image.repo_tags.iter().flatten().filter_map(|tag| tag.parse::<ImageRef>().ok());
+        let names: Vec<Option<ImageRef>> = names.map(Some).collect();
+        for name in if names.is_empty() { vec![None] } else { names } {
+            loaded.push(named(store, stored.clone(), name)?);
+        }
+    }
+    Ok(loaded)
+}
+
+fn named(store: &Store, stored: Stored, name: Option<ImageRef>) -> Result<Stored, ArchiveError> {
+    if let Some(name) = &name {
+        store.name(name, &stored.manifest, &stored.resolved)?;
+    }
+    Ok(Stored { name, ..stored })
+}
+
+fn read_json<T: for<'de> Deserialize<'de>>(
+    files: &dyn Files,
+    name: &str,
+) -> Result<T, ArchiveError> {
+    let path = || files.path().to_owned();
+    let bytes = read_bytes(files, name)?;
+    serde_json::from_slice(&bytes).map_err(|source| ArchiveError::Json {
+        path: path(),
+        file: name.to_owned(),
+        source,
+    })
+}
+
+fn read_bytes(files: &dyn Files, name: &str) -> Result<Vec<u8>, ArchiveError> {
+    let path = || files.path().to_owned();
+    let reader = files.open(name).map_err(|source| match source.kind() {
+        io::ErrorKind::NotFound => ArchiveError::NoFile { path: path(), file: name.to_owned() },
+        _ => ArchiveError::Read { path: path(), source },
+    })?;
+    let mut bytes = Vec::new();
+    let read = reader.take(LARGEST_MANIFEST).read_to_end(&mut bytes);
+    read.map_err(|source| ArchiveError::Read { path: path(), source })?;
+    Ok(bytes)
+}
+
+fn oci_index(files: &dyn Files) -> Result<Index, ArchiveError> {
+    read_json(files, "index.json")
+}
+
+fn entry_name(entry: &Descriptor) -> Option<&str> {
+    let names = [REF_NAME, "io.containerd.image.name"];
+    names.iter().find_map(|key| entry.annotations.get(*key)).map(String::as_str)
+}
+
+fn pick(files: &dyn Files, index: &Index, tag: Option<&str>) -> Result<Descriptor, ArchiveError> {
+    let path = || files.path().to_owned();
+    let names: Vec<&str> = index.manifests.iter().filter_map(entry_name).collect();
+    let has = || names.join(", ");
+    match (tag, index.manifests.as_slice()) {
+        (Some(tag), entries) => {
+            let found = entries.iter().find(|entry| entry_name(entry) == Some(tag));
+            let missing = || ArchiveError::NoTag { path: path(), tag: tag.to_owned(), has: has() };
+            found.cloned().ok_or_else(missing)
+        }
+        (None, [only]) => Ok(only.clone()),
+        (None, []) => Err(ArchiveError::NoFile { path: path(), file: "image".into() }),
+        (None, _) => Err(ArchiveError::Several { path: path(), has: has() }),
+    }
+}
+
+fn blob_name(digest: &Digest) -> String {
+    format!("blobs/{}/{}", digest.algorithm().name(), digest.hex())
+}
+
+fn import_entry(
+    store: &Store,
+    files: &dyn Files,
+    entry: &Descriptor,
+) -> Result<Stored, ArchiveError> {
+    let bad = |source| ArchiveError::Manifest { path: files.path().to_owned(), source };
+    let resolved = entry.digest.clone();
+    copy_blob(store, files, entry, &blob_name(&entry.digest))?;
+    let mut descriptor = entry.clone();
+    let manifest = loop {
+        match Document::parse(&store.read_small(&descriptor.digest)?).map_err(bad)? {
+            Document::Manifest(manifest) => break manifest,
+            Document::Index(index) => {
+                let chosen = select::choose(&index, None).map_err(|source| {
+                    ArchiveError::Select { path: files.path().to_owned(), source }
+                })?;
+                copy_blob(store, files, chosen, &blob_name(&chosen.digest))?;
+                descriptor = chosen.clone();
+            }
+        }
+    };
+    for blob in manifest.blobs() {
+        copy_blob(store, files, blob, &blob_name(&blob.digest))?;
+    }
+    let media_type =
+        if manifest.media_type.is_empty() { media::OCI_MANIFEST } else { &manifest.media_type };
+    let manifest = Descriptor::new(media_type, descriptor.digest, descriptor.size);
+    Ok(Stored { name: None, manifest, resolved })
+}
+
+fn copy_blob(
+    store: &Store,
+    files: &dyn Files,
+    blob: &Descriptor,
+    name: &str,
+) -> Result<(), ArchiveError> {
+    let Some(mut ingest) = store.ingest(blob)? else { return Ok(()) };
+    ingest.restart()?;
+    let path = || files.path().to_owned();
+    let mut reader = files.open(name).map_err(|source| match source.kind() {
+        io::ErrorKind::NotFound => ArchiveError::NoFile { path: path(), file: name.to_owned() },
+        _ => ArchiveError::Read { path: path(), source },
+    })?;
+    let mut buffer = vec![0; 256 << 10];
+    loop {
+        match reader
+            .read(&mut buffer)
+            .map_err(|source| ArchiveError::Read { path: path(), source })?
+        {
+            0 => break,
+            count => ingest.write(&buffer[..count])?,
+        }
+    }
+    Ok(ingest.finish()?)
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct DockerImage {
+    config: String,
+    repo_tags: Option<Vec<String>>,
+    layers: Vec<String>,
+}
+
+fn docker_images(files: &dyn Files) -> Result<Vec<DockerImage>, ArchiveError> {
+    read_json(files, "manifest.json")
+}
+
+/// Makes an OCI manifest for an image of `docker save`, whose layers are plain tars.
+fn import_docker(
+    store: &Store,
+    files: &dyn Files,
+    image: &DockerImage,
+) -> Result<Stored, ArchiveError> {
+    let config = store.put(media::OCI_CONFIG, &read_bytes(files, &image.config)?)?;
+    let mut layers = Vec::new();
+    for name in &image.layers {
+        let failed = |source| ArchiveError::Read { path: files.path().to_owned(), source };
+        let reader = files.open(name).map_err(failed)?;
+        let (digest, size) = blob::hash_reader(Algorithm::Sha256, reader).map_err(failed)?;
+        let layer = Descriptor::new(media::OCI_LAYER_TAR, digest, size);
+        copy_blob(store, files, &layer, name)?;
+        layers.push(layer);
+    }
+    let manifest = Manifest {
+        schema_version: 2,
+        media_type: media::OCI_MANIFEST.to_owned(),
+        artifact_type: None,
+        config,
+        layers,
+        annotations: BTreeMap::new(),
+    };
+    let bytes = serde_json::to_vec(&manifest).expect("a manifest is always JSON");
+    let manifest = store.put(media::OCI_MANIFEST, &bytes)?;
+    Ok(Stored { name: None, resolved: manifest.digest.clone(), manifest })
+}
+
+/// Writes images as an OCI archive that `mote load`, skopeo and podman read.
+pub fn save(store: &Store, images: &[Stored], to: &Path) -> Result<(), ArchiveError> {
+    let failed = |source| ArchiveError::Write { path: to.to_owned(), source };
+    let file = File::create(to).map_err(failed)?;
+    let mut tar = tar::Builder::new(io::BufWriter::with_capacity(256 << 10, file));
+    let mut index = empty_index();
+    let mut written = std::collections::HashSet::new();
+    for image in images {
+        let name = image.name.as_ref().map_or_else(String::new, ImageRef::to_string);
+        let (manifest, _) = artifact::read(store, &image.manifest, &name)
+            .map_err(|_| StoreError::Damaged(image.manifest.digest.clone()))?;
+        for blob in std::iter::once(&image.manifest).chain(manifest.blobs()) {
+            if written.insert(blob.digest.clone()) {
+                append_blob(store, &mut tar, blob).map_err(failed)?;
+            }
+        }
+        let mut entry = image.manifest.clone();
+        entry.annotations = BTreeMap::from([(REF_NAME.to_owned(), name)]);
+        index.manifests.push(entry);
+    }
+    let bytes = serde_json::to_vec(&index).expect("an index is always JSON");
+    append(&mut tar, "index.json", bytes.len() as u64, bytes.as_slice()).map_err(failed)?;
+    let layout = br#"{"imageLayoutVersion":"1.0.0"}"#;
+    append(&mut tar, "oci-layout", layout.len() as u64, layout.as_slice()).map_err(failed)?;
+    tar.into_inner().and_then(|mut out| out.flush()).map_err(failed)
+}
+
+fn append_blob(
+    store: &Store,
+    tar: &mut tar::Builder<impl Write>,
+    blob: &Descriptor,
+) -> io::Result<()> {
+    let file = File::open(store.blob_path(&blob.digest))?;
+    append(tar, &blob_name(&blob.digest), file.metadata()?.len(), file)
+}
+
+fn append(
+    tar: &mut tar::Builder<impl Write>,
+    name: &str,
+    size: u64,
+    from: impl Read,
+) -> io::Result<()> {
+    let mut header = tar::Header::new_gnu();
+    header.set_size(size);
+    header.set_mode(0o644);
+    tar.append_data(&mut header, name, from)
+}

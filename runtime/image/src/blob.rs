@@ -1,0 +1,193 @@
+//! Writes one blob: hashed while it is written, bounded by its descriptor, visible only when whole.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use mote_spec::{Algorithm, Digest};
+use sha2::Digest as _;
+
+use crate::disk::{Disk, DiskFile};
+use crate::manifest::Descriptor;
+use crate::store::{Store, StoreError, disk_error};
+
+/// A running hash of either algorithm.
+#[derive(Clone)]
+pub(crate) enum Hasher {
+    Sha256(sha2::Sha256),
+    Sha512(sha2::Sha512),
+}
+
+impl Hasher {
+    pub(crate) fn new(algorithm: Algorithm) -> Hasher {
+        match algorithm {
+            Algorithm::Sha256 => Hasher::Sha256(sha2::Sha256::new()),
+            Algorithm::Sha512 => Hasher::Sha512(sha2::Sha512::new()),
+        }
+    }
+
+    pub(crate) fn update(&mut self, bytes: &[u8]) {
+        match self {
+            Hasher::Sha256(hasher) => hasher.update(bytes),
+            Hasher::Sha512(hasher) => hasher.update(bytes),
+        }
+    }
+
+    pub(crate) fn finish(self) -> Digest {
+        let digest = match self {
+            Hasher::Sha256(hasher) => Digest::from_hash(Algorithm::Sha256, &hasher.finalize()),
+            Hasher::Sha512(hasher) => Digest::from_hash(Algorithm::Sha512, &hasher.finalize()),
+        };
+        digest.expect("a hash has the length of its algorithm")
+    }
+}
+
+/// Hashes bytes.
+pub(crate) fn hash(algorithm: Algorithm, bytes: &[u8]) -> Digest {
+    let mut hasher = Hasher::new(algorithm);
+    hasher.update(bytes);
+    hasher.finish()
+}
+
+/// The digest that mote gives to what it makes itself.
+pub fn sha256(bytes: &[u8]) -> Digest {
+    hash(Algorithm::Sha256, bytes)
+}
+
+/// Hashes all that a reader gives.
+pub(crate) fn hash_reader(algorithm: Algorithm, mut from: impl Read) -> io::Result<(Digest, u64)> {
+    let mut hasher = Hasher::new(algorithm);
+    let mut buffer = vec![0; 256 << 10];
+    let mut total = 0;
+    loop {
+        match from.read(&mut buffer)? {
+            0 => return Ok((hasher.finish(), total)),
+            count => {
+                hasher.update(&buffer[..count]);
+                total += count as u64;
+            }
+        }
+    }
+}
+
+/// A blob that is being written. Dropped before `finish`, what it has is kept to go on from.
+pub struct Ingest {
+    disk: Arc<dyn Disk>,
+    file: Box<dyn DiskFile>,
+    /// Held so that one process at a time downloads a blob.
+    _lock: File,
+    draft: PathBuf,
+    target: PathBuf,
+    expected: Descriptor,
+    hasher: Hasher,
+    written: u64,
+}
+
+/// Begins, or goes on with, a blob. `None` if it is complete already.
+pub(crate) fn ingest(store: &Store, blob: &Descriptor) -> Result<Option<Ingest>, StoreError> {
+    loop {
+        if store.has(blob) {
+            return Ok(None);
+        }
+        let draft = store.ingest_path(&blob.digest);
+        let Some(lock) = lock_draft(&draft)? else { continue };
+        if store.has(blob) {
+            return Ok(None);
+        }
+        let mut hasher = Hasher::new(blob.digest.algorithm());
+        let written = rehash(&draft, &mut hasher)?;
+        let file = store.disk().append(&draft).map_err(disk_error("open", &draft))?;
+        let mut ingest = Ingest {
+            disk: store.disk_handle(),
+            file,
+            _lock: lock,
+            draft,
+            target: store.blob_path(&blob.digest),
+            expected: blob.clone(),
+            hasher,
+            written,
+        };
+        if written > blob.size {
+            ingest.restart()?;
+        }
+        return Ok(Some(ingest));
+    }
+}
+
+/// Waits for the draft's lock; `None` if the draft was finished by another and is another file now.
+fn lock_draft(draft: &PathBuf) -> Result<Option<File>, StoreError> {
+    let open = || File::options().create(true).truncate(false).write(true).open(draft);
+    let file = open().map_err(disk_error("open", draft))?;
+    file.lock().map_err(disk_error("lock", draft))?;
+    let same = match (fs::metadata(draft), file.metadata()) {
+        (Ok(named), Ok(held)) => {
+            use std::os::unix::fs::MetadataExt;
+            (named.dev(), named.ino()) == (held.dev(), held.ino())
+        }
+        _ => false,
+    };
+    Ok(same.then_some(file))
+}
+
+fn rehash(draft: &PathBuf, hasher: &mut Hasher) -> Result<u64, StoreError> {
+    let mut file = File::open(draft).map_err(disk_error("open", draft))?;
+    let mut buffer = vec![0; 64 << 10];
+    let mut total = 0;
+    loop {
+        match file.read(&mut buffer).map_err(disk_error("read", draft))? {
+            0 => return Ok(total),
+            count => {
+                hasher.update(&buffer[..count]);
+                total += count as u64;
+            }
+        }
+    }
+}
+
+impl Ingest {
+    /// How many bytes are there, from this download or an earlier one.
+    pub fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// Adds bytes; refuses more than the descriptor promises before they reach the disk.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
+        let total = self.written + bytes.len() as u64;
+        if total > self.expected.size {
+            return Err(StoreError::Size { expected: self.expected.size, found: total });
+        }
+        self.hasher.update(bytes);
+        let append = |file: &mut Box<dyn DiskFile>| {
+            file.write_all(bytes)?;
+            file.hurry()
+        };
+        append(&mut self.file).map_err(disk_error("write", &self.draft))?;
+        self.written = total;
+        Ok(())
+    }
+
+    /// Throws away what is there.
+    pub fn restart(&mut self) -> Result<(), StoreError> {
+        self.file.clear().map_err(disk_error("empty", &self.draft))?;
+        self.hasher = Hasher::new(self.expected.digest.algorithm());
+        self.written = 0;
+        Ok(())
+    }
+
+    /// Verifies the blob, makes it durable, and gives it its name.
+    ///
+    /// What does not verify is thrown away, so that the next attempt starts afresh.
+    pub fn finish(mut self) -> Result<(), StoreError> {
+        if self.written != self.expected.size {
+            return Err(StoreError::Size { expected: self.expected.size, found: self.written });
+        }
+        let found = self.hasher.clone().finish();
+        if found != self.expected.digest {
+            self.restart()?;
+            return Err(StoreError::Mismatch { expected: self.expected.digest, found });
+        }
+        self.file.sync().map_err(disk_error("sync", &self.draft))?;
+        self.disk.rename(&self.draft, &self.target).map_err(disk_error("rename", &self.draft))
+    }
+}

@@ -1,0 +1,229 @@
+//! Brings an image from a registry into the store: resolve, choose, check, download, name.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use futures_util::{StreamExt, TryStreamExt};
+use mote_spec::ImageRef;
+
+use crate::blob::Ingest;
+use crate::layout::{self, LayoutError};
+use crate::manifest::{Descriptor, Document, ImageConfig, Manifest, ManifestError, Platform};
+use crate::media;
+use crate::registry::{BlobStream, Client, Fetched, RegistryError};
+use crate::select::{self, SelectError};
+use crate::store::{Store, StoreError, Stored};
+
+/// How many blobs are downloaded at once.
+const PARALLEL: usize = 3;
+/// How many chunks may wait between the network and the disk.
+const CHUNKS_AHEAD: usize = 16;
+/// How often a download may fail without having brought anything.
+const FRUITLESS_ATTEMPTS: u32 = 4;
+
+/// Why an image cannot be pulled.
+#[derive(Debug, thiserror::Error)]
+pub enum PullError {
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("the manifest of {image} cannot be read")]
+    Manifest { image: ImageRef, source: ManifestError },
+    #[error("the configuration of {image} cannot be read")]
+    Config { image: ImageRef, source: serde_json::Error },
+    #[error("{image} cannot run here")]
+    Select { image: ImageRef, source: SelectError },
+    #[error("{image} cannot run here")]
+    Layout { image: ImageRef, source: LayoutError },
+    #[error("{image} lists an index inside an index")]
+    NestedIndex { image: ImageRef },
+    #[error("{image} needs {needed} bytes and the disk has {free} free")]
+    NoSpace { image: ImageRef, needed: u64, free: u64 },
+}
+
+/// How far a pull is; whoever shows it reads it when it likes.
+#[derive(Debug, Default)]
+pub struct Progress {
+    pub total: AtomicU64,
+    pub done: AtomicU64,
+}
+
+/// Pulls an image and names it in the store.
+pub async fn pull(
+    store: &Store,
+    client: &Client,
+    image: &ImageRef,
+    platform: Option<&Platform>,
+    progress: &Arc<Progress>,
+) -> Result<Stored, PullError> {
+    let resolved = client.manifest(image).await?;
+    let (fetched, manifest) = resolve(client, image, &resolved, platform).await?;
+    let config = client.small_blob(image, &manifest.config).await?;
+    check_layout(image, &manifest, &config)?;
+    check_space(store, image, &manifest)?;
+
+    let wanted: Vec<Descriptor> =
+        distinct(&manifest.layers).into_iter().filter(|layer| !store.has(layer)).collect();
+    progress.total.store(wanted.iter().map(|layer| layer.size).sum(), Ordering::Relaxed);
+    futures_util::stream::iter(wanted)
+        .map(|layer| download(store, client, image, layer, progress))
+        .buffer_unordered(PARALLEL)
+        .try_collect::<()>()
+        .await?;
+
+    store.put(&manifest.config.media_type, &config)?;
+    store.put(&fetched.media_type, &fetched.bytes)?;
+    if resolved.digest != fetched.digest {
+        store.put(&resolved.media_type, &resolved.bytes)?;
+    }
+    let descriptor = fetched.descriptor();
+    store.name(image, &descriptor, &resolved.digest)?;
+    Ok(Stored { name: Some(image.clone()), manifest: descriptor, resolved: resolved.digest })
+}
+
+/// Finds the manifest that runs here: the fetched one, or a child of the fetched index.
+async fn resolve(
+    client: &Client,
+    image: &ImageRef,
+    fetched: &Fetched,
+    platform: Option<&Platform>,
+) -> Result<(Fetched, Manifest), PullError> {
+    let bad = |source| PullError::Manifest { image: image.clone(), source };
+    let index = match Document::parse(&fetched.bytes).map_err(bad)? {
+        Document::Manifest(manifest) => return Ok((typed(fetched.clone()), manifest)),
+        Document::Index(index) => index,
+    };
+    let child = select::choose(&index, platform)
+        .map_err(|source| PullError::Select { image: image.clone(), source })?;
+    let fetched = client.manifest(&image.pinned(child.digest.clone())).await?;
+    match Document::parse(&fetched.bytes).map_err(bad)? {
+        Document::Manifest(manifest) => Ok((typed(fetched), manifest)),
+        Document::Index(_) => Err(PullError::NestedIndex { image: image.clone() }),
+    }
+}
+
+/// A manifest whose server named no type is an OCI manifest.
+fn typed(mut fetched: Fetched) -> Fetched {
+    if !matches!(fetched.media_type.as_str(), media::OCI_MANIFEST | media::DOCKER_MANIFEST) {
+        fetched.media_type = media::OCI_MANIFEST.to_owned();
+    }
+    fetched
+}
+
+/// Refuses what cannot run before its layers are downloaded.
+fn check_layout(image: &ImageRef, manifest: &Manifest, config: &[u8]) -> Result<(), PullError> {
+    let config = ImageConfig::parse(config)
+        .map_err(|source| PullError::Config { image: image.clone(), source })?;
+    let payload = layout::payload(manifest, &config);
+    payload.map(drop).map_err(|source| PullError::Layout { image: image.clone(), source })
+}
+
+fn check_space(store: &Store, image: &ImageRef, manifest: &Manifest) -> Result<(), PullError> {
+    let missing = manifest.layers.iter().filter(|layer| !store.has(layer));
+    let needed = missing.fold(0u64, |sum, layer| sum.saturating_add(layer.size));
+    let Ok(disk) = rustix::fs::statvfs(store.root()) else { return Ok(()) };
+    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+    match needed > free {
+        true => Err(PullError::NoSpace { image: image.clone(), needed, free }),
+        false => Ok(()),
+    }
+}
+
+fn distinct(layers: &[Descriptor]) -> Vec<Descriptor> {
+    let mut seen = std::collections::HashSet::new();
+    layers.iter().filter(|layer| seen.insert(layer.digest.clone())).cloned().collect()
+}
+
+/// Downloads one blob, resuming as long as every attempt brings something.
+async fn download(
+    store: &Store,
+    client: &Client,
+    image: &ImageRef,
+    blob: Descriptor,
+    progress: &Arc<Progress>,
+) -> Result<(), PullError> {
+    let (opened, wanted) = (store.clone(), blob.clone());
+    let Some(mut ingest) = blocking(move || opened.ingest(&wanted)).await? else {
+        progress.done.fetch_add(blob.size, Ordering::Relaxed);
+        return Ok(());
+    };
+    progress.done.fetch_add(ingest.written(), Ordering::Relaxed);
+    let (mut fruitless, mut afresh) = (0, false);
+    loop {
+        let before = ingest.written();
+        let stream = client.blob(image, &blob, before).await?;
+        let (back, result) = pour(ingest, stream, Arc::clone(progress)).await;
+        ingest = back;
+        let complete = result.is_ok() && ingest.written() == blob.size;
+        if complete {
+            match blocking(move || ingest.finish()).await {
+                // What an earlier, interrupted download left was damaged: once more, from nothing.
+                Err(StoreError::Mismatch { .. }) if before > 0 && !afresh => {
+                    afresh = true;
+                    let (opened, wanted) = (store.clone(), blob.clone());
+                    match blocking(move || opened.ingest(&wanted)).await? {
+                        Some(again) => ingest = again,
+                        None => return Ok(()),
+                    }
+                    continue;
+                }
+                other => return Ok(other?),
+            }
+        }
+        fruitless = if ingest.written() > before { 0 } else { fruitless + 1 };
+        match result {
+            Err(PullError::Registry(RegistryError::Transport { .. })) | Ok(())
+                if fruitless < FRUITLESS_ATTEMPTS => {}
+            Err(error) => return Err(error),
+            Ok(()) => {
+                return Err(
+                    StoreError::Size { expected: blob.size, found: ingest.written() }.into()
+                );
+            }
+        }
+    }
+}
+
+/// Moves a stream to the disk; hashing and writing happen on another thread than receiving.
+async fn pour(
+    mut ingest: Ingest,
+    mut stream: BlobStream,
+    progress: Arc<Progress>,
+) -> (Ingest, Result<(), PullError>) {
+    if stream.start != ingest.written() {
+        progress.done.fetch_sub(ingest.written(), Ordering::Relaxed);
+        if let Err(error) = ingest.restart() {
+            return (ingest, Err(error.into()));
+        }
+    }
+    let (sender, mut receiver) = tokio::sync::mpsc::channel::<bytes::Bytes>(CHUNKS_AHEAD);
+    let writer = tokio::task::spawn_blocking(move || {
+        while let Some(chunk) = receiver.blocking_recv() {
+            if let Err(error) = ingest.write(&chunk) {
+                return (ingest, Err(error));
+            }
+            progress.done.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+        }
+        (ingest, Ok(()))
+    });
+    let received = loop {
+        match stream.next().await {
+            // The writer is gone only if it failed, and says why below.
+            Ok(Some(chunk)) => {
+                if sender.send(chunk).await.is_err() {
+                    break Ok(());
+                }
+            }
+            Ok(None) => break Ok(()),
+            Err(error) => break Err(error),
+        }
+    };
+    drop(sender);
+    let (ingest, written) = writer.await.expect("writing a blob does not panic");
+    (ingest, written.map_err(PullError::from).and(received.map_err(PullError::from)))
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    tokio::task::spawn_blocking(work).await.expect("work on the store does not panic")
+}

@@ -1,0 +1,549 @@
+//! Sends requests to a registry: which endpoint, which token, how often, and how much is read.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use mote_spec::{Algorithm, Digest, ImageRef};
+use reqwest::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_RANGE, RANGE};
+use reqwest::{Method, Response, StatusCode};
+
+use super::auth::{self, Challenge, RealmError};
+use super::credentials::{CredentialError, Credentials};
+use super::endpoint::{Endpoint, TlsVerify, endpoints};
+use super::mirrors::mirrors;
+use super::retry::{self, Budget};
+use crate::blob;
+use crate::manifest::{Descriptor, LARGEST_MANIFEST};
+use crate::media;
+
+/// How registries are reached.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub verify: TlsVerify,
+    /// Registries that may be without TLS.
+    pub plain_http: Vec<String>,
+    /// Folders of containerd's `hosts.toml` files.
+    pub mirrors: Vec<PathBuf>,
+    /// PEM files of authorities that are trusted beside the system's.
+    pub authorities: Vec<PathBuf>,
+    pub credentials: Credentials,
+    /// Proxies for plain and encrypted requests, and the hosts that need none.
+    pub proxy: Proxy,
+    /// A connection that brings nothing for so long is given up, and its download resumed.
+    pub stall: Duration,
+}
+
+/// The proxies of the environment, as the binary read them.
+#[derive(Debug, Clone, Default)]
+pub struct Proxy {
+    pub http: Option<String>,
+    pub https: Option<String>,
+    pub no_proxy: Option<String>,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            verify: TlsVerify::Always,
+            plain_http: Vec::new(),
+            mirrors: Vec::new(),
+            authorities: Vec::new(),
+            credentials: Credentials::default(),
+            proxy: Proxy::default(),
+            stall: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Why a registry did not give what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistryError {
+    #[error("registry has no {what}")]
+    NotFound { what: String },
+    #[error("registry {registry} refuses this access")]
+    Unauthorized { registry: String },
+    #[error("registry {registry} answers {status}")]
+    Status { registry: String, status: StatusCode },
+    #[error("registry {registry} answers 429: too many requests")]
+    RateLimited { registry: String },
+    #[error("cannot reach registry {registry}")]
+    Transport { registry: String, source: reqwest::Error },
+    #[error("registry {registry} wants the credential sent to {realm}, which is refused")]
+    Realm { registry: String, realm: String, source: RealmError },
+    #[error("registry {registry} has no token for us")]
+    Token { registry: String, source: reqwest::Error },
+    #[error("registry {registry} answers the request for a token with something else")]
+    TokenReply { registry: String },
+    #[error("{what} is larger than {most} bytes")]
+    TooLarge { what: String, most: u64 },
+    #[error("{what} should be {expected} and is {found}")]
+    Mismatch { what: String, expected: Digest, found: Digest },
+    #[error("registry {registry} sends another part of {what} than was asked")]
+    BadRange { registry: String, what: String },
+    #[error("cannot read {path}")]
+    HostsFile { path: PathBuf, source: std::io::Error },
+    #[error("{path} is not a hosts.toml that mote understands")]
+    Hosts { path: PathBuf, source: Box<toml::de::Error> },
+    #[error("{path} is not a PEM file of certificates")]
+    Authority { path: PathBuf },
+    #[error("cannot set up TLS and proxies")]
+    Setup(#[source] reqwest::Error),
+    #[error(transparent)]
+    Credential(#[from] CredentialError),
+}
+
+/// A client for all registries; keeps connections and tokens while it lives.
+#[derive(Clone)]
+pub struct Client {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    settings: Settings,
+    verified: reqwest::Client,
+    unverified: reqwest::Client,
+    /// Follows no redirects: what asks for a token must not be sent on.
+    tokens: reqwest::Client,
+    /// `Authorization` by endpoint and repository.
+    authorizations: Mutex<HashMap<(String, String), String>>,
+    /// The endpoint that answered, by registry: the others are not asked again.
+    answered: Mutex<HashMap<String, Endpoint>>,
+}
+
+/// A manifest or index, verified.
+#[derive(Debug, Clone)]
+pub struct Fetched {
+    pub bytes: Vec<u8>,
+    pub digest: Digest,
+    pub media_type: String,
+}
+
+impl Fetched {
+    /// What points at it.
+    pub fn descriptor(&self) -> Descriptor {
+        Descriptor::new(&self.media_type, self.digest.clone(), self.bytes.len() as u64)
+    }
+}
+
+/// A blob on its way.
+pub struct BlobStream {
+    response: Response,
+    registry: String,
+    /// Where in the blob the stream starts.
+    pub start: u64,
+}
+
+impl BlobStream {
+    /// The next bytes; `None` at the end.
+    pub async fn next(&mut self) -> Result<Option<bytes::Bytes>, RegistryError> {
+        let registry = || self.registry.clone();
+        self.response
+            .chunk()
+            .await
+            .map_err(|source| RegistryError::Transport { registry: registry(), source })
+    }
+}
+
+const LONGEST_REDIRECT: usize = 5;
+
+impl Client {
+    /// Makes a client.
+    ///
+    /// # Errors
+    /// Fails if a certificate authority or a proxy cannot be read.
+    pub fn new(settings: Settings) -> Result<Client, RegistryError> {
+        // Another part of the process may have chosen a provider; either serves.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let verified = http(&settings)?;
+        let unverified = http(&settings)?.tls_danger_accept_invalid_certs(true);
+        let tokens = http(&settings)?
+            .redirect(reqwest::redirect::Policy::none())
+            .tls_danger_accept_invalid_certs(settings.verify == TlsVerify::Never);
+        let build = |builder: reqwest::ClientBuilder| builder.build().map_err(RegistryError::Setup);
+        Ok(Client {
+            inner: Arc::new(Inner {
+                verified: build(verified.redirect(redirects()))?,
+                unverified: build(unverified.redirect(redirects()))?,
+                tokens: build(tokens)?,
+                settings,
+                authorizations: Mutex::default(),
+                answered: Mutex::default(),
+            }),
+        })
+    }
+
+    /// Fetches the manifest or index of a reference, and verifies it where a digest is known.
+    pub async fn manifest(&self, image: &ImageRef) -> Result<Fetched, RegistryError> {
+        let key = image.manifest_key();
+        let path = format!("manifests/{key}");
+        let response = self
+            .get(image, &path, image.digest().is_some(), ACCEPT, media::ACCEPT_MANIFESTS)
+            .await?;
+        let header =
+            |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
+        let media_type =
+            header("content-type").unwrap_or_default().split(';').next().unwrap_or_default();
+        let media_type = media_type.trim().to_owned();
+        let claimed: Option<Digest> =
+            header("docker-content-digest").and_then(|text| text.parse().ok());
+        let bytes = read_capped(response, LARGEST_MANIFEST)
+            .await
+            .map_err(|problem| problem.named(&format!("manifest of {image}"), image))?;
+        for expected in image.digest().into_iter().chain(&claimed) {
+            let found = blob::hash(expected.algorithm(), &bytes);
+            if found != *expected {
+                let what = format!("manifest of {image}");
+                return Err(RegistryError::Mismatch { what, expected: expected.clone(), found });
+            }
+        }
+        let digest =
+            image.digest().cloned().unwrap_or_else(|| blob::hash(Algorithm::Sha256, &bytes));
+        Ok(Fetched { bytes, digest, media_type })
+    }
+
+    /// Fetches a small blob whole, verified.
+    pub async fn small_blob(
+        &self,
+        image: &ImageRef,
+        blob: &Descriptor,
+    ) -> Result<Vec<u8>, RegistryError> {
+        let what = format!("blob {} of {image}", blob.digest);
+        if blob.size > LARGEST_MANIFEST {
+            return Err(RegistryError::TooLarge { what, most: LARGEST_MANIFEST });
+        }
+        let path = format!("blobs/{}", blob.digest);
+        let response = self.get(image, &path, true, ACCEPT_ENCODING, "identity").await?;
+        let bytes = read_capped(response, blob.size)
+            .await
+            .map_err(|problem| problem.named(&what, image))?;
+        let found = blob::hash(blob.digest.algorithm(), &bytes);
+        match found == blob.digest {
+            true => Ok(bytes),
+            false => Err(RegistryError::Mismatch { what, expected: blob.digest.clone(), found }),
+        }
+    }
+
+    /// Starts to download a blob, from byte `from` on if the registry can.
+    pub async fn blob(
+        &self,
+        image: &ImageRef,
+        blob: &Descriptor,
+        from: u64,
+    ) -> Result<BlobStream, RegistryError> {
+        let path = format!("blobs/{}", blob.digest);
+        let registry = image.registry().to_owned();
+        if from > 0 && from < blob.size {
+            let range = format!("bytes={from}-");
+            let response = self.get(image, &path, true, RANGE, &range).await;
+            match response {
+                Ok(response) if response.status() == StatusCode::PARTIAL_CONTENT => {
+                    return match starts_at(&response, from, blob.size) {
+                        true => Ok(BlobStream { response, registry, start: from }),
+                        false => {
+                            Err(RegistryError::BadRange { registry, what: blob.digest.to_string() })
+                        }
+                    };
+                }
+                // The registry ignores ranges and sends it all.
+                Ok(response) => return whole(response, registry, blob),
+                Err(RegistryError::Status {
+                    status: StatusCode::RANGE_NOT_SATISFIABLE, ..
+                }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let response = self.get(image, &path, true, ACCEPT_ENCODING, "identity").await?;
+        whole(response, registry, blob)
+    }
+
+    /// Checks that the registry accepts the credential, for `login`.
+    pub async fn check_login(&self, registry: &str) -> Result<(), RegistryError> {
+        let list = self.endpoints(registry, false)?;
+        let last = list.len() - 1;
+        for (at, endpoint) in list.iter().enumerate() {
+            let url = format!("{}/v2/", endpoint.base);
+            let header = (ACCEPT, "application/json");
+            match self.send(endpoint, (registry, ""), &url, header, at < last).await {
+                Err(error) if at < last && is_elsewhere(&error) => {}
+                other => return other.map(drop),
+            }
+        }
+        Err(RegistryError::Unauthorized { registry: registry.to_owned() })
+    }
+
+    /// Gets something of a repository from the first endpoint that has it.
+    async fn get(
+        &self,
+        image: &ImageRef,
+        path: &str,
+        by_digest: bool,
+        header: reqwest::header::HeaderName,
+        value: &str,
+    ) -> Result<Response, RegistryError> {
+        let list = self.endpoints(image.registry(), by_digest)?;
+        let last = list.len() - 1;
+        for (at, endpoint) in list.iter().enumerate() {
+            let mut url = format!("{}/v2/{}/{path}", endpoint.base, image.repository());
+            if let Some(registry) = &endpoint.mirrors {
+                url.push_str(&format!("?ns={registry}"));
+            }
+            let place = (image.registry(), image.repository());
+            match self.send(endpoint, place, &url, (header.clone(), value), at < last).await {
+                Err(error) if at < last && (endpoint.mirrors.is_some() || is_elsewhere(&error)) => {
+                }
+                Err(RegistryError::Status { status: StatusCode::NOT_FOUND, .. }) => {
+                    return Err(RegistryError::NotFound { what: missing(image, path) });
+                }
+                Err(error) => return Err(error),
+                Ok(response) => {
+                    self.remember_endpoint(image.registry(), endpoint);
+                    return Ok(response);
+                }
+            }
+        }
+        Err(RegistryError::NotFound { what: missing(image, path) })
+    }
+
+    fn endpoints(&self, registry: &str, by_digest: bool) -> Result<Vec<Endpoint>, RegistryError> {
+        let settings = &self.inner.settings;
+        let answered = self
+            .inner
+            .answered
+            .lock()
+            .expect("no holder of this lock panics")
+            .get(registry)
+            .cloned();
+        let direct = match answered {
+            Some(endpoint) => vec![endpoint],
+            None => endpoints(registry, settings.verify, &settings.plain_http),
+        };
+        let Some(mirrors) = mirrors(&settings.mirrors, registry)? else { return Ok(direct) };
+        let mut list = mirrors.endpoints;
+        list.retain(|endpoint| endpoint.resolves || by_digest);
+        match mirrors.server {
+            Some(server) => list.push(server),
+            None => list.extend(direct),
+        }
+        Ok(list)
+    }
+
+    fn remember_endpoint(&self, registry: &str, endpoint: &Endpoint) {
+        if endpoint.mirrors.is_none() {
+            let mut answered = self.inner.answered.lock().expect("no holder of this lock panics");
+            answered.insert(registry.to_owned(), endpoint.clone());
+        }
+    }
+
+    /// Sends one request until it succeeds, fails for good, or the budget is spent.
+    async fn send(
+        &self,
+        endpoint: &Endpoint,
+        (registry, repository): (&str, &str),
+        url: &str,
+        (header, value): (reqwest::header::HeaderName, &str),
+        has_alternative: bool,
+    ) -> Result<Response, RegistryError> {
+        let budget = Budget::default();
+        let key = (endpoint.base.clone(), repository.to_owned());
+        let http = match endpoint.verify {
+            TlsVerify::Always => &self.inner.verified,
+            TlsVerify::Never => &self.inner.unverified,
+        };
+        let (mut attempt, mut answered) = (0, false);
+        loop {
+            let mut request = http.request(Method::GET, url).header(&header, value);
+            if let Some(authorization) = self.authorization(&key) {
+                request = request.header(AUTHORIZATION, authorization);
+            }
+            let result = request.send().await;
+            let (error, asked) = match result {
+                Ok(response) if response.status().is_success() => return Ok(response),
+                Ok(response) if response.status() == StatusCode::UNAUTHORIZED && !answered => {
+                    answered = true;
+                    let challenge = Challenge::read(response.headers());
+                    self.authorize(endpoint, (registry, repository), challenge, key.clone())
+                        .await?;
+                    continue;
+                }
+                Ok(response) => {
+                    let status = response.status();
+                    let error = status_error(status, registry);
+                    if !retry::is_passing(status) {
+                        return Err(error);
+                    }
+                    (error, retry::asked_wait(response.headers()))
+                }
+                Err(source) => {
+                    let hopeless = source.is_redirect() || source.is_builder();
+                    let error = RegistryError::Transport { registry: registry.to_owned(), source };
+                    if has_alternative || hopeless {
+                        return Err(error);
+                    }
+                    (error, None)
+                }
+            };
+            attempt += 1;
+            match budget.wait(attempt, asked, retry::jitter()) {
+                Some(wait) => tokio::time::sleep(wait).await,
+                None => return Err(error),
+            }
+        }
+    }
+
+    fn authorization(&self, key: &(String, String)) -> Option<String> {
+        self.inner.authorizations.lock().expect("no holder of this lock panics").get(key).cloned()
+    }
+
+    async fn authorize(
+        &self,
+        endpoint: &Endpoint,
+        (registry, repository): (&str, &str),
+        challenge: Option<Challenge>,
+        key: (String, String),
+    ) -> Result<(), RegistryError> {
+        let unauthorized = || RegistryError::Unauthorized { registry: registry.to_owned() };
+        let challenge = challenge.ok_or_else(unauthorized)?;
+        // A mirror is another host than the one that the credential is for.
+        let owner = if endpoint.mirrors.is_some() { endpoint.authority() } else { registry };
+        let credential = self.inner.settings.credentials.find(owner, repository).await?;
+        let scope = if repository.is_empty() {
+            String::new()
+        } else {
+            format!("repository:{repository}:pull")
+        };
+        let header =
+            auth::answer(&self.inner.tokens, endpoint, &challenge, &scope, credential.as_ref())
+                .await?;
+        self.inner
+            .authorizations
+            .lock()
+            .expect("no holder of this lock panics")
+            .insert(key, header);
+        Ok(())
+    }
+}
+
+fn missing(image: &ImageRef, path: &str) -> String {
+    match path.strip_prefix("blobs/") {
+        Some(digest) => format!("blob {digest} of {image}"),
+        None => format!("image {image}"),
+    }
+}
+
+/// Whether the failure may only mean that the registry speaks another scheme.
+fn is_elsewhere(error: &RegistryError) -> bool {
+    match error {
+        RegistryError::Transport { .. } => true,
+        RegistryError::Status { status, .. } => *status == StatusCode::BAD_REQUEST,
+        _ => false,
+    }
+}
+
+fn status_error(status: StatusCode, registry: &str) -> RegistryError {
+    let registry = registry.to_owned();
+    match status {
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+            RegistryError::Unauthorized { registry }
+        }
+        StatusCode::TOO_MANY_REQUESTS => RegistryError::RateLimited { registry },
+        status => RegistryError::Status { registry, status },
+    }
+}
+
+/// Refuses, before a byte is read, a blob that announces more than its descriptor promises.
+fn whole(
+    response: Response,
+    registry: String,
+    blob: &Descriptor,
+) -> Result<BlobStream, RegistryError> {
+    if response.content_length().is_some_and(|length| length > blob.size) {
+        return Err(RegistryError::TooLarge {
+            what: format!("blob {}", blob.digest),
+            most: blob.size,
+        });
+    }
+    Ok(BlobStream { response, registry, start: 0 })
+}
+
+/// Whether a partial response is the rest of the blob from `from` on (RFC 9110, section 14.4).
+fn starts_at(response: &Response, from: u64, size: u64) -> bool {
+    let value = response.headers().get(CONTENT_RANGE).and_then(|value| value.to_str().ok());
+    let Some((range, total)) =
+        value.and_then(|value| value.strip_prefix("bytes ")?.split_once('/'))
+    else {
+        return false;
+    };
+    let start = range.split('-').next().and_then(|start| start.parse().ok());
+    start == Some(from) && (total == "*" || total.parse() == Ok(size))
+}
+
+/// Why a body was not read.
+pub(crate) enum ReadProblem {
+    TooLarge(u64),
+    Transport(reqwest::Error),
+}
+
+impl ReadProblem {
+    fn named(self, what: &str, image: &ImageRef) -> RegistryError {
+        match self {
+            ReadProblem::TooLarge(most) => RegistryError::TooLarge { what: what.to_owned(), most },
+            ReadProblem::Transport(source) => {
+                RegistryError::Transport { registry: image.registry().to_owned(), source }
+            }
+        }
+    }
+}
+
+/// Reads a body of at most `most` bytes.
+pub(crate) async fn read_capped(mut response: Response, most: u64) -> Result<Vec<u8>, ReadProblem> {
+    let mut bytes = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(ReadProblem::Transport)? {
+        if (bytes.len() + chunk.len()) as u64 > most {
+            return Err(ReadProblem::TooLarge(most));
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(bytes)
+}
+
+fn http(settings: &Settings) -> Result<reqwest::ClientBuilder, RegistryError> {
+    let mut builder = reqwest::Client::builder()
+        .user_agent(concat!("mote/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(Duration::from_secs(15))
+        .read_timeout(settings.stall)
+        .pool_max_idle_per_host(4)
+        .no_proxy();
+    for path in &settings.authorities {
+        let bad = || RegistryError::Authority { path: path.clone() };
+        let pem = std::fs::read(path).map_err(|_| bad())?;
+        let certificates = reqwest::Certificate::from_pem_bundle(&pem).map_err(|_| bad())?;
+        builder = builder.tls_certs_merge(certificates);
+    }
+    let without = settings.proxy.no_proxy.as_deref().and_then(reqwest::NoProxy::from_string);
+    if let Some(address) = &settings.proxy.http {
+        let proxy = reqwest::Proxy::http(address).map_err(RegistryError::Setup)?;
+        builder = builder.proxy(proxy.no_proxy(without.clone()));
+    }
+    if let Some(address) = &settings.proxy.https {
+        let proxy = reqwest::Proxy::https(address).map_err(RegistryError::Setup)?;
+        builder = builder.proxy(proxy.no_proxy(without));
+    }
+    Ok(builder)
+}
+
+/// Follows a registry to its storage, never from TLS to plain HTTP; the HTTP client drops the
+/// `Authorization` header wherever host or port change.
+fn redirects() -> reqwest::redirect::Policy {
+    reqwest::redirect::Policy::custom(|attempt| {
+        let was_encrypted = attempt.previous().last().is_some_and(|url| url.scheme() == "https");
+        if attempt.previous().len() > LONGEST_REDIRECT {
+            attempt.error("too many redirects")
+        } else if was_encrypted && attempt.url().scheme() != "https" {
+            attempt.error("a redirect from https to plain http")
+        } else {
+            attempt.follow()
+        }
+    })
+}

@@ -1,0 +1,357 @@
+//! Unpacks root file system layers (image-spec, "Image Layer Filesystem Changeset").
+//!
+//! Every path is walked with cap-std below the new folder, entry by entry, so that no name and no
+//! link in a layer reaches outside. Devices, sockets and ownership are left out: a guest has no use
+//! for them. A tree appears under its chain id only when it is whole and synced.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Component, Path, PathBuf};
+
+use cap_std::ambient_authority;
+use cap_std::fs::{Dir, OpenOptions, Permissions, PermissionsExt};
+use mote_spec::{Algorithm, Digest};
+
+use crate::blob::{self, Hasher};
+use crate::layout::RootfsLayer;
+use crate::media::Packing;
+use crate::store::{Store, StoreError, disk_error};
+
+/// How much a layer may become unpacked, and all of them together.
+const MOST_BYTES: u64 = 8 << 30;
+/// How many entries all layers together may have.
+const MOST_ENTRIES: u64 = 500_000;
+/// The window that a zstd frame may ask for.
+const ZSTD_WINDOW: u64 = 128 << 20;
+
+/// Why layers cannot be unpacked.
+#[derive(Debug, thiserror::Error)]
+pub enum UnpackError {
+    #[error("layer {digest} is not readable as a tar archive")]
+    Tar { digest: Digest, source: io::Error },
+    #[error("layer {digest} cannot place `{path}`")]
+    Entry { digest: Digest, path: String, source: io::Error },
+    #[error("layer {digest} names `{path}`, which is outside of its file system")]
+    Outside { digest: Digest, path: String },
+    #[error("the layers unpack to more than {MOST_BYTES} bytes or {MOST_ENTRIES} entries")]
+    TooLarge,
+    #[error("layer {digest} unpacks to {found}, and the image's configuration says {expected}")]
+    DiffId { digest: Digest, expected: Digest, found: Digest },
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Unpacks layers, lowest first, unless that was done before; returns the folder of the tree.
+pub fn unpack(store: &Store, layers: &[RootfsLayer]) -> Result<PathBuf, UnpackError> {
+    let known: Option<Vec<Digest>> = layers.iter().map(|layer| layer.diff_id.clone()).collect();
+    // Without diff ids the packed layers name the tree just as well, only not across packings.
+    let chain = chain_id(
+        &known.unwrap_or_else(|| layers.iter().map(|layer| layer.blob.digest.clone()).collect()),
+    );
+    let target = store.rootfs_path(&chain);
+    if target.exists() {
+        return Ok(target);
+    }
+    let draft =
+        store.root().join("ingest").join(format!("rootfs-{}-{}", chain.hex(), std::process::id()));
+    let _ = fs::remove_dir_all(&draft);
+    fs::create_dir_all(&draft).map_err(disk_error("make", &draft))?;
+    let result = unpack_into(store, layers, &draft).and_then(|()| publish(store, &draft, &target));
+    if result.is_err() {
+        let _ = fs::remove_dir_all(&draft);
+    }
+    result.map(|()| target)
+}
+
+fn publish(store: &Store, draft: &Path, target: &Path) -> Result<(), UnpackError> {
+    store.disk().sync_tree(draft).map_err(disk_error("sync", draft))?;
+    match store.disk().rename(draft, target) {
+        // Another process was quicker, with the same tree.
+        Err(_) if target.exists() => {
+            let _ = fs::remove_dir_all(draft);
+        }
+        other => other.map_err(disk_error("rename", draft))?,
+    }
+    let parent = store.root().join("rootfs");
+    store.disk().sync_dir(&parent).map_err(disk_error("sync", &parent))?;
+    Ok(())
+}
+
+/// The name of a stack of layers (image-spec, "Layer ChainID").
+pub fn chain_id(diff_ids: &[Digest]) -> Digest {
+    let mut ids = diff_ids.iter();
+    let first = ids.next().cloned().unwrap_or_else(|| blob::sha256(b""));
+    ids.fold(first, |chain, id| blob::sha256(format!("{chain} {id}").as_bytes()))
+}
+
+fn unpack_into(store: &Store, layers: &[RootfsLayer], draft: &Path) -> Result<(), UnpackError> {
+    let tree =
+        Dir::open_ambient_dir(draft, ambient_authority()).map_err(disk_error("open", draft))?;
+    let mut budget = Budget { bytes: MOST_BYTES, entries: MOST_ENTRIES };
+    for layer in layers {
+        let path = store.blob_path(&layer.blob.digest);
+        let file = File::open(&path).map_err(disk_error("open", &path))?;
+        let digest = &layer.blob.digest;
+        let tar_error = |source| UnpackError::Tar { digest: digest.clone(), source };
+        let found = match layer.packing {
+            Packing::Plain => apply(&tree, file, digest, &mut budget)?,
+            Packing::Gzip => {
+                apply(&tree, flate2::read::MultiGzDecoder::new(file), digest, &mut budget)?
+            }
+            Packing::Zstd => {
+                apply(&tree, zstd_reader(file).map_err(tar_error)?, digest, &mut budget)?
+            }
+        };
+        match &layer.diff_id {
+            Some(expected) if *expected != found => {
+                return Err(UnpackError::DiffId {
+                    digest: digest.clone(),
+                    expected: expected.clone(),
+                    found,
+                });
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn zstd_reader(file: File) -> io::Result<impl Read> {
+    let mut decoder = ruzstd::decoding::FrameDecoder::new();
+    decoder.set_max_window_size(ZSTD_WINDOW);
+    ZstdFrames::new(io::BufReader::with_capacity(64 << 10, file), decoder)
+}
+
+/// Reads frames one after another, as zstd files may have several (zstd:chunked does).
+struct ZstdFrames<R: io::BufRead> {
+    source: Option<R>,
+    decoder: ruzstd::decoding::FrameDecoder,
+    in_frame: bool,
+}
+
+impl<R: io::BufRead> ZstdFrames<R> {
+    fn new(source: R, decoder: ruzstd::decoding::FrameDecoder) -> io::Result<Self> {
+        Ok(ZstdFrames { source: Some(source), decoder, in_frame: false })
+    }
+
+    /// Starts the next frame; false at the end of the file.
+    fn next_frame(&mut self) -> io::Result<bool> {
+        use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
+        let Some(source) = self.source.as_mut() else { return Ok(false) };
+        loop {
+            if source.fill_buf()?.is_empty() {
+                return Ok(false);
+            }
+            match self.decoder.reset(&mut *source) {
+                Ok(()) => {
+                    self.in_frame = true;
+                    return Ok(true);
+                }
+                Err(FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::SkipFrame {
+                    length,
+                    ..
+                })) => {
+                    let mut skipped = source.take(u64::from(length));
+                    io::copy(&mut skipped, &mut io::sink())?;
+                }
+                Err(error) => {
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, error.to_string()));
+                }
+            }
+        }
+    }
+}
+
+impl<R: io::BufRead> Read for ZstdFrames<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        use ruzstd::decoding::BlockDecodingStrategy;
+        loop {
+            if !self.in_frame && !self.next_frame()? {
+                return Ok(0);
+            }
+            while self.decoder.can_collect() < buffer.len().min(64 << 10)
+                && !self.decoder.is_finished()
+            {
+                let source = self.source.as_mut().expect("a frame is only read from a source");
+                let step = BlockDecodingStrategy::UptoBytes(64 << 10);
+                self.decoder.decode_blocks(source, step).map_err(|error| {
+                    io::Error::new(io::ErrorKind::InvalidData, error.to_string())
+                })?;
+            }
+            match self.decoder.read(buffer)? {
+                0 if self.decoder.is_finished() => self.in_frame = false,
+                count => return Ok(count),
+            }
+        }
+    }
+}
+
+struct Budget {
+    bytes: u64,
+    entries: u64,
+}
+
+/// A reader that hashes and counts what passes.
+struct Tap<'a, R> {
+    inner: R,
+    hasher: Hasher,
+    budget: &'a mut Budget,
+}
+
+impl<R: Read> Read for Tap<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        self.hasher.update(&buffer[..count]);
+        self.budget.bytes = self.budget.bytes.checked_sub(count as u64).ok_or_else(|| {
+            io::Error::new(io::ErrorKind::FileTooLarge, "the layers unpack to too much")
+        })?;
+        Ok(count)
+    }
+}
+
+/// Applies one layer to the tree and returns the digest of its tar.
+fn apply(
+    tree: &Dir,
+    packed: impl Read,
+    digest: &Digest,
+    budget: &mut Budget,
+) -> Result<Digest, UnpackError> {
+    let tar_error = |source| UnpackError::Tar { digest: digest.clone(), source };
+    let entries_left = budget.entries;
+    let mut used = 0;
+    let mut tap = Tap { inner: packed, hasher: Hasher::new(Algorithm::Sha256), budget };
+    {
+        let mut archive = tar::Archive::new(&mut tap);
+        for entry in archive.entries().map_err(tar_error)? {
+            let mut entry = entry.map_err(tar_error)?;
+            used += 1;
+            if used > entries_left {
+                return Err(UnpackError::TooLarge);
+            }
+            place(tree, &mut entry, digest)?;
+        }
+    }
+    // What follows the archive's end still belongs to the hash.
+    io::copy(&mut tap, &mut io::sink()).map_err(tar_error)?;
+    tap.budget.entries -= used;
+    Ok(tap.hasher.finish())
+}
+
+fn place<R: Read>(
+    tree: &Dir,
+    entry: &mut tar::Entry<'_, R>,
+    digest: &Digest,
+) -> Result<(), UnpackError> {
+    let tar_error = |source| UnpackError::Tar { digest: digest.clone(), source };
+    let named = entry.path().map_err(tar_error)?.into_owned();
+    let shown = named.display().to_string();
+    let outside = || UnpackError::Outside { digest: digest.clone(), path: shown.clone() };
+    let path = inside(&named).ok_or_else(outside)?;
+    let failed =
+        |source| UnpackError::Entry { digest: digest.clone(), path: shown.clone(), source };
+    if path.as_os_str().is_empty() {
+        return Ok(());
+    }
+    if whiteout(tree, &path).map_err(failed)? {
+        return Ok(());
+    }
+    if let Some(parent) = path.parent() {
+        tree.create_dir_all(parent).map_err(failed)?;
+    }
+    let link = match entry.link_name().map_err(tar_error)? {
+        Some(link) => Some(link.into_owned()),
+        None => None,
+    };
+    match entry.header().entry_type() {
+        tar::EntryType::Directory => place_dir(tree, &path).map_err(failed),
+        tar::EntryType::Regular | tar::EntryType::Continuous | tar::EntryType::GNUSparse => {
+            clear(tree, &path).map_err(failed)?;
+            place_file(tree, &path, entry).map_err(failed)
+        }
+        tar::EntryType::Symlink => {
+            let link = link.ok_or_else(outside)?;
+            clear(tree, &path).map_err(failed)?;
+            // An absolute target stays what it is, as text: a guest resolves it below its own root
+            // or not at all, and cap-std refuses to follow it out.
+            tree.symlink_contents(&link, &path).map_err(failed)
+        }
+        tar::EntryType::Link => {
+            let link = link.as_deref().and_then(inside).ok_or_else(outside)?;
+            clear(tree, &path).map_err(failed)?;
+            tree.hard_link(&link, tree, &path).map_err(failed)
+        }
+        // Devices and pipes mean nothing to a guest; headers that only describe are the archive's.
+        _ => Ok(()),
+    }
+}
+
+/// The path relative to the tree; `None` if it would climb out.
+fn inside(path: &Path) -> Option<PathBuf> {
+    let mut relative = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::Normal(name) => relative.push(name),
+            Component::RootDir | Component::CurDir => {}
+            Component::ParentDir | Component::Prefix(_) => return None,
+        }
+    }
+    Some(relative)
+}
+
+/// Carries out a whiteout (image-spec, "Whiteouts"); false if the entry is none.
+fn whiteout(tree: &Dir, path: &Path) -> io::Result<bool> {
+    let Some(name) = path.file_name().and_then(|name| name.to_str()) else { return Ok(false) };
+    let Some(hidden) = name.strip_prefix(".wh.") else { return Ok(false) };
+    let parent = path.parent().unwrap_or(Path::new(""));
+    if hidden == ".wh..opq" {
+        let folder = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+        match tree.read_dir(folder) {
+            Ok(entries) => {
+                for entry in entries {
+                    clear(tree, &parent.join(entry?.file_name()))?;
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        return Ok(true);
+    }
+    if hidden.is_empty() || hidden == "." || hidden == ".." {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "a whiteout of no file"));
+    }
+    clear(tree, &parent.join(hidden))?;
+    Ok(true)
+}
+
+/// Removes whatever is at a path, and follows no link.
+fn clear(tree: &Dir, path: &Path) -> io::Result<()> {
+    match tree.symlink_metadata(path) {
+        Ok(found) if found.is_dir() => tree.remove_dir_all(path),
+        Ok(_) => tree.remove_file(path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn place_dir(tree: &Dir, path: &Path) -> io::Result<()> {
+    match tree.symlink_metadata(path) {
+        Ok(found) if found.is_dir() => Ok(()),
+        Ok(_) => {
+            tree.remove_file(path)?;
+            tree.create_dir(path)
+        }
+        Err(_) => tree.create_dir(path),
+    }
+}
+
+fn place_file<R: Read>(tree: &Dir, path: &Path, entry: &mut tar::Entry<'_, R>) -> io::Result<()> {
+    let executable = entry.header().mode().unwrap_or(0o644) & 0o111 != 0;
+    let mut file = tree.open_with(path, OpenOptions::new().write(true).create_new(true))?;
+    io::copy(entry, &mut file)?;
+    // Set-id bits and others' write access are nobody's business in a guest's tree.
+    let mode = if executable { 0o755 } else { 0o644 };
+    file.set_permissions(Permissions::from_mode(mode))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,298 @@
+//! The local store: an OCI image layout (image-spec, "Image Layout") that skopeo and umoci can read.
+//!
+//! ```text
+//! ROOT/oci-layout  ROOT/index.json  ROOT/blobs/sha256/HEX   the layout
+//! ROOT/ingest/ALGORITHM-HEX                                 downloads under way; resumed, then renamed
+//! ROOT/rootfs/HEX                                           unpacked file systems, by chain id
+//! ROOT/lock                                                 held while references change
+//! ```
+//!
+//! A blob has its name only when it is whole, verified and synced, and a reference is written only
+//! after its blobs; so a crash at any point leaves a store that reads well. Never talks to a network.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use mote_spec::{Digest, ImageRef};
+
+use crate::blob::{self, Ingest};
+use crate::disk::{Disk, RealDisk};
+use crate::manifest::{Descriptor, Index, LARGEST_MANIFEST};
+use crate::media;
+
+/// The annotation that names a reference in a layout.
+pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
+/// The digest that the reference resolved to, where that was an index and not the manifest itself.
+pub const RESOLVED: &str = "io.mote.image.resolved";
+
+/// The images of this machine.
+#[derive(Clone)]
+pub struct Store {
+    root: PathBuf,
+    disk: Arc<dyn Disk>,
+}
+
+/// Why the store cannot do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("cannot {doing} {path}")]
+    Disk { doing: &'static str, path: PathBuf, source: io::Error },
+    #[error("the image index at {path} is damaged; `mote system check --repair` can mend it")]
+    Index { path: PathBuf, source: serde_json::Error },
+    #[error("blob {0} is not in the store")]
+    Missing(Digest),
+    #[error("blob {0} is damaged: its content hashes to something else")]
+    Damaged(Digest),
+    #[error("{0} has {1} bytes, more than a manifest or configuration may have")]
+    TooLarge(Digest, u64),
+    #[error("content that should be {expected} hashes to {found}")]
+    Mismatch { expected: Digest, found: Digest },
+    #[error("content that should have {expected} bytes has {found}")]
+    Size { expected: u64, found: u64 },
+    #[error("no image is named {0}")]
+    NoImage(String),
+}
+
+/// Makes an error of a disk operation, naming what was done and to what.
+pub(crate) fn disk_error<'a>(
+    doing: &'static str,
+    path: &'a Path,
+) -> impl FnOnce(io::Error) -> StoreError + 'a {
+    move |source| StoreError::Disk { doing, path: path.to_owned(), source }
+}
+
+/// One named image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// The full reference; `None` for an image without a name.
+    pub name: Option<ImageRef>,
+    /// The manifest that runs.
+    pub manifest: Descriptor,
+    /// What the name resolved to: an index that lists the manifest, or the manifest.
+    pub resolved: Digest,
+}
+
+impl Store {
+    /// Opens the store below `root`, and makes it if it is not there.
+    ///
+    /// # Errors
+    /// Fails if the folder cannot be made or written.
+    pub fn open(root: &Path) -> Result<Store, StoreError> {
+        Store::open_on(root, Arc::new(RealDisk))
+    }
+
+    /// Opens the store with another disk; tests use one that fails.
+    pub fn open_on(root: &Path, disk: Arc<dyn Disk>) -> Result<Store, StoreError> {
+        let store = Store { root: root.to_owned(), disk };
+        if !root.join("oci-layout").exists() {
+            store.make()?;
+        }
+        Ok(store)
+    }
+
+    fn make(&self) -> Result<(), StoreError> {
+        for folder in ["blobs/sha256", "blobs/sha512", "ingest", "rootfs"] {
+            let path = self.root.join(folder);
+            fs::create_dir_all(&path).map_err(disk_error("make", &path))?;
+        }
+        let _lock = self.lock()?;
+        if !self.index_path().exists() {
+            self.write_index(&empty_index())?;
+        }
+        self.replace(&self.root.join("oci-layout"), br#"{"imageLayoutVersion":"1.0.0"}"#)
+    }
+
+    /// The folder of the store.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub(crate) fn disk(&self) -> &dyn Disk {
+        &*self.disk
+    }
+
+    pub(crate) fn disk_handle(&self) -> Arc<dyn Disk> {
+        Arc::clone(&self.disk)
+    }
+
+    /// Where a blob of this digest lies, or would.
+    pub fn blob_path(&self, digest: &Digest) -> PathBuf {
+        self.root.join("blobs").join(digest.algorithm().name()).join(digest.hex())
+    }
+
+    /// Where the file system of this chain of layers lies, or would.
+    pub(crate) fn rootfs_path(&self, chain: &Digest) -> PathBuf {
+        self.root.join("rootfs").join(chain.hex())
+    }
+
+    pub(crate) fn ingest_path(&self, digest: &Digest) -> PathBuf {
+        self.root.join("ingest").join(format!("{}-{}", digest.algorithm().name(), digest.hex()))
+    }
+
+    /// Whether a blob is there with the size that it should have. Content is checked when it is read.
+    pub fn has(&self, blob: &Descriptor) -> bool {
+        fs::metadata(self.blob_path(&blob.digest)).is_ok_and(|found| found.len() == blob.size)
+    }
+
+    /// Starts to write a blob, going on where an interrupted download stopped.
+    ///
+    /// Waits while another process downloads the same blob; `None` if it is there by then.
+    pub fn ingest(&self, blob: &Descriptor) -> Result<Option<Ingest>, StoreError> {
+        blob::ingest(self, blob)
+    }
+
+    /// Writes a small blob whole, and returns what points at it.
+    pub fn put(&self, media_type: &str, bytes: &[u8]) -> Result<Descriptor, StoreError> {
+        let blob = Descriptor::new(media_type, blob::sha256(bytes), bytes.len() as u64);
+        if let Some(mut ingest) = self.ingest(&blob)? {
+            ingest.restart()?;
+            ingest.write(bytes)?;
+            ingest.finish()?;
+        }
+        Ok(blob)
+    }
+
+    /// Reads a manifest or configuration, and verifies it.
+    pub fn read_small(&self, digest: &Digest) -> Result<Vec<u8>, StoreError> {
+        let path = self.blob_path(digest);
+        let size = match fs::metadata(&path) {
+            Ok(found) => found.len(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(StoreError::Missing(digest.clone()));
+            }
+            Err(error) => return Err(disk_error("read", &path)(error)),
+        };
+        if size > LARGEST_MANIFEST {
+            return Err(StoreError::TooLarge(digest.clone(), size));
+        }
+        let bytes = fs::read(&path).map_err(disk_error("read", &path))?;
+        match blob::hash(digest.algorithm(), &bytes) == *digest {
+            true => Ok(bytes),
+            false => Err(StoreError::Damaged(digest.clone())),
+        }
+    }
+
+    /// Every image, in the order in which names were given.
+    pub fn images(&self) -> Result<Vec<Stored>, StoreError> {
+        Ok(self.read_index()?.manifests.iter().map(stored).collect())
+    }
+
+    /// Finds an image by its reference, or by a digest alone.
+    pub fn find(&self, image: &ImageRef) -> Result<Option<Stored>, StoreError> {
+        let images = self.images()?;
+        let wanted = |stored: &Stored| match (image.digest(), &stored.name) {
+            (Some(digest), Some(name)) => name.name() == image.name() && stored.is(digest),
+            (None, Some(name)) => name == image,
+            (_, None) => false,
+        };
+        Ok(images.into_iter().find(wanted))
+    }
+
+    /// Gives an image a name, and takes the name from the image that had it.
+    ///
+    /// The blobs are durable before the name is.
+    pub fn name(
+        &self,
+        name: &ImageRef,
+        manifest: &Descriptor,
+        resolved: &Digest,
+    ) -> Result<(), StoreError> {
+        for algorithm in ["sha256", "sha512"] {
+            let blobs = self.root.join("blobs").join(algorithm);
+            self.disk.sync_dir(&blobs).map_err(disk_error("sync", &blobs))?;
+        }
+        let mut entry = manifest.clone();
+        entry.annotations = BTreeMap::from([(REF_NAME.to_owned(), name.to_string())]);
+        if *resolved != manifest.digest {
+            entry.annotations.insert(RESOLVED.to_owned(), resolved.to_string());
+        }
+        self.change_index(|index| {
+            index.manifests.retain(|other| !is_named(other, &name.to_string()));
+            index.manifests.push(entry);
+        })
+    }
+
+    /// Takes a name away; the image's blobs go with `gc`.
+    pub fn unname(&self, name: &ImageRef) -> Result<(), StoreError> {
+        self.change_index(|index| {
+            index.manifests.retain(|other| !is_named(other, &name.to_string()));
+        })
+    }
+
+    /// Reads, changes and replaces the index under the store's lock.
+    pub(crate) fn change_index(&self, change: impl FnOnce(&mut Index)) -> Result<(), StoreError> {
+        let _lock = self.lock()?;
+        let mut index = self.read_index()?;
+        change(&mut index);
+        self.write_index(&index)
+    }
+
+    /// Waits for the lock that guards references. Dropping the file lets go of it.
+    pub(crate) fn lock(&self) -> Result<File, StoreError> {
+        let path = self.root.join("lock");
+        let file = File::options().create(true).truncate(false).write(true).open(&path);
+        let file = file.map_err(disk_error("open", &path))?;
+        file.lock().map_err(disk_error("lock", &path))?;
+        Ok(file)
+    }
+
+    pub(crate) fn index_path(&self) -> PathBuf {
+        self.root.join("index.json")
+    }
+
+    pub(crate) fn read_index(&self) -> Result<Index, StoreError> {
+        let path = self.index_path();
+        let bytes = fs::read(&path).map_err(disk_error("read", &path))?;
+        serde_json::from_slice(&bytes).map_err(|source| StoreError::Index { path, source })
+    }
+
+    pub(crate) fn write_index(&self, index: &Index) -> Result<(), StoreError> {
+        let bytes = serde_json::to_vec_pretty(index).expect("an index is always JSON");
+        self.replace(&self.index_path(), &bytes)
+    }
+
+    /// Replaces a small file: temporary file, sync, rename, sync of the folder.
+    fn replace(&self, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+        let draft = path.with_extension("new");
+        let write = || {
+            let mut file = self.disk.append(&draft)?;
+            file.clear()?;
+            file.write_all(bytes)?;
+            file.sync()?;
+            self.disk.rename(&draft, path)?;
+            self.disk.sync_dir(&self.root)
+        };
+        write().map_err(disk_error("write", path))
+    }
+}
+
+impl Stored {
+    /// Whether this digest names the image: its manifest's, or its index's.
+    pub fn is(&self, digest: &Digest) -> bool {
+        self.manifest.digest == *digest || self.resolved == *digest
+    }
+}
+
+pub(crate) fn empty_index() -> Index {
+    Index {
+        schema_version: 2,
+        media_type: media::OCI_INDEX.to_owned(),
+        manifests: Vec::new(),
+        annotations: BTreeMap::new(),
+    }
+}
+
+fn is_named(entry: &Descriptor, name: &str) -> bool {
+    entry.annotations.get(REF_NAME).is_some_and(|has| has == name)
+}
+
+fn stored(entry: &Descriptor) -> Stored {
+    let resolved = entry.annotations.get(RESOLVED).and_then(|digest| digest.parse().ok());
+    let name = entry.annotations.get(REF_NAME).and_then(|name| name.parse().ok());
+    let mut manifest = entry.clone();
+    manifest.annotations.clear();
+    Stored { name, resolved: resolved.unwrap_or_else(|| manifest.digest.clone()), manifest }
+}
