@@ -1,1 +1,38 @@
+//! Runs a Wasm program under a policy: the only crate that names wasmtime.
+//!
+//! ```text
+//! bytes --compile--> Trusted --Module::load--> Module --run(Policy)--> Outcome
+//! ```
+//!
+//! `profile` makes the one configuration, `sandbox` the one kind of store, `handles` turns grants
+//! into open directories and sockets. Never reads the process environment, and never prints.
 
+mod cache;
+mod compile;
+mod describe;
+mod error;
+mod handles;
+mod hooks;
+mod http_gate;
+mod limiter;
+mod link;
+mod meter;
+mod module;
+mod net_gate;
+mod profile;
+mod quota;
+mod run;
+mod sandbox;
+mod sockets;
+mod sockets_p3;
+mod stdio;
+
+pub use cache::{Cache, CodeKey, ENGINE_VERSION, Trusted};
+pub use compile::{COMPILER_MEMORY, CompileIn, compile, compile_worker, read_code};
+pub use describe::{Description, Kind, World, describe};
+pub use error::EngineError;
+pub use limiter::Gauge;
+pub use module::{Engine, Module};
+pub use profile::{Counting, Profile, UnknownProfile};
+pub use run::{Blocking, Call, Launch, Outcome, Process, RootFiles, run};
+pub use stdio::{Captured, Input, Output, Stdio, Terminal};

@@ -1,0 +1,43 @@
+//! Why a program cannot be compiled, loaded or started. How a guest ended is never an error.
+
+use std::io;
+use std::path::PathBuf;
+
+use mote_spec::Bytes;
+
+use crate::profile::Profile;
+
+/// Why the engine did not start a program.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    #[error("cannot set up the {profile} engine")]
+    Setup { profile: Profile, source: wasmtime::Error },
+    #[error("the program does not compile")]
+    Compile { source: wasmtime::Error },
+    #[error("the compiler did not finish: {said}")]
+    Compiler { said: String },
+    #[error("the program is neither a core module nor a component")]
+    NotWasm,
+    #[error("cannot use the code cache at {path}")]
+    Cache { path: PathBuf, source: io::Error },
+    #[error("the compiled program does not load")]
+    Load { source: wasmtime::Error },
+    #[error("the program imports {name}, which mote does not provide")]
+    Import { name: String },
+    #[error("the program is {what}")]
+    World { what: &'static str },
+    #[error("the program has no function `{name}`; it has {has}")]
+    NoExport { name: String, has: String },
+    #[error("`{text}` is not a call of `{name}`: {why}")]
+    Call { name: String, text: String, why: String },
+    #[error("cannot grant the directory {path}")]
+    Directory { path: PathBuf, source: io::Error },
+    #[error("{path} is not a directory; mote grants directories")]
+    NotDirectory { path: PathBuf },
+    #[error("cannot make scratch space at {path}")]
+    Scratch { path: PathBuf, source: io::Error },
+    #[error("the program needs more memory to start than its limit of {limit} (--memory)")]
+    MemoryAtStart { limit: Bytes },
+    #[error("the program cannot be started")]
+    Start { source: wasmtime::Error },
+}

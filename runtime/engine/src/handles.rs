@@ -1,0 +1,192 @@
+//! Turns grants into authority: open directories, and gates for sockets.
+//!
+//! The only place that does. A directory is opened once, checked on the open handle, and given to
+//! the guest through that handle, so that swapping the path afterwards changes nothing.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use cap_std::ambient_authority;
+use cap_std::fs::Dir;
+use mote_spec::{Access, DirGrant, Grants, Root, Scratch};
+use rustix::fs::{Mode, OFlags};
+
+use crate::error::EngineError;
+use crate::net_gate::NetGate;
+use crate::quota::Budget;
+use crate::run::RootFiles;
+
+/// What a guest holds while it runs.
+pub(crate) struct Handles {
+    pub(crate) dirs: Vec<OpenDir>,
+    pub(crate) net: Arc<NetGate>,
+}
+
+/// A directory that the guest sees.
+pub(crate) struct OpenDir {
+    handle: OwnedFd,
+    pub(crate) guest: String,
+    pub(crate) access: Access,
+    /// What may be written below it, where it has a bound of its own.
+    pub(crate) budget: Option<Budget>,
+}
+
+impl OpenDir {
+    /// A path that leads to the open directory, whatever happens to its name.
+    pub(crate) fn path(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}", self.handle.as_raw_fd()))
+    }
+
+    /// The directory again, to look through what is below it.
+    pub(crate) fn open_again(&self) -> io::Result<File> {
+        File::open(self.path())
+    }
+}
+
+/// Opens all that is granted. `scratch` is an empty folder of the container's own.
+pub(crate) fn open(
+    grants: &Grants,
+    root: Option<&RootFiles>,
+    scratch: Option<&Path>,
+) -> Result<Handles, EngineError> {
+    let mut dirs = Vec::new();
+    if let Some(root) = root {
+        dirs.push(open_root(root, grants.root, scratch)?);
+    }
+    for grant in &grants.dirs {
+        dirs.push(open_granted(grant)?);
+    }
+    for (number, grant) in grants.scratch.iter().enumerate() {
+        dirs.push(open_scratch(grant, number, scratch)?);
+    }
+    Ok(Handles { dirs, net: NetGate::new(&grants.net) })
+}
+
+fn open_granted(grant: &DirGrant) -> Result<OpenDir, EngineError> {
+    let handle = open_dir(&grant.host)?;
+    Ok(OpenDir { handle, guest: grant.guest.to_string(), access: grant.access, budget: None })
+}
+
+fn open_dir(path: &Path) -> Result<OwnedFd, EngineError> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open(path, flags, Mode::empty()).map_err(|error| match error {
+        rustix::io::Errno::NOTDIR => EngineError::NotDirectory { path: path.to_owned() },
+        error => EngineError::Directory { path: path.to_owned(), source: error.into() },
+    })
+}
+
+fn open_scratch(
+    grant: &Scratch,
+    number: usize,
+    scratch: Option<&Path>,
+) -> Result<OpenDir, EngineError> {
+    let path = make_scratch(scratch, &number.to_string())?;
+    Ok(OpenDir {
+        handle: open_dir(&path)?,
+        guest: grant.guest.to_string(),
+        access: Access::ReadWrite,
+        budget: Some(Budget::new(grant.size)),
+    })
+}
+
+fn make_scratch(scratch: Option<&Path>, name: &str) -> Result<PathBuf, EngineError> {
+    let missing = || io::Error::new(io::ErrorKind::NotFound, "the container has no folder for it");
+    let failed = |path: &Path, source| EngineError::Scratch { path: path.to_owned(), source };
+    let folder = scratch.ok_or_else(|| failed(Path::new(name), missing()))?;
+    let path = folder.join(name);
+    fs::create_dir(&path).map_err(|source| failed(&path, source))?;
+    Ok(path)
+}
+
+fn open_root(root: &RootFiles, mode: Root, scratch: Option<&Path>) -> Result<OpenDir, EngineError> {
+    let (path, access) = match mode {
+        Root::ReadOnly => (root.tree.clone(), Access::ReadOnly),
+        Root::Copy => {
+            let path = make_scratch(scratch, "root")?;
+            copy_tree(&root.tree, &path, &root.program)
+                .map_err(|source| EngineError::Scratch { path: path.clone(), source })?;
+            (path, Access::ReadWrite)
+        }
+    };
+    Ok(OpenDir { handle: open_dir(&path)?, guest: "/".to_owned(), access, budget: None })
+}
+
+/// Copies an image's files, but for the program itself: it is running already.
+fn copy_tree(from: &Path, to: &Path, without: &Path) -> io::Result<()> {
+    let from = Dir::open_ambient_dir(from, ambient_authority())?;
+    let to = Dir::open_ambient_dir(to, ambient_authority())?;
+    copy_below(&from, &to, Path::new(""), without)
+}
+
+fn copy_below(from: &Dir, to: &Dir, below: &Path, without: &Path) -> io::Result<()> {
+    for entry in from.entries()? {
+        let entry = entry?;
+        let (name, kind) = (entry.file_name(), entry.file_type()?);
+        let path = below.join(&name);
+        if kind.is_dir() {
+            to.create_dir(&name)?;
+            copy_below(&from.open_dir(&name)?, &to.open_dir(&name)?, &path, without)?;
+        } else if kind.is_symlink() {
+            to.symlink_contents(from.read_link_contents(&name)?, &name)?;
+        } else if path != without {
+            from.copy(&name, to, &name)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn swapping_the_path_after_it_was_opened_changes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let (good, evil) = (folder.path().join("good"), folder.path().join("evil"));
+        fs::create_dir(&good).unwrap();
+        fs::create_dir(&evil).unwrap();
+        fs::write(good.join("mark"), "good").unwrap();
+        fs::write(evil.join("mark"), "evil").unwrap();
+        let grants = Grants {
+            dirs: vec![format!("{}:/data", good.display()).parse().unwrap()],
+            ..Grants::default()
+        };
+        let handles = open(&grants, None, None).unwrap();
+        fs::rename(&good, folder.path().join("gone")).unwrap();
+        std::os::unix::fs::symlink(&evil, &good).unwrap();
+        assert_eq!(fs::read_to_string(handles.dirs[0].path().join("mark")).unwrap(), "good");
+    }
+
+    #[test]
+    fn only_directories_are_granted() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("file"), "").unwrap();
+        let grants = |name: &str| Grants {
+            dirs: vec![format!("{}/{name}:/data", folder.path().display()).parse().unwrap()],
+            ..Grants::default()
+        };
+        assert!(matches!(open(&grants("file"), None, None), Err(EngineError::NotDirectory { .. })));
+        assert!(matches!(open(&grants("none"), None, None), Err(EngineError::Directory { .. })));
+    }
+
+    #[test]
+    fn a_copy_of_the_root_has_all_but_the_program() {
+        let folder = tempfile::tempdir().unwrap();
+        let (tree, scratch) = (folder.path().join("tree"), folder.path().join("scratch"));
+        fs::create_dir_all(tree.join("etc")).unwrap();
+        fs::create_dir(&scratch).unwrap();
+        fs::write(tree.join("app.wasm"), "").unwrap();
+        fs::write(tree.join("etc/a"), "1").unwrap();
+        std::os::unix::fs::symlink("etc/a", tree.join("link")).unwrap();
+        let root = RootFiles { tree: tree.clone(), program: "app.wasm".into() };
+        let handles = open(&Grants::default(), Some(&root), Some(&scratch)).unwrap();
+        let copy = handles.dirs[0].path();
+        assert_eq!(fs::read_to_string(copy.join("link")).unwrap(), "1");
+        assert!(!copy.join("app.wasm").exists());
+        fs::write(copy.join("etc/a"), "2").unwrap();
+        assert_eq!(fs::read_to_string(tree.join("etc/a")).unwrap(), "1", "the image is unchanged");
+    }
+}

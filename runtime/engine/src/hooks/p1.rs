@@ -1,0 +1,237 @@
+//! WASI preview 1: `wasi_snapshot_preview1`, and the older `wasi_unstable`.
+//!
+//! Preview 1's table of descriptors is private to its implementation, so the file behind a
+//! descriptor is taken note of when it is opened. A descriptor whose file is not known may not
+//! be written to: what cannot be accounted for does not happen.
+
+use std::fs::File;
+use std::sync::Arc;
+
+use wasmtime::component::Resource;
+use wasmtime::{AsContextMut, Caller, Extern, Linker};
+use wasmtime_wasi::WasiView;
+use wasmtime_wasi::filesystem::Descriptor;
+use wasmtime_wasi::p1::types::{self, Errno, Fdflags, Filetype};
+use wasmtime_wasi::p1::wasi_snapshot_preview1::{self as raw, WasiSnapshotPreview1};
+use wiggle::{GuestMemory, GuestPtr};
+
+use crate::quota::Quota;
+use crate::sandbox::Sandbox;
+
+pub(crate) fn link(linker: &mut Linker<Sandbox>) -> wasmtime::Result<()> {
+    for module in ["wasi_snapshot_preview1", "wasi_unstable"] {
+        link_module(linker, module)?;
+    }
+    Ok(())
+}
+
+fn link_module(linker: &mut Linker<Sandbox>, module: &str) -> wasmtime::Result<()> {
+    linker.func_wrap_async(
+        module,
+        "path_open",
+        |mut caller: Caller<'_, Sandbox>,
+         (dir, follow, path, length, oflags, rights, inheriting, flags, opened): (
+            i32,
+            i32,
+            i32,
+            i32,
+            i32,
+            i64,
+            i64,
+            i32,
+            i32,
+        )| {
+            Box::new(async move {
+                let mut guest = Guest::of(&mut caller)?;
+                let note = guest.prepare()?;
+                let (memory, sandbox) = (&mut guest.memory, &mut *guest.sandbox);
+                let errno = raw::path_open(
+                    &mut sandbox.p1,
+                    memory,
+                    dir,
+                    follow,
+                    path,
+                    length,
+                    oflags,
+                    rights,
+                    inheriting,
+                    flags,
+                    opened,
+                )
+                .await?;
+                if errno == 0 {
+                    let fd = memory.read(GuestPtr::<u32>::new(opened as u32))?;
+                    guest.take_note(note, fd);
+                }
+                Ok(errno)
+            })
+        },
+    )?;
+    linker.func_wrap_async(
+        module,
+        "fd_write",
+        |mut caller: Caller<'_, Sandbox>, (fd, vectors, count, written): (i32, i32, i32, i32)| {
+            Box::new(async move {
+                let mut guest = Guest::of(&mut caller)?;
+                if let Some(errno) = guest.charge(fd, (vectors, count), None).await? {
+                    return Ok(errno);
+                }
+                Ok(raw::fd_write(
+                    &mut guest.sandbox.p1,
+                    &mut guest.memory,
+                    fd,
+                    vectors,
+                    count,
+                    written,
+                )
+                .await?)
+            })
+        },
+    )?;
+    linker.func_wrap_async(
+        module,
+        "fd_pwrite",
+        |mut caller: Caller<'_, Sandbox>,
+         (fd, vectors, count, at, written): (i32, i32, i32, i64, i32)| {
+            Box::new(async move {
+                let mut guest = Guest::of(&mut caller)?;
+                if let Some(errno) = guest.charge(fd, (vectors, count), Some(at as u64)).await? {
+                    return Ok(errno);
+                }
+                Ok(raw::fd_pwrite(
+                    &mut guest.sandbox.p1,
+                    &mut guest.memory,
+                    fd,
+                    vectors,
+                    count,
+                    at,
+                    written,
+                )
+                .await?)
+            })
+        },
+    )?;
+    linker.func_wrap_async(
+        module,
+        "fd_filestat_set_size",
+        |mut caller: Caller<'_, Sandbox>, (fd, size): (i32, i64)| {
+            Box::new(async move {
+                let mut guest = Guest::of(&mut caller)?;
+                if let Some(errno) = guest.resize(fd, size as u64) {
+                    return Ok(errno);
+                }
+                Ok(raw::fd_filestat_set_size(&mut guest.sandbox.p1, &mut guest.memory, fd, size)
+                    .await?)
+            })
+        },
+    )?;
+    linker.func_wrap_async(
+        module,
+        "fd_renumber",
+        |mut caller: Caller<'_, Sandbox>, (from, to): (i32, i32)| {
+            Box::new(async move {
+                let guest = Guest::of(&mut caller)?;
+                let (sandbox, mut memory) = (guest.sandbox, guest.memory);
+                let errno = raw::fd_renumber(&mut sandbox.p1, &mut memory, from, to).await?;
+                if errno == 0 {
+                    let moved = sandbox.files.remove(&(from as u32));
+                    sandbox.files.remove(&(to as u32));
+                    sandbox.files.extend(moved.map(|file| (to as u32, file)));
+                }
+                Ok(errno)
+            })
+        },
+    )?;
+    Ok(())
+}
+
+/// The guest's memory and its sandbox, as a host call sees them.
+struct Guest<'a> {
+    memory: GuestMemory<'a>,
+    sandbox: &'a mut Sandbox,
+}
+
+impl<'a> Guest<'a> {
+    fn of(caller: &'a mut Caller<'_, Sandbox>) -> wasmtime::Result<Guest<'a>> {
+        let Some(Extern::Memory(memory)) = caller.get_export("memory") else {
+            return Err(wasmtime::format_err!("the module exports no memory"));
+        };
+        let fuel = caller.as_context_mut().hostcall_fuel();
+        let (memory, sandbox) = memory.data_and_store_mut(caller);
+        sandbox.p1.set_hostcall_fuel(fuel);
+        Ok(Guest { memory: GuestMemory::Unshared(memory), sandbox })
+    }
+
+    /// Finds out which place in the table the next file will get.
+    fn prepare(&mut self) -> wasmtime::Result<u32> {
+        let table = self.sandbox.p1.ctx().table;
+        let probe = table.push(())?;
+        let place = probe.rep();
+        table.delete(probe)?;
+        Ok(place)
+    }
+
+    /// Notes which file was opened under a descriptor.
+    fn take_note(&mut self, place: u32, fd: u32) {
+        let table = self.sandbox.p1.ctx().table;
+        let file = match table.get(&Resource::<Descriptor>::new_borrow(place)) {
+            Ok(Descriptor::File(file)) => Some(Arc::downgrade(&file.file)),
+            Ok(Descriptor::Dir(_)) | Err(_) => None,
+        };
+        self.sandbox.files.remove(&fd);
+        self.sandbox.files.extend(file.map(|file| (fd, file)));
+    }
+
+    fn known(&self, fd: i32) -> Option<(Arc<Quota>, Option<Arc<File>>)> {
+        let quota = self.sandbox.quota.clone()?;
+        Some((quota, self.sandbox.files.get(&(fd as u32)).and_then(std::sync::Weak::upgrade)))
+    }
+
+    /// Charges for a write; the error number to answer with if it may not happen.
+    async fn charge(
+        &mut self,
+        fd: i32,
+        vectors: (i32, i32),
+        at: Option<u64>,
+    ) -> wasmtime::Result<Option<i32>> {
+        let Some((quota, file)) = self.known(fd) else { return Ok(None) };
+        let descriptor = types::Fd::from(fd as u32);
+        let Ok(status) = self.sandbox.p1.fd_fdstat_get(&mut self.memory, descriptor).await else {
+            // Not a descriptor: the call itself says so.
+            return Ok(None);
+        };
+        let Some(file) = file else {
+            return Ok((status.fs_filetype == Filetype::RegularFile).then_some(Errno::Nospc as i32));
+        };
+        let bytes = self.first_vector(vectors)?;
+        let charged = match (status.fs_flags.contains(Fdflags::APPEND), at) {
+            (true, _) => quota.charge_append(&file, bytes),
+            (false, Some(at)) => quota.charge(&file, at.saturating_add(bytes)),
+            (false, None) => match self.sandbox.p1.fd_tell(&mut self.memory, descriptor) {
+                Ok(at) => quota.charge(&file, at.saturating_add(bytes)),
+                Err(_) => return Ok(None),
+            },
+        };
+        Ok(charged.err().map(|_| Errno::Nospc as i32))
+    }
+
+    fn resize(&mut self, fd: i32, size: u64) -> Option<i32> {
+        let (quota, file) = self.known(fd)?;
+        match file {
+            Some(file) => quota.resize(&file, size).err().map(|_| Errno::Nospc as i32),
+            None => Some(Errno::Nospc as i32),
+        }
+    }
+
+    /// The length of the first vector that is not empty: a call writes no more than that.
+    fn first_vector(&self, (vectors, count): (i32, i32)) -> wasmtime::Result<u64> {
+        for number in 0..count as u32 {
+            let at = (vectors as u32).wrapping_add(number.wrapping_mul(8)).wrapping_add(4);
+            let length: u32 = self.memory.read(GuestPtr::<u32>::new(at))?;
+            if length > 0 {
+                return Ok(u64::from(length));
+            }
+        }
+        Ok(0)
+    }
+}

@@ -1,0 +1,143 @@
+//! Holds a container to its memory: all its linear memories and tables together.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use mote_spec::{Bounds, Bytes};
+use wasmtime::ResourceLimiter;
+
+/// What a container uses now; shared with whoever looks at it.
+#[derive(Debug, Default)]
+pub struct Gauge {
+    pub memory: AtomicU64,
+    pub memory_peak: AtomicU64,
+    pub cpu_nanos: AtomicU64,
+    pub stored: AtomicU64,
+    pub received: AtomicU64,
+    pub sent: AtomicU64,
+    /// Whether the last request for memory was refused.
+    pub(crate) refused: AtomicBool,
+}
+
+/// What a table's element costs.
+const ELEMENT: u64 = 16;
+
+pub(crate) struct Limiter {
+    memory: Bytes,
+    bounds: Bounds,
+    elements: u64,
+    gauge: Arc<Gauge>,
+    /// What was added last, to be taken back if the machine itself cannot give it.
+    last: u64,
+}
+
+impl Limiter {
+    pub(crate) fn new(memory: Bytes, bounds: Bounds, gauge: Arc<Gauge>) -> Limiter {
+        Limiter { memory, bounds, elements: 0, gauge, last: 0 }
+    }
+
+    fn take(&mut self, bytes: u64) -> bool {
+        let used = self.gauge.memory.load(Ordering::Relaxed).saturating_add(bytes);
+        let fits = used <= self.memory.get();
+        self.gauge.refused.store(!fits, Ordering::Relaxed);
+        if fits {
+            self.last = bytes;
+            self.gauge.memory.store(used, Ordering::Relaxed);
+            self.gauge.memory_peak.fetch_max(used, Ordering::Relaxed);
+        }
+        fits
+    }
+
+    fn give_back(&mut self) {
+        self.gauge.memory.fetch_sub(std::mem::take(&mut self.last), Ordering::Relaxed);
+    }
+}
+
+impl ResourceLimiter for Limiter {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        // Beyond its own maximum the memory fails to grow without any help.
+        self.last = 0;
+        if maximum.is_some_and(|maximum| desired > maximum) {
+            return Ok(false);
+        }
+        Ok(self.take((desired - current) as u64))
+    }
+
+    fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
+        self.give_back();
+        Ok(())
+    }
+
+    fn table_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        self.last = 0;
+        let added = (desired - current) as u64;
+        let over = self.elements + added > u64::from(self.bounds.table_elements);
+        if over || maximum.is_some_and(|maximum| desired > maximum) || !self.take(added * ELEMENT) {
+            return Ok(false);
+        }
+        self.elements += added;
+        Ok(true)
+    }
+
+    fn table_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
+        self.elements -= self.last / ELEMENT;
+        self.give_back();
+        Ok(())
+    }
+
+    fn instances(&self) -> usize {
+        self.bounds.instances as usize
+    }
+
+    fn tables(&self) -> usize {
+        self.bounds.instances as usize
+    }
+
+    fn memories(&self) -> usize {
+        self.bounds.instances as usize
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limiter(memory: u64) -> (Limiter, Arc<Gauge>) {
+        let gauge = Arc::new(Gauge::default());
+        let bounds = Bounds { table_elements: 100, ..Bounds::default() };
+        (Limiter::new(Bytes::new(memory), bounds, Arc::clone(&gauge)), gauge)
+    }
+
+    #[test]
+    fn several_memories_and_tables_share_one_limit() {
+        let (mut limiter, gauge) = limiter(10_000);
+        assert!(limiter.memory_growing(0, 6_000, None).unwrap());
+        assert!(!limiter.memory_growing(0, 6_000, None).unwrap(), "a second memory");
+        assert!(limiter.table_growing(0, 100, None).unwrap());
+        assert!(!limiter.table_growing(100, 101, None).unwrap(), "too many elements");
+        assert!(limiter.memory_growing(6_000, 8_400, None).unwrap());
+        assert!(!limiter.memory_growing(8_400, 8_401, None).unwrap());
+        assert_eq!(gauge.memory.load(Ordering::Relaxed), 10_000);
+    }
+
+    #[test]
+    fn what_the_machine_could_not_give_is_not_counted() {
+        let (mut limiter, gauge) = limiter(1_000);
+        assert!(limiter.memory_growing(0, 900, None).unwrap());
+        limiter.memory_grow_failed(wasmtime::format_err!("no memory")).unwrap();
+        assert_eq!(gauge.memory.load(Ordering::Relaxed), 0);
+        assert!(!limiter.memory_growing(0, 900, Some(100)).unwrap());
+        limiter.memory_grow_failed(wasmtime::format_err!("over its maximum")).unwrap();
+        assert_eq!(gauge.memory.load(Ordering::Relaxed), 0);
+    }
+}

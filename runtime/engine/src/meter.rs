@@ -1,0 +1,167 @@
+//! Meters the time that a guest is polled, and holds it to its CPU share by not polling it.
+//!
+//! A guest that computes gives way at every tick of its engine's epoch. The ticks come from one
+//! thread for all engines of the process, which sleeps while no guest runs: an idle device is not
+//! woken.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use mote_spec::{CpuShare, Limit};
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::limiter::Gauge;
+
+/// How long a guest may compute before it gives way.
+const TICK: Duration = Duration::from_millis(5);
+/// The span over which a share is held.
+const PERIOD: Duration = Duration::from_millis(100);
+
+/// Polls a guest, counts the time, and lets it rest when its share is used up.
+pub(crate) struct Metered<F> {
+    guest: Pin<Box<F>>,
+    engine: wasmtime::Engine,
+    gauge: Arc<Gauge>,
+    share: Limit<CpuShare>,
+    period_start: Instant,
+    used: Duration,
+    rest: Option<Pin<Box<tokio::time::Sleep>>>,
+}
+
+impl<F: Future> Metered<F> {
+    pub(crate) fn new(
+        guest: F,
+        engine: &wasmtime::Engine,
+        gauge: Arc<Gauge>,
+        share: Limit<CpuShare>,
+    ) -> Self {
+        Metered {
+            guest: Box::pin(guest),
+            engine: engine.clone(),
+            gauge,
+            share,
+            period_start: Instant::now(),
+            used: Duration::ZERO,
+            rest: None,
+        }
+    }
+
+    /// How long to rest before the guest may run again, if at all.
+    ///
+    /// What was used beyond the share is carried over, so that the share holds over time.
+    fn debt(&mut self, now: Instant) -> Option<Duration> {
+        let share = self.share.bound()?;
+        let fraction = f64::from(share.millis()) / 1000.0;
+        let elapsed = now - self.period_start;
+        if elapsed >= PERIOD {
+            let earned = elapsed.mul_f64(fraction);
+            self.used = self.used.saturating_sub(earned);
+            self.period_start = now;
+        }
+        let allowed = PERIOD.mul_f64(fraction);
+        let over = self.used.checked_sub(allowed).filter(|over| !over.is_zero())?;
+        let earns_back = over.div_f64(fraction);
+        Some(earns_back.max(PERIOD.saturating_sub(now - self.period_start)))
+    }
+}
+
+impl<F: Future> Future for Metered<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let this = &mut *self;
+        loop {
+            if let Some(rest) = &mut this.rest {
+                if rest.as_mut().poll(cx).is_pending() {
+                    return Poll::Pending;
+                }
+                this.rest = None;
+            }
+            if let Some(debt) = this.debt(Instant::now()) {
+                this.rest = Some(Box::pin(tokio::time::sleep(debt)));
+                continue;
+            }
+            let before = thread_time();
+            let ticking = Ticker::run(&this.engine);
+            let polled = this.guest.as_mut().poll(cx);
+            drop(ticking);
+            let spent = thread_time().saturating_sub(before);
+            this.used += spent;
+            this.gauge.cpu_nanos.fetch_add(spent.as_nanos() as u64, Ordering::Relaxed);
+            return polled;
+        }
+    }
+}
+
+/// The CPU time of this thread.
+fn thread_time() -> Duration {
+    let now = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
+}
+
+/// The engines whose guests run code right now.
+struct Ticker {
+    running: Mutex<Vec<(u64, wasmtime::Engine)>>,
+    wake: Condvar,
+    next: AtomicU64,
+}
+
+/// Keeps an engine's epoch ticking until it is dropped.
+struct Ticking(u64);
+
+impl Ticker {
+    fn get() -> &'static Ticker {
+        static TICKER: OnceLock<Ticker> = OnceLock::new();
+        static THREAD: OnceLock<()> = OnceLock::new();
+        let ticker = TICKER.get_or_init(|| Ticker {
+            running: Mutex::default(),
+            wake: Condvar::new(),
+            next: AtomicU64::new(0),
+        });
+        THREAD.get_or_init(|| {
+            std::thread::Builder::new()
+                .name("mote-epoch".into())
+                .stack_size(64 << 10)
+                .spawn(|| ticker.tick_forever())
+                .expect("a process can start one thread");
+        });
+        ticker
+    }
+
+    fn run(engine: &wasmtime::Engine) -> Ticking {
+        let ticker = Ticker::get();
+        let id = ticker.next.fetch_add(1, Ordering::Relaxed);
+        let mut running = ticker.running.lock().unwrap_or_else(PoisonError::into_inner);
+        running.push((id, engine.clone()));
+        if running.len() == 1 {
+            ticker.wake.notify_one();
+        }
+        Ticking(id)
+    }
+
+    fn tick_forever(&self) {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if running.is_empty() {
+                running = self.wake.wait(running).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            let waited = self.wake.wait_timeout(running, TICK);
+            running = waited.unwrap_or_else(PoisonError::into_inner).0;
+            for (_, engine) in running.iter() {
+                engine.increment_epoch();
+            }
+        }
+    }
+}
+
+impl Drop for Ticking {
+    fn drop(&mut self) {
+        let mut running = Ticker::get().running.lock().unwrap_or_else(PoisonError::into_inner);
+        running.retain(|(id, _)| *id != self.0);
+    }
+}

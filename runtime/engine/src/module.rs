@@ -1,0 +1,91 @@
+//! Loads compiled code into an engine.
+
+use mote_spec::Bytes;
+use wasmtime::Precompiled;
+use wasmtime::component::Component;
+
+use crate::cache::Trusted;
+use crate::error::EngineError;
+use crate::profile::{self, Compiler, Counting, Profile};
+
+/// An engine that runs compiled programs. Cheap to clone.
+#[derive(Clone)]
+pub struct Engine {
+    pub(crate) inner: wasmtime::Engine,
+    pub(crate) counting: Counting,
+}
+
+/// A program that is ready to be started any number of times.
+#[derive(Clone)]
+pub struct Module {
+    pub(crate) code: Code,
+}
+
+#[derive(Clone)]
+pub(crate) enum Code {
+    Core(wasmtime::Module),
+    Component(Component),
+}
+
+impl Engine {
+    /// Makes an engine without a compiler.
+    ///
+    /// # Errors
+    /// Fails if the machine has not the address space for the profile.
+    pub fn new(profile: Profile, counting: Counting, stack: Bytes) -> Result<Engine, EngineError> {
+        let inner = profile::engine(profile, counting, stack, Compiler::Off)?;
+        Ok(Engine { inner, counting })
+    }
+}
+
+impl Module {
+    /// Maps compiled code into the engine. Only what this host compiled can be loaded.
+    pub fn load(engine: &Engine, trusted: &Trusted) -> Result<Module, EngineError> {
+        let failed = |source| EngineError::Load { source };
+        let path = trusted.path();
+        let code = match wasmtime::Engine::detect_precompiled_file(&path).map_err(failed)? {
+            Some(Precompiled::Component) => {
+                // SAFETY: `Trusted` is made only of files that this host's compiler wrote and that
+                // were verified under the host's key; they are never changed in place.
+                Code::Component(
+                    unsafe { Component::deserialize_file(&engine.inner, &path) }.map_err(failed)?,
+                )
+            }
+            Some(Precompiled::Module) | None => {
+                // SAFETY: as above.
+                Code::Core(
+                    unsafe { wasmtime::Module::deserialize_file(&engine.inner, &path) }
+                        .map_err(failed)?,
+                )
+            }
+        };
+        Ok(Module { code })
+    }
+
+    /// The names of all that the program imports.
+    pub fn imports(&self, engine: &Engine) -> Vec<String> {
+        match &self.code {
+            Code::Core(module) => module
+                .imports()
+                .map(|import| format!("{}::{}", import.module(), import.name()))
+                .collect(),
+            Code::Component(component) => component
+                .component_type()
+                .imports(&engine.inner)
+                .map(|(name, _)| name.to_owned())
+                .collect(),
+        }
+    }
+
+    /// The names of all that the program exports.
+    pub fn exports(&self, engine: &Engine) -> Vec<String> {
+        match &self.code {
+            Code::Core(module) => module.exports().map(|export| export.name().to_owned()).collect(),
+            Code::Component(component) => component
+                .component_type()
+                .exports(&engine.inner)
+                .map(|(name, _)| name.to_owned())
+                .collect(),
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! Decides how the engine uses the machine: memory reservations, allocation, stacks.
+//!
+//! One profile makes the one `wasmtime::Config`. What of it changes the compiled code is in its code
+//! name, which is part of the key of the code cache.
+
+use std::fmt;
+use std::str::FromStr;
+
+use mote_spec::Bytes;
+use wasmtime::{Config, InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails};
+
+use crate::error::EngineError;
+
+/// The three ways to use a machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Profile {
+    /// Small boards: memories start small and move when they grow, stacks are small.
+    Micro,
+    /// Many containers in one process: slots are reserved ahead for so many instances.
+    Gateway { slots: u32 },
+    /// Address space is plenty: every memory has four GiB of it, and needs no bounds checks.
+    Server,
+}
+
+/// Whether instructions are counted. Only containers that ask for it pay for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Counting {
+    Off,
+    Fuel,
+}
+
+/// A profile that a person names.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not an engine profile: micro, gateway and server are")]
+pub struct UnknownProfile(String);
+
+impl FromStr for Profile {
+    type Err = UnknownProfile;
+
+    fn from_str(text: &str) -> Result<Profile, UnknownProfile> {
+        match text {
+            "micro" => Ok(Profile::Micro),
+            "gateway" => Ok(Profile::Gateway { slots: 100 }),
+            "server" => Ok(Profile::Server),
+            other => Err(UnknownProfile(other.into())),
+        }
+    }
+}
+
+impl fmt::Display for Profile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Profile::Micro => "micro",
+            Profile::Gateway { .. } => "gateway",
+            Profile::Server => "server",
+        })
+    }
+}
+
+/// Four GiB and what wasmtime puts around them.
+const FULL_RESERVATION: u64 = 4 << 30;
+const FULL_GUARD: u64 = 32 << 20;
+
+impl Profile {
+    /// The profile that the machine can bear: `Server` if it has the address space for a full
+    /// reservation, else `Micro`.
+    pub fn detect() -> Profile {
+        match can_reserve(FULL_RESERVATION + 2 * FULL_GUARD + (1 << 30)) {
+            true => Profile::Server,
+            false => Profile::Micro,
+        }
+    }
+
+    /// Whether the machine has the address space for this profile.
+    pub fn fits(self) -> bool {
+        match self {
+            Profile::Micro => true,
+            Profile::Server => Profile::detect() == Profile::Server,
+            Profile::Gateway { slots } => {
+                can_reserve((FULL_RESERVATION + FULL_GUARD) * u64::from(slots + 1))
+            }
+        }
+    }
+
+    /// What of the profile is baked into compiled code.
+    pub(crate) fn code_name(self, counting: Counting) -> &'static str {
+        match (self, counting) {
+            (Profile::Micro, Counting::Off) => "moving",
+            (Profile::Micro, Counting::Fuel) => "moving+fuel",
+            (Profile::Gateway { .. } | Profile::Server, Counting::Off) => "guarded",
+            (Profile::Gateway { .. } | Profile::Server, Counting::Fuel) => "guarded+fuel",
+        }
+    }
+
+    /// The one place that makes an engine's configuration.
+    pub(crate) fn config(self, counting: Counting, stack: Bytes) -> Config {
+        let mut config = Config::new();
+        config
+            .consume_fuel(counting == Counting::Fuel)
+            .epoch_interruption(true)
+            .wasm_component_model_async(true)
+            .wasm_backtrace_details(WasmBacktraceDetails::Disable)
+            .memory_guard_size(FULL_GUARD);
+        let most_stack = match self {
+            Profile::Micro => 128 << 10,
+            Profile::Gateway { .. } | Profile::Server => 1 << 20,
+        };
+        let stack = usize::try_from(stack.get()).unwrap_or(most_stack).clamp(64 << 10, most_stack);
+        // Host calls run on the same stack as the guest, above what the guest may use.
+        config.max_wasm_stack(stack).async_stack_size(stack + (512 << 10));
+        match self {
+            Profile::Micro => {
+                // Wasmtime's own figures for 32-bit machines.
+                config
+                    .memory_reservation(10 << 20)
+                    .memory_guard_size(64 << 10)
+                    .memory_reservation_for_growth(1 << 20)
+                    .guard_before_linear_memory(false)
+                    .memory_may_move(true);
+            }
+            Profile::Gateway { slots } => {
+                config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(slots)));
+            }
+            Profile::Server => {}
+        }
+        config
+    }
+}
+
+fn pool(slots: u32) -> PoolingAllocationConfig {
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_core_instances(slots * 4)
+        .total_component_instances(slots)
+        .total_memories(slots)
+        .total_tables(slots * 4)
+        .total_stacks(slots)
+        .total_gc_heaps(slots)
+        .max_unused_warm_slots(slots.min(16));
+    pool
+}
+
+/// Asks the kernel for address space and gives it back at once.
+fn can_reserve(bytes: u64) -> bool {
+    use rustix::mm::{MapFlags, ProtFlags};
+    let Ok(length) = usize::try_from(bytes) else { return false };
+    let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
+    // SAFETY: an anonymous mapping at an address that the kernel chooses overlaps nothing, and
+    // nobody has seen its address when it is unmapped.
+    unsafe {
+        match rustix::mm::mmap_anonymous(std::ptr::null_mut(), length, ProtFlags::empty(), flags) {
+            Ok(address) => rustix::mm::munmap(address, length).is_ok(),
+            Err(_) => false,
+        }
+    }
+}
+
+/// The engine of a profile. Without a compiler it starts faster and can only run what is compiled.
+pub(crate) fn engine(
+    profile: Profile,
+    counting: Counting,
+    stack: Bytes,
+    compiler: Compiler,
+) -> Result<wasmtime::Engine, EngineError> {
+    let mut config = profile.config(counting, stack);
+    if compiler == Compiler::Off {
+        config.enable_compiler(false);
+    }
+    wasmtime::Engine::new(&config).map_err(|source| EngineError::Setup { profile, source })
+}
+
+/// Whether an engine can compile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Compiler {
+    Off,
+    On,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_profile_makes_an_engine_that_runs_code_compiled_for_it() {
+        let wasm = wat::parse_str("(module (memory 1) (func (export \"_start\")))").unwrap();
+        for profile in [Profile::Micro, Profile::Gateway { slots: 2 }, Profile::Server] {
+            for counting in [Counting::Off, Counting::Fuel] {
+                let stack = Bytes::new(512 << 10);
+                let compiler = engine(profile, counting, stack, Compiler::On).unwrap();
+                let code = compiler.precompile_module(&wasm).unwrap();
+                let runner = engine(profile, counting, stack, Compiler::Off).unwrap();
+                // SAFETY: the bytes are what this process just compiled.
+                let module = unsafe { wasmtime::Module::deserialize(&runner, &code) };
+                assert!(module.is_ok(), "{profile} {counting:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_reserved_is_noticed() {
+        assert!(can_reserve(1 << 20));
+        assert!(!can_reserve(1 << 62));
+    }
+}

@@ -1,0 +1,411 @@
+//! Starts a program and sees it to its end: the guest's failure is an `ExitStatus`, not an error.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use mote_spec::{Bytes, ExitStatus, Limit, Policy};
+use wasmtime::{Store, Trap, WasmBacktrace};
+use wasmtime_wasi::I32Exit;
+
+use crate::describe::{World, world};
+use crate::error::EngineError;
+use crate::handles;
+use crate::limiter::Gauge;
+use crate::link;
+use crate::meter::Metered;
+use crate::module::{Code, Engine, Module};
+use crate::sandbox::{self, Sandbox};
+use crate::stdio::Stdio;
+
+/// How the program is started.
+#[derive(Debug, Clone)]
+pub struct Process {
+    pub args: Vec<String>,
+    pub env: Vec<(String, String)>,
+    pub cwd: Option<String>,
+    pub call: Call,
+    pub blocking: Blocking,
+}
+
+/// Which function is called.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Call {
+    /// The one that its world begins with.
+    Main,
+    /// A function without arguments, by name.
+    Export(String),
+    /// A function with arguments, as a person writes a call: `f(1, 2)`.
+    Invoke(String),
+}
+
+/// Whether the guest's file operations may block the thread that runs it.
+///
+/// It saves a change of threads for each; a guest that may be stopped in the middle of one, or
+/// that shares its thread with others, must not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Blocking {
+    Never,
+    Allowed,
+}
+
+/// An image's own files.
+#[derive(Debug, Clone)]
+pub struct RootFiles {
+    pub tree: PathBuf,
+    /// The program within the tree.
+    pub program: PathBuf,
+}
+
+/// All that a program is started with.
+pub struct Launch<'a> {
+    pub policy: &'a Policy,
+    pub process: Process,
+    pub stdio: Stdio,
+    pub root: Option<RootFiles>,
+    /// An empty folder of the container's own; needed for scratch space and a copied root.
+    pub scratch: Option<PathBuf>,
+    pub gauge: Arc<Gauge>,
+}
+
+/// How a program ended.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    pub status: ExitStatus,
+    /// What a person wants to know of a trap: its reason and the Wasm stack.
+    pub detail: Option<String>,
+    /// What a called function returned.
+    pub results: Vec<String>,
+    pub fuel_used: Option<u64>,
+}
+
+/// How a guest's run ended, as far as wasmtime tells.
+type Ended = Result<(u32, Vec<String>), wasmtime::Error>;
+
+/// Runs a program to its end, its deadline, or until the future is dropped.
+///
+/// # Errors
+/// Fails if the program does not get as far as its first instruction.
+pub async fn run(
+    engine: &Engine,
+    module: &Module,
+    launch: Launch<'_>,
+) -> Result<Outcome, EngineError> {
+    let Launch { policy, process, stdio, root, scratch, gauge } = launch;
+    let handles = handles::open(policy.grants(), root.as_ref(), scratch.as_deref())?;
+    let mut store = sandbox::store(engine, policy, handles, &process, &stdio, &gauge)?;
+    let limits = policy.limits();
+    let guest = async {
+        let ended = start(engine, module, &mut store, &process.call, limits.memory).await;
+        let fuel_used = match limits.fuel {
+            Limit::AtMost(fuel) => store.get_fuel().ok().map(|left| fuel.get() - left),
+            Limit::Unlimited => None,
+        };
+        (ended, fuel_used)
+    };
+    let metered = Metered::new(guest, &engine.inner, Arc::clone(&gauge), limits.cpus);
+    let finished = match limits.timeout {
+        Limit::AtMost(timeout) => tokio::time::timeout(timeout.duration(), metered).await.ok(),
+        Limit::Unlimited => Some(metered.await),
+    };
+    let Some((ended, fuel_used)) = finished else {
+        return Ok(Outcome {
+            status: ExitStatus::TimedOut,
+            detail: None,
+            results: Vec::new(),
+            fuel_used: None,
+        });
+    };
+    let refused = gauge.refused.load(Ordering::Relaxed);
+    let (status, detail, results) = match ended? {
+        Ok((code, results)) => (ExitStatus::Exited(code), None, results),
+        Err(error) => {
+            let (status, detail) = judge(&error, refused);
+            (status, detail, Vec::new())
+        }
+    };
+    Ok(Outcome { status, detail, results, fuel_used })
+}
+
+/// Instantiates the program and calls it. The outer error is that it could not be started.
+async fn start(
+    engine: &Engine,
+    module: &Module,
+    store: &mut Store<Sandbox>,
+    call: &Call,
+    memory: Bytes,
+) -> Result<Ended, EngineError> {
+    if *call == Call::Main {
+        check_world(world(&module.exports(engine)))?;
+    }
+    match &module.code {
+        Code::Core(code) => {
+            let ready = link::core(engine, code)?;
+            match ready.instantiate_async(&mut *store).await {
+                Ok(instance) => core_call(store, instance, call).await,
+                Err(error) => instantiation(store, error, memory),
+            }
+        }
+        Code::Component(code) => {
+            let ready = link::component(engine, code)?;
+            component_call(store, &ready, code, call, memory).await
+        }
+    }
+}
+
+fn check_world(world: World) -> Result<(), EngineError> {
+    match world {
+        World::Command => Ok(()),
+        World::HttpHandler => Err(EngineError::World {
+            what: "an HTTP handler (wasi:http), which `mote run` cannot serve; it runs commands (wasi:cli/run, or a module with _start)",
+        }),
+        World::Library => Err(EngineError::World {
+            what: "a library: it has no _start and no wasi:cli/run; call one of its functions with --invoke",
+        }),
+    }
+}
+
+/// A trap of the start function is the guest's own end; too little memory is ours to explain.
+fn instantiation(
+    store: &Store<Sandbox>,
+    error: wasmtime::Error,
+    memory: Bytes,
+) -> Result<Ended, EngineError> {
+    if error.is::<Trap>() || error.is::<I32Exit>() {
+        return Ok(Err(error));
+    }
+    match store.data().gauge.refused.load(Ordering::Relaxed) {
+        true => Err(EngineError::MemoryAtStart { limit: memory }),
+        false => Err(EngineError::Start { source: error }),
+    }
+}
+
+async fn core_call(
+    store: &mut Store<Sandbox>,
+    instance: wasmtime::Instance,
+    call: &Call,
+) -> Result<Ended, EngineError> {
+    let (name, arguments) = match call {
+        Call::Main => ("_start", None),
+        Call::Export(name) => (name.as_str(), None),
+        Call::Invoke(text) => {
+            let (name, arguments) = split_call(text);
+            (name, Some(arguments))
+        }
+    };
+    let Some(function) = instance.get_func(&mut *store, name) else {
+        let has = instance
+            .exports(&mut *store)
+            .map(|export| export.name().to_owned())
+            .collect::<Vec<_>>();
+        return Err(EngineError::NoExport { name: name.to_owned(), has: has.join(", ") });
+    };
+    let ty = function.ty(&*store);
+    let arguments = core_arguments(name, arguments.unwrap_or_default(), &ty)?;
+    let mut results = vec![wasmtime::Val::I32(0); ty.results().len()];
+    let ended = function.call_async(&mut *store, &arguments, &mut results).await;
+    Ok(ended.map(|()| (0, results.iter().map(show).collect())))
+}
+
+/// Parts `f(1, 2)` into name and arguments; a bare name has none.
+fn split_call(text: &str) -> (&str, &str) {
+    match text.split_once('(') {
+        Some((name, rest)) => (name.trim(), rest.trim_end().strip_suffix(')').unwrap_or(rest)),
+        None => (text.trim(), ""),
+    }
+}
+
+fn core_arguments(
+    name: &str,
+    text: &str,
+    ty: &wasmtime::FuncType,
+) -> Result<Vec<wasmtime::Val>, EngineError> {
+    use wasmtime::{Val, ValType};
+    let wrong =
+        |why: String| EngineError::Call { name: name.to_owned(), text: text.to_owned(), why };
+    let words: Vec<&str> = text.split(',').map(str::trim).filter(|word| !word.is_empty()).collect();
+    if words.len() != ty.params().len() {
+        return Err(wrong(format!("it takes {} arguments", ty.params().len())));
+    }
+    let value = |(word, ty): (&&str, ValType)| match ty {
+        ValType::I32 => word
+            .parse::<i32>()
+            .or_else(|_| word.parse::<u32>().map(|n| n as i32))
+            .ok()
+            .map(Val::I32),
+        ValType::I64 => word
+            .parse::<i64>()
+            .or_else(|_| word.parse::<u64>().map(|n| n as i64))
+            .ok()
+            .map(Val::I64),
+        ValType::F32 => word.parse::<f32>().ok().map(Val::from),
+        ValType::F64 => word.parse::<f64>().ok().map(Val::from),
+        ValType::V128 | ValType::Ref(_) => None,
+    };
+    let values: Option<Vec<Val>> = words.iter().zip(ty.params()).map(value).collect();
+    values.ok_or_else(|| wrong("an argument is not a number of the type that it takes".into()))
+}
+
+fn show(value: &wasmtime::Val) -> String {
+    use wasmtime::Val;
+    match value {
+        Val::I32(value) => value.to_string(),
+        Val::I64(value) => value.to_string(),
+        Val::F32(bits) => f32::from_bits(*bits).to_string(),
+        Val::F64(bits) => f64::from_bits(*bits).to_string(),
+        other => format!("{other:?}"),
+    }
+}
+
+async fn component_call(
+    store: &mut Store<Sandbox>,
+    ready: &wasmtime::component::InstancePre<Sandbox>,
+    code: &wasmtime::component::Component,
+    call: &Call,
+    memory: Bytes,
+) -> Result<Ended, EngineError> {
+    let instance = match ready.instantiate_async(&mut *store).await {
+        Ok(instance) => instance,
+        Err(error) => return instantiation(store, error, memory),
+    };
+    match call {
+        Call::Main if code.get_export_index(None, "wasi:cli/run@0.3.0").is_some() => {
+            Ok(run_p3(store, &instance).await.map(|code| (code, Vec::new())))
+        }
+        Call::Main => Ok(run_p2(store, &instance).await.map(|code| (code, Vec::new()))),
+        Call::Export(name) => component_function(store, &instance, name, "").await,
+        Call::Invoke(text) => {
+            let (name, arguments) = split_call(text);
+            component_function(store, &instance, name, arguments).await
+        }
+    }
+}
+
+async fn run_p2(
+    store: &mut Store<Sandbox>,
+    instance: &wasmtime::component::Instance,
+) -> wasmtime::Result<u32> {
+    let command = wasmtime_wasi::p2::bindings::Command::new(&mut *store, instance)?;
+    let returned = command.wasi_cli_run().call_run(&mut *store).await?;
+    Ok(if returned.is_ok() { 0 } else { 1 })
+}
+
+async fn run_p3(
+    store: &mut Store<Sandbox>,
+    instance: &wasmtime::component::Instance,
+) -> wasmtime::Result<u32> {
+    let command = wasmtime_wasi::p3::bindings::Command::new(&mut *store, instance)?;
+    let returned = store
+        .run_concurrent(async move |accessor| {
+            let returned = command.wasi_cli_run().call_run(accessor).await?;
+            // What the guest left running may still have something to write.
+            std::future::poll_fn(|cx| accessor.poll_no_interesting_tasks(cx)).await;
+            wasmtime::error::Ok(returned)
+        })
+        .await??;
+    Ok(if returned.is_ok() { 0 } else { 1 })
+}
+
+/// Calls a function of a component: `name`, or `namespace:package/interface.name`.
+async fn component_function(
+    store: &mut Store<Sandbox>,
+    instance: &wasmtime::component::Instance,
+    name: &str,
+    arguments: &str,
+) -> Result<Ended, EngineError> {
+    use wasmtime::component::Val;
+    let missing = || EngineError::NoExport { name: name.to_owned(), has: "others".to_owned() };
+    let index = match name.rsplit_once('.') {
+        Some((interface, function)) if interface.contains('/') => {
+            let interface =
+                instance.get_export_index(&mut *store, None, interface).ok_or_else(missing)?;
+            instance.get_export_index(&mut *store, Some(&interface), function)
+        }
+        _ => instance.get_export_index(&mut *store, None, name),
+    };
+    let function =
+        index.and_then(|index| instance.get_func(&mut *store, index)).ok_or_else(missing)?;
+    let ty = function.ty(&*store);
+    let wrong =
+        |why: String| EngineError::Call { name: name.to_owned(), text: arguments.to_owned(), why };
+    let params: Vec<_> = ty.params().map(|(_, ty)| ty).collect();
+    let words = split_arguments(arguments);
+    if words.len() != params.len() {
+        return Err(wrong(format!("it takes {} arguments", params.len())));
+    }
+    let mut values = Vec::new();
+    for (word, ty) in words.iter().zip(&params) {
+        values.push(Val::from_wave(ty, word).map_err(|error| wrong(error.to_string()))?);
+    }
+    let mut results = vec![Val::Bool(false); ty.results().len()];
+    let ended = function.call_async(&mut *store, &values, &mut results).await;
+    let shown = |value: &Val| value.to_wave().unwrap_or_else(|error| error.to_string());
+    Ok(ended.map(|()| (0, results.iter().map(shown).collect())))
+}
+
+/// Parts arguments at the commas that are inside no bracket and no quotes.
+fn split_arguments(text: &str) -> Vec<String> {
+    let (mut words, mut word) = (Vec::new(), String::new());
+    let (mut depth, mut quote, mut escaped) = (0i32, None, false);
+    for c in text.chars() {
+        match (quote, c) {
+            (Some(_), _) if escaped => escaped = false,
+            (Some(_), '\\') => escaped = true,
+            (Some(open), c) if c == open => quote = None,
+            (Some(_), _) => {}
+            (None, '"' | '\'') => quote = Some(c),
+            (None, '(' | '[' | '{') => depth += 1,
+            (None, ')' | ']' | '}') => depth -= 1,
+            (None, ',') if depth == 0 => {
+                words.push(std::mem::take(&mut word));
+                continue;
+            }
+            (None, _) => {}
+        }
+        word.push(c);
+    }
+    words.push(word);
+    words.into_iter().map(|word| word.trim().to_owned()).filter(|word| !word.is_empty()).collect()
+}
+
+/// Reads off an error how the guest ended.
+fn judge(error: &wasmtime::Error, memory_refused: bool) -> (ExitStatus, Option<String>) {
+    if let Some(I32Exit(code)) = error.downcast_ref::<I32Exit>() {
+        return (ExitStatus::Exited(*code as u32), None);
+    }
+    match error.downcast_ref::<Trap>() {
+        Some(Trap::OutOfFuel) => (ExitStatus::OutOfFuel, None),
+        Some(Trap::Interrupt) => (ExitStatus::Killed, None),
+        Some(Trap::AllocationTooLarge) => (ExitStatus::OutOfMemory, None),
+        _ if memory_refused => (ExitStatus::OutOfMemory, None),
+        _ => (ExitStatus::Trapped, Some(explain(error))),
+    }
+}
+
+/// The reason of a trap, and the guest's stack, innermost first.
+fn explain(error: &wasmtime::Error) -> String {
+    let mut text = error.root_cause().to_string();
+    if let Some(stack) = error.downcast_ref::<WasmBacktrace>() {
+        for frame in stack.frames() {
+            let name = frame
+                .func_name()
+                .map_or_else(|| format!("function {}", frame.func_index()), str::to_owned);
+            text.push_str(&format!("\n  at {name}"));
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_are_read_as_they_are_written() {
+        assert_eq!(split_call("f(1, 2)"), ("f", "1, 2"));
+        assert_eq!(split_call("f"), ("f", ""));
+        assert_eq!(split_call("a:b/c.f()"), ("a:b/c.f", ""));
+        assert_eq!(split_arguments("1, [2, 3], \"a,b\""), ["1", "[2, 3]", "\"a,b\""]);
+        assert_eq!(split_arguments(""), Vec::<String>::new());
+    }
+}

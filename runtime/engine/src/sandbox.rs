@@ -1,0 +1,133 @@
+//! The state that a guest's host calls work on, and the one place that builds a store.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use mote_spec::{Access, Limit, Policy, Protocol};
+use wasmtime::Store;
+use wasmtime_wasi::filesystem::FsPerms;
+use wasmtime_wasi::p1::WasiP1Ctx;
+use wasmtime_wasi::{WasiCtxBuilder, WasiCtxView, WasiView};
+use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
+
+use crate::error::EngineError;
+use crate::handles::Handles;
+use crate::http_gate::HttpGate;
+use crate::limiter::{Gauge, Limiter};
+use crate::module::Engine;
+use crate::net_gate::NetGate;
+use crate::profile::Counting;
+use crate::quota::Quota;
+use crate::run::{Blocking, Process};
+use crate::sockets::Pace;
+use crate::stdio::{self, Stdio};
+
+/// What belongs to one running guest.
+pub(crate) struct Sandbox {
+    pub(crate) p1: WasiP1Ctx,
+    http: WasiHttpCtx,
+    http_gate: HttpGate,
+    limiter: Limiter,
+    pub(crate) gauge: Arc<Gauge>,
+    pub(crate) net: Arc<NetGate>,
+    pub(crate) quota: Option<Arc<Quota>>,
+    pub(crate) pace: Arc<Pace>,
+    /// The names behind the look-ups that a 0.2 guest has under way, by the stream's number.
+    pub(crate) lookups: HashMap<u32, String>,
+    /// The files that a preview 1 guest has open, by descriptor.
+    pub(crate) files: HashMap<u32, std::sync::Weak<std::fs::File>>,
+    /// Keeps the granted directories open for as long as the guest runs.
+    _handles: Vec<crate::handles::OpenDir>,
+}
+
+impl WasiView for Sandbox {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        self.p1.ctx()
+    }
+}
+
+impl WasiHttpView for Sandbox {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        WasiHttpCtxView {
+            hooks: &mut self.http_gate,
+            table: self.p1.ctx().table,
+            ctx: &mut self.http,
+        }
+    }
+}
+
+/// Builds the store of a container: every grant and every limit is applied here.
+pub(crate) fn store(
+    engine: &Engine,
+    policy: &Policy,
+    handles: Handles,
+    process: &Process,
+    stdio: &Stdio,
+    gauge: &Arc<Gauge>,
+) -> Result<Store<Sandbox>, EngineError> {
+    let limits = policy.limits();
+    let quota = Quota::new(limits.storage, &handles.dirs, Arc::clone(gauge))
+        .map_err(|source| EngineError::Scratch { path: "storage".into(), source })?;
+    let mut p1 = context(&handles, process, stdio)?;
+    p1.ctx().table.set_max_capacity(limits.bounds.handles as usize);
+    let sandbox = Sandbox {
+        p1,
+        http: WasiHttpCtx::new(),
+        http_gate: HttpGate::new(&policy.grants().net, Arc::clone(gauge)),
+        limiter: Limiter::new(limits.memory, limits.bounds, Arc::clone(gauge)),
+        gauge: Arc::clone(gauge),
+        net: handles.net,
+        quota,
+        pace: Pace::new(limits.net_rate),
+        lookups: HashMap::new(),
+        files: HashMap::new(),
+        _handles: handles.dirs,
+    };
+    let mut store = Store::new(&engine.inner, sandbox);
+    store.limiter(|sandbox| &mut sandbox.limiter);
+    store.set_hostcall_fuel(usize::try_from(limits.bounds.host_buffer.get()).unwrap_or(usize::MAX));
+    store.set_max_component_handles(limits.bounds.handles as usize);
+    // The guest gives way at every tick, so that it can be paused, throttled and stopped.
+    store.epoch_deadline_async_yield_and_update(1);
+    store.set_epoch_deadline(1);
+    if engine.counting == Counting::Fuel {
+        let fuel = match limits.fuel {
+            Limit::AtMost(fuel) => fuel.get(),
+            Limit::Unlimited => u64::MAX,
+        };
+        store.set_fuel(fuel).map_err(|source| EngineError::Start { source })?;
+    }
+    Ok(store)
+}
+
+fn context(handles: &Handles, process: &Process, stdio: &Stdio) -> Result<WasiP1Ctx, EngineError> {
+    let mut builder = WasiCtxBuilder::new();
+    // Before the directories: they remember it.
+    builder.allow_blocking_current_thread(process.blocking == Blocking::Allowed);
+    stdio::connect(&mut builder, stdio);
+    builder.args(&process.args);
+    for (name, value) in &process.env {
+        builder.env(name, value);
+    }
+    if let Some(cwd) = &process.cwd {
+        builder.initial_cwd(cwd);
+    }
+    for dir in &handles.dirs {
+        let access = match dir.access {
+            Access::ReadOnly => FsPerms::ReadOnly,
+            Access::ReadWrite => FsPerms::ReadWrite,
+        };
+        let failed = |error: wasmtime::Error| EngineError::Start { source: error };
+        builder.preopened_dir(dir.path(), &dir.guest, access).map_err(failed)?;
+    }
+    let net = Arc::clone(&handles.net);
+    builder
+        .allow_tcp(net.opens(Protocol::Tcp))
+        .allow_udp(net.opens(Protocol::Udp))
+        .allow_ip_name_lookup(net.looks_up())
+        .socket_addr_check(move |address, way| {
+            let net = Arc::clone(&net);
+            Box::pin(async move { net.allows(address, way).await })
+        });
+    Ok(builder.build_p1())
+}

@@ -1,0 +1,107 @@
+//! The same as `sockets`, for WASI 0.3.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use mote_spec::Protocol;
+use wasmtime::StoreContextMut;
+use wasmtime::component::{Accessor, Linker, Resource};
+use wasmtime_wasi::p3::bindings::sockets::ip_name_lookup::{ErrorCode as NameError, HostWithStore};
+use wasmtime_wasi::p3::bindings::sockets::types::{
+    ErrorCode, HostTcpSocket, HostUdpSocket, HostUdpSocketWithStore, IpAddress, IpSocketAddress,
+};
+use wasmtime_wasi::p3::sockets::SocketError;
+use wasmtime_wasi::sockets::{TcpSocket, UdpSocket, WasiSockets, WasiSocketsView};
+
+use crate::sandbox::Sandbox;
+
+fn outcome<T>(result: Result<T, SocketError>) -> wasmtime::Result<(Result<T, ErrorCode>,)> {
+    match result {
+        Ok(value) => Ok((Ok(value),)),
+        Err(error) => Ok((Err(error.downcast()?),)),
+    }
+}
+
+pub(crate) fn link(linker: &mut Linker<Sandbox>) -> wasmtime::Result<()> {
+    linker.instance("wasi:sockets/ip-name-lookup@0.3.0")?.func_wrap_concurrent(
+        "resolve-addresses",
+        |accessor: &Accessor<Sandbox>, (name,): (String,)| {
+            Box::pin(async move {
+                let net = accessor.with(|mut access| Arc::clone(&access.get().net));
+                if !net.allows_name(&name) {
+                    return Ok((Err::<Vec<IpAddress>, _>(NameError::AccessDenied),));
+                }
+                let sockets =
+                    accessor.with_getter::<WasiSockets>(<Sandbox as WasiSocketsView>::sockets);
+                let found = <WasiSockets as HostWithStore<Sandbox>>::resolve_addresses(
+                    &sockets,
+                    name.clone(),
+                )
+                .await?;
+                if let Ok(addresses) = &found {
+                    addresses.iter().for_each(|address| net.learn(&name, ip(*address)));
+                }
+                Ok((found,))
+            })
+        },
+    )?;
+    link_sockets(linker)
+}
+
+fn ip(address: IpAddress) -> std::net::IpAddr {
+    match address {
+        IpAddress::Ipv4((a, b, c, d)) => [a, b, c, d].into(),
+        IpAddress::Ipv6((a, b, c, d, e, f, g, h)) => [a, b, c, d, e, f, g, h].into(),
+    }
+}
+
+fn link_sockets(linker: &mut Linker<Sandbox>) -> wasmtime::Result<()> {
+    let mut types = linker.instance("wasi:sockets/types@0.3.0")?;
+    types.func_wrap_async(
+        "[method]tcp-socket.bind",
+        |mut cx: StoreContextMut<'_, Sandbox>,
+         (socket, address): (Resource<TcpSocket>, IpSocketAddress)| {
+            Box::new(async move {
+                let sandbox = cx.data_mut();
+                let host = sandbox.net.host_address(Protocol::Tcp, address.into());
+                outcome(HostTcpSocket::bind(&mut sandbox.sockets(), socket, host.into()).await)
+            })
+        },
+    )?;
+    types.func_wrap_async(
+        "[method]udp-socket.bind",
+        |mut cx: StoreContextMut<'_, Sandbox>,
+         (socket, address): (Resource<UdpSocket>, IpSocketAddress)| {
+            Box::new(async move {
+                let sandbox = cx.data_mut();
+                let host = sandbox.net.host_address(Protocol::Udp, address.into());
+                outcome(HostUdpSocket::bind(&mut sandbox.sockets(), socket, host.into()).await)
+            })
+        },
+    )?;
+    type Send = (Resource<UdpSocket>, Vec<u8>, Option<IpSocketAddress>);
+    types.func_wrap_concurrent(
+        "[method]udp-socket.send",
+        |accessor: &Accessor<Sandbox>, (socket, bytes, to): Send| {
+            Box::pin(async move {
+                let (pace, gauge) = accessor.with(|mut access| {
+                    let sandbox = access.get();
+                    (Arc::clone(&sandbox.pace), Arc::clone(&sandbox.gauge))
+                });
+                pace.ready().await;
+                let length = bytes.len();
+                let sockets =
+                    accessor.with_getter::<WasiSockets>(<Sandbox as WasiSocketsView>::sockets);
+                let sent = <WasiSockets as HostUdpSocketWithStore<Sandbox>>::send(
+                    &sockets, socket, bytes, to,
+                )
+                .await;
+                if sent.is_ok() {
+                    gauge.sent.fetch_add(length as u64, Ordering::Relaxed);
+                    pace.passed(length);
+                }
+                outcome(sent)
+            })
+        },
+    )
+}
