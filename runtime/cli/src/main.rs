@@ -1,1 +1,53 @@
-fn main() {}
+//! The `mote` command: arguments to requests, one file per verb. The only place that exits.
+
+mod app;
+mod args;
+mod commands;
+mod config;
+mod demo;
+mod environment;
+mod error;
+mod fetch;
+mod launch;
+mod output;
+mod progress;
+mod template;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::app::{App, Globals};
+use crate::commands::Command;
+
+/// Pull and run WebAssembly containers
+#[derive(Parser, Debug)]
+#[command(name = "mote", version, max_term_width = 100, propagate_version = false)]
+struct Cli {
+    #[command(flatten)]
+    globals: Globals,
+    #[command(subcommand)]
+    command: Command,
+}
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    let result = App::new(&cli.globals).and_then(|app| cli.command.exec(&app));
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            output::error(&error.to_string());
+            ExitCode::from(error.code())
+        }
+    }
+}
+
+/// Help and version are no errors; a wrong flag is 125, as podman and docker have it.
+fn usage(error: &clap::Error) -> ExitCode {
+    // What cannot be printed cannot be reported either.
+    let _ = error.print();
+    if error.use_stderr() { ExitCode::from(125) } else { ExitCode::SUCCESS }
+}

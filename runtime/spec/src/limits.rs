@@ -73,6 +73,21 @@ pub struct LimitWants {
     pub net_rate: Option<Rate>,
 }
 
+impl LimitWants {
+    /// What `self` says, and what `other` says where `self` is silent.
+    pub fn or(self, other: LimitWants) -> LimitWants {
+        let LimitWants { memory, cpus, fuel, timeout, storage, net_rate } = self;
+        LimitWants {
+            memory: memory.or(other.memory),
+            cpus: cpus.or(other.cpus),
+            fuel: fuel.or(other.fuel),
+            timeout: timeout.or(other.timeout),
+            storage: storage.or(other.storage),
+            net_rate: net_rate.or(other.net_rate),
+        }
+    }
+}
+
 /// A limit that is above what the host's configuration allows.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{flag} {asked} is above this host's ceiling of {ceiling}")]

@@ -11,6 +11,6 @@ mod endpoint;
 mod mirrors;
 mod retry;
 
-pub use client::{BlobStream, Client, Fetched, RegistryError, Settings};
+pub use client::{BlobStream, Client, Fetched, Proxy, RegistryError, Settings};
 pub use credentials::{AuthFile, Credential, CredentialError, Credentials};
 pub use endpoint::{Endpoint, TlsVerify};

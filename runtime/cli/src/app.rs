@@ -1,0 +1,138 @@
+//! What every verb works with: folders, configuration, the store and the code cache.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use mote_engine::{Cache, CompileIn, Profile};
+use mote_image::Store;
+use mote_spec::{Bytes, Ceiling};
+
+use crate::config::Config;
+use crate::environment::Environment;
+use crate::error::CliError;
+
+/// Options that every verb has
+#[derive(Args, Debug)]
+pub(crate) struct Globals {
+    /// Folder of images and compiled programs
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "MOTE_ROOT",
+        help_heading = "Global options"
+    )]
+    root: Option<PathBuf>,
+    /// Folder of what lasts until the next boot
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "MOTE_STATE",
+        help_heading = "Global options"
+    )]
+    state: Option<PathBuf>,
+    /// Configuration file to read instead of the usual ones
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Global options")]
+    config: Option<PathBuf>,
+    /// How the engine uses the machine: micro, gateway or server [default: what the machine bears]
+    #[arg(long, global = true, value_name = "PROFILE", help_heading = "Global options")]
+    profile: Option<Profile>,
+}
+
+impl Globals {
+    /// Folders of one's own below another, and no configuration.
+    pub(crate) fn below(folder: &std::path::Path) -> Globals {
+        Globals {
+            root: Some(folder.join("root")),
+            state: Some(folder.join("state")),
+            config: None,
+            profile: None,
+        }
+    }
+}
+
+pub(crate) struct App {
+    pub(crate) root: PathBuf,
+    pub(crate) state: PathBuf,
+    pub(crate) config: Config,
+    pub(crate) environment: Environment,
+    profile: Option<Profile>,
+}
+
+impl App {
+    pub(crate) fn new(globals: &Globals) -> Result<App, CliError> {
+        let environment = Environment::read();
+        let (root, state, mut files) = folders(&environment);
+        if let Some(file) = &globals.config {
+            if !file.exists() {
+                return Err(CliError::not_found(format!(
+                    "there is no configuration file {}",
+                    file.display()
+                )));
+            }
+            files = vec![file.clone()];
+        }
+        let config = Config::read(&files)?;
+        let configured = config.engine.profile.as_deref().map(str::parse::<Profile>).transpose();
+        let configured = configured.map_err(|error| CliError::new(error.to_string()))?;
+        Ok(App {
+            root: globals.root.clone().unwrap_or(root),
+            state: globals.state.clone().unwrap_or(state),
+            profile: globals.profile.or(configured),
+            config,
+            environment,
+        })
+    }
+
+    pub(crate) fn store(&self) -> Result<Store, CliError> {
+        Ok(Store::open(&self.root.join("images"))?)
+    }
+
+    pub(crate) fn cache(&self) -> Result<Cache, CliError> {
+        Ok(Cache::open(&self.root.join("compiled"))?)
+    }
+
+    /// The profile to run with; falls back to the small one where the machine cannot bear it.
+    pub(crate) fn profile(&self) -> Profile {
+        match self.profile {
+            Some(profile) if profile.fits() => profile,
+            Some(_) => Profile::Micro,
+            None => Profile::detect(),
+        }
+    }
+
+    /// Programs are compiled in a child process, whose memory is bounded.
+    pub(crate) fn compile_in(&self) -> CompileIn {
+        match std::env::current_exe() {
+            Ok(program) => CompileIn::Child { program, args: vec!["compile-worker".into()] },
+            Err(_) => CompileIn::Here,
+        }
+    }
+
+    pub(crate) fn ceiling(&self) -> Ceiling {
+        self.config.ceiling(machine_memory())
+    }
+}
+
+fn machine_memory() -> Bytes {
+    let info = rustix::system::sysinfo();
+    Bytes::new(
+        u64::try_from(info.totalram).unwrap_or(u64::MAX).saturating_mul(u64::from(info.mem_unit)),
+    )
+}
+
+/// The usual folders: the system's for root, one's own for everybody else.
+fn folders(environment: &Environment) -> (PathBuf, PathBuf, Vec<PathBuf>) {
+    let system = PathBuf::from("/etc/mote/config.toml");
+    if rustix::process::geteuid().is_root() {
+        return ("/var/lib/mote".into(), "/run/mote".into(), vec![system]);
+    }
+    let home = environment.home.clone().unwrap_or_else(|| "/".into());
+    let data = environment.data_home.clone().unwrap_or_else(|| home.join(".local/share"));
+    let config = environment.config_home.clone().unwrap_or_else(|| home.join(".config"));
+    let uid = rustix::process::geteuid().as_raw();
+    let state =
+        environment.runtime_dir.clone().unwrap_or_else(|| format!("/tmp/mote-{uid}").into());
+    (data.join("mote"), state.join("mote"), vec![config.join("mote/config.toml"), system])
+}

@@ -1,0 +1,66 @@
+//! `mote compile`, and the process that compiles for the other verbs.
+
+use clap::Args;
+use mote_engine::{Counting, Profile, compile_worker};
+use mote_image::{Overrides, Source};
+
+use crate::app::App;
+use crate::error::CliError;
+use crate::fetch::{self, PullOptions, PullWhen};
+use crate::launch;
+use crate::output;
+use crate::progress::Show;
+
+/// Compile programs ahead of their first run
+#[derive(Args, Debug)]
+pub(crate) struct CompileArgs {
+    #[command(flatten)]
+    options: PullOptions,
+    /// Compile for runs with --fuel
+    #[arg(long)]
+    fuel: bool,
+    /// Print no progress
+    #[arg(short, long)]
+    quiet: bool,
+    /// Images or files
+    #[arg(required = true, value_name = "IMAGE")]
+    images: Vec<String>,
+}
+
+impl CompileArgs {
+    pub(crate) fn exec(self, app: &App) -> Result<(), CliError> {
+        let show = if self.quiet { Show::Nothing } else { Show::Progress };
+        let counting = if self.fuel { Counting::Fuel } else { Counting::Off };
+        for text in &self.images {
+            let source: Source = text.parse()?;
+            let overrides = Overrides::default();
+            let artifact =
+                fetch::artifact(app, &source, PullWhen::Missing, &self.options, overrides, show)?;
+            launch::compiled(app, &artifact, counting, show)?;
+            output::line(&artifact.code.digest().to_string());
+        }
+        Ok(())
+    }
+}
+
+/// Compile what comes from standard input; for mote itself
+#[derive(Args, Debug)]
+pub(crate) struct WorkerArgs {
+    profile: Profile,
+    counting: String,
+}
+
+impl WorkerArgs {
+    pub(crate) fn exec(self) -> Result<(), CliError> {
+        let counting = match self.counting.as_str() {
+            "fuel" => Counting::Fuel,
+            _ => Counting::Off,
+        };
+        Ok(compile_worker(
+            self.profile,
+            counting,
+            std::io::stdin().lock(),
+            std::io::stdout().lock(),
+        )?)
+    }
+}

@@ -1,0 +1,30 @@
+//! `mote system df`
+
+use clap::Args;
+use serde_json::json;
+
+use crate::app::App;
+use crate::error::CliError;
+use crate::output::{self, ListArgs, human_bytes};
+
+/// Show what takes space on the disk
+#[derive(Args, Debug)]
+pub(crate) struct DfArgs {
+    #[command(flatten)]
+    list: ListArgs,
+}
+
+impl DfArgs {
+    pub(crate) fn exec(self, app: &App) -> Result<(), CliError> {
+        let store = app.store()?;
+        let (blobs, trees) = store.usage()?;
+        let compiled = app.cache()?.usage();
+        let row = |kind: &str, total: usize, bytes: u64| json!({ "Type": kind, "Total": total, "Size": human_bytes(bytes), "Bytes": bytes });
+        let rows = [
+            row("Images", store.images()?.len(), blobs),
+            row("Unpacked files", 0, trees),
+            row("Compiled programs", 0, compiled),
+        ];
+        output::list(&self.list, &[("TYPE", "Type"), ("SIZE", "Size")], "Type", &rows)
+    }
+}

@@ -1,0 +1,73 @@
+//! `mote login`
+
+use std::io::Read;
+
+use clap::Args;
+use mote_image::registry::{AuthFile, Client, Credential};
+
+use crate::app::App;
+use crate::error::CliError;
+use crate::fetch::{self, RegistryArgs};
+use crate::output;
+
+/// Log in to a registry
+///
+/// The password is checked with the registry, and kept in ~/.config/mote/auth.json or in the file
+/// of --authfile. Credentials of docker and podman are found without logging in again.
+#[derive(Args, Debug)]
+pub(crate) struct LoginArgs {
+    #[command(flatten)]
+    registry_args: RegistryArgs,
+    /// User name
+    #[arg(short, long)]
+    username: Option<String>,
+    /// Password; safer from standard input
+    #[arg(short, long, conflicts_with = "password_stdin")]
+    password: Option<String>,
+    /// Read the password from standard input
+    #[arg(long)]
+    password_stdin: bool,
+    /// Host of the registry, with its port
+    registry: String,
+}
+
+impl LoginArgs {
+    pub(crate) fn exec(self, app: &App) -> Result<(), CliError> {
+        let registry =
+            format!("{}/x", self.registry).parse::<mote_spec::ImageRef>()?.registry().to_owned();
+        let user = match &self.username {
+            Some(user) => user.clone(),
+            None => {
+                return Err(
+                    CliError::new("the user name is missing").hint("give it with --username")
+                );
+            }
+        };
+        let password = self.read_password(&registry)?;
+        let mut settings = self.registry_args.settings(app)?;
+        settings.credentials.explicit =
+            Some(Credential::Password { user: user.clone(), password: password.clone() });
+        let client = Client::new(settings)?;
+        fetch::block_on(client.check_login(&registry))??;
+        let path = self.registry_args.auth_files(app).remove(0);
+        let mut file = AuthFile::read(&path)?.unwrap_or_default();
+        file.remember(&registry, &user, &password);
+        file.write(&path)?;
+        output::line(&format!("Login Succeeded: {user} at {registry}, kept in {}", path.display()));
+        Ok(())
+    }
+
+    fn read_password(&self, registry: &str) -> Result<String, CliError> {
+        let failed =
+            |error: std::io::Error| CliError::new(format!("cannot read the password: {error}"));
+        if let Some(password) = &self.password {
+            return Ok(password.clone());
+        }
+        if self.password_stdin {
+            let mut text = String::new();
+            std::io::stdin().take(64 << 10).read_to_string(&mut text).map_err(failed)?;
+            return Ok(text.trim_end_matches(['\r', '\n']).to_owned());
+        }
+        rpassword::prompt_password(format!("Password for {registry}: ")).map_err(failed)
+    }
+}

@@ -1,0 +1,90 @@
+//! The verbs, one file each.
+
+mod check;
+mod compile;
+mod completion;
+mod df;
+mod history;
+mod images;
+mod import;
+mod info;
+mod inspect;
+mod load;
+mod login;
+mod logout;
+mod pull;
+mod rmi;
+mod run;
+mod save;
+mod tag;
+mod version;
+
+use clap::Subcommand;
+
+use crate::app::App;
+use crate::demo;
+use crate::error::CliError;
+
+/// What to do
+#[derive(Subcommand, Debug)]
+pub(crate) enum Command {
+    Run(run::RunArgs),
+    Pull(pull::PullArgs),
+    Images(images::ImagesArgs),
+    Rmi(rmi::RmiArgs),
+    Tag(tag::TagArgs),
+    Import(import::ImportArgs),
+    Inspect(inspect::InspectArgs),
+    History(history::HistoryArgs),
+    Save(save::SaveArgs),
+    Load(load::LoadArgs),
+    Login(login::LoginArgs),
+    Logout(logout::LogoutArgs),
+    Compile(compile::CompileArgs),
+    Demo(demo::DemoArgs),
+    Info(info::InfoArgs),
+    Version(version::VersionArgs),
+    #[command(subcommand)]
+    System(System),
+    Completion(completion::CompletionArgs),
+    Man(completion::ManArgs),
+    #[command(hide = true)]
+    CompileWorker(compile::WorkerArgs),
+}
+
+/// Look after the images of this machine
+#[derive(Subcommand, Debug)]
+pub(crate) enum System {
+    Df(df::DfArgs),
+    Check(check::CheckArgs),
+}
+
+impl Command {
+    /// Carries the command out, and returns the exit code.
+    pub(crate) fn exec(self, app: &App) -> Result<u8, CliError> {
+        let done = |result: Result<(), CliError>| result.map(|()| 0);
+        match self {
+            Command::Run(args) => args.exec(app),
+            Command::Pull(args) => done(args.exec(app)),
+            Command::Images(args) => done(args.exec(app)),
+            Command::Rmi(args) => args.exec(app),
+            Command::Tag(args) => done(args.exec(app)),
+            Command::Import(args) => done(args.exec(app)),
+            Command::Inspect(args) => done(args.exec(app)),
+            Command::History(args) => done(args.exec(app)),
+            Command::Save(args) => done(args.exec(app)),
+            Command::Load(args) => done(args.exec(app)),
+            Command::Login(args) => done(args.exec(app)),
+            Command::Logout(args) => done(args.exec(app)),
+            Command::Compile(args) => done(args.exec(app)),
+            Command::Demo(args) => done(args.exec()),
+            Command::Info(args) => done(args.exec(app)),
+            Command::Version(args) => done(args.exec()),
+            Command::System(System::Df(args)) => done(args.exec(app)),
+            Command::System(System::Check(args)) => args.exec(app),
+            Command::Completion(args) => done(args.exec()),
+            Command::Man(args) => done(args.exec()),
+            Command::CompileWorker(args) => done(args.exec()),
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! `mote run`
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use clap::Args;
+use mote_engine::{Call, Input, Output, Process, Stdio, Terminal};
+use mote_image::{Artifact, Overrides, Source};
+use mote_spec::{Asks, ContainerName, Policy, decide};
+
+use crate::app::App;
+use crate::args::{self, GrantArgs, LimitArgs};
+use crate::environment;
+use crate::error::CliError;
+use crate::fetch::{self, PullOptions, PullWhen};
+use crate::launch;
+use crate::output;
+use crate::progress::Show;
+
+/// Pull an image if it is absent, then run it
+///
+/// The image is a registry's (`ghcr.io/acme/hello:1`), a local one (`oci:DIR`, `oci-archive:FILE`,
+/// `docker-archive:FILE`), or a plain file (`./app.wasm`, `./app.wat`). The program gets nothing
+/// but its arguments, the environment given here, standard streams, clocks and random numbers,
+/// unless a flag grants it.
+///
+/// Exit codes: the guest's own; 124 timed out; 125 mote failed first; 126 cannot be run; 127 not
+/// found; 134 trapped; 137 out of memory; 152 out of fuel.
+#[derive(Args, Debug)]
+pub(crate) struct RunArgs {
+    #[command(flatten)]
+    grants: GrantArgs,
+    #[command(flatten)]
+    limits: LimitArgs,
+    #[command(flatten)]
+    pull_options: PullOptions,
+    /// When to look for the image in its registry
+    #[arg(long, value_name = "WHEN", default_value = "missing")]
+    pull: PullWhen,
+    #[command(flatten)]
+    process: ProcessArgs,
+    /// Print no progress
+    #[arg(short, long)]
+    quiet: bool,
+    /// Remove the container at its end; nothing of a container of `run` outlives it in any case
+    #[arg(long)]
+    rm: bool,
+    /// Name that messages use, and that no other running container has
+    #[arg(long, value_name = "NAME")]
+    name: Option<ContainerName>,
+    /// Image or file to run
+    image: String,
+    /// Arguments of the program
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    args: Vec<String>,
+}
+
+/// How the program is started
+#[derive(Args, Debug)]
+struct ProcessArgs {
+    /// Set an environment variable; a name alone takes mote's own value
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    env: Vec<String>,
+    /// Read environment variables from a file of NAME=VALUE lines
+    #[arg(long, value_name = "FILE")]
+    env_file: Vec<PathBuf>,
+    /// Working directory in the container
+    #[arg(short, long, value_name = "DIR")]
+    workdir: Option<String>,
+    /// Program of the image to run instead of its own
+    #[arg(long, value_name = "PROGRAM")]
+    entrypoint: Option<String>,
+    /// Pass standard input on
+    #[arg(short, long)]
+    interactive: bool,
+    /// Tell the program that it talks to a terminal, where it does
+    #[arg(short, long)]
+    tty: bool,
+    /// Call a function instead of the main program, such as 'add(1,2)', and print what it returns
+    #[arg(long, value_name = "CALL")]
+    invoke: Option<String>,
+    /// Say with an annotation what flags say, such as io.mote.memory=64m
+    #[arg(long, value_name = "KEY=VALUE")]
+    annotation: Vec<String>,
+}
+
+impl RunArgs {
+    pub(crate) fn exec(self, app: &App) -> Result<u8, CliError> {
+        let RunArgs {
+            grants,
+            limits,
+            pull_options,
+            pull,
+            process,
+            quiet,
+            rm: _,
+            name,
+            image,
+            args,
+        } = self;
+        let source: Source = image.parse()?;
+        let show = if quiet { Show::Nothing } else { Show::Progress };
+        let _name = name.as_ref().map(|name| launch::take_name(app, name)).transpose()?;
+        let entrypoint = process.entrypoint.clone().map(|program| vec![program]);
+        let overrides = Overrides { entrypoint, args };
+        let artifact = fetch::artifact(app, &source, pull, &pull_options, overrides, show)?;
+        let said = Asks::from_annotations(&process.annotations()?)?;
+        let request = args::request(grants, limits, said)?;
+        let asks = Asks::from_annotations(&artifact.annotations)?;
+        let policy = decide(request, &asks, &app.ceiling())?;
+        let shown = name.as_ref().map_or(artifact.name.as_str(), ContainerName::as_str);
+        let stdio = process.stdio();
+        let process = process.process(&artifact, &policy)?;
+        launch::guard_deadline(shown, &policy);
+        let (outcome, _) = launch::run(app, &artifact, &policy, process, stdio, show)?;
+        outcome.results.iter().for_each(|result| output::line(result));
+        launch::explain(shown, &outcome, &policy);
+        Ok(outcome.status.code())
+    }
+}
+
+impl ProcessArgs {
+    fn annotations(&self) -> Result<BTreeMap<String, String>, CliError> {
+        let pair = |text: &String| match text.split_once('=') {
+            Some((key, value)) => Ok((key.to_owned(), value.to_owned())),
+            None => Err(CliError::new(format!("--annotation {text}: write KEY=VALUE"))),
+        };
+        self.annotation.iter().map(pair).collect()
+    }
+
+    fn stdio(&self) -> Stdio {
+        Stdio {
+            input: if self.interactive { Input::Inherit } else { Input::Empty },
+            output: Output::Inherit,
+            error: Output::Inherit,
+            terminal: if self.tty { Terminal::AsIs } else { Terminal::No },
+        }
+    }
+
+    fn process(self, artifact: &Artifact, policy: &Policy) -> Result<Process, CliError> {
+        let cwd = self.workdir.clone().or_else(|| artifact.cwd.clone());
+        let call = match (&self.invoke, &artifact.export) {
+            (Some(call), _) => Call::Invoke(call.clone()),
+            (None, Some(export)) if export != "_start" => Call::Export(export.clone()),
+            (None, _) => Call::Main,
+        };
+        let mut env = BTreeMap::new();
+        for pair in &artifact.env {
+            env.extend(
+                pair.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned())),
+            );
+        }
+        for path in &self.env_file {
+            env.extend(read_env_file(path)?);
+        }
+        for text in &self.env {
+            env.extend(variable(text));
+        }
+        if let Some(cwd) = &cwd {
+            // Preview 1 has no working directory; libraries of Go and others look here.
+            env.entry("PWD".to_owned()).or_insert_with(|| cwd.clone());
+        }
+        Ok(Process {
+            args: artifact.args.clone(),
+            env: env.into_iter().collect(),
+            cwd,
+            call,
+            blocking: launch::blocking(policy),
+        })
+    }
+}
+
+/// `NAME=VALUE`, or a name whose value is ours; one that we have not is left out, as docker does.
+fn variable(text: &str) -> Option<(String, String)> {
+    match text.split_once('=') {
+        Some((name, value)) => Some((name.to_owned(), value.to_owned())),
+        None => environment::variable(text).map(|value| (text.to_owned(), value)),
+    }
+}
+
+fn read_env_file(path: &PathBuf) -> Result<Vec<(String, String)>, CliError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| CliError::new(format!("cannot read {}: {error}", path.display())))?;
+    let lines =
+        text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    Ok(lines.filter_map(variable).collect())
+}

@@ -1,0 +1,253 @@
+//! What the command says when something fails: what, why, and the next step; and its exit code.
+
+use std::error::Error;
+use std::fmt;
+
+use mote_engine::EngineError;
+use mote_image::archive::ArchiveError;
+use mote_image::registry::{CredentialError, RegistryError};
+use mote_image::{OpenError, PullError, StoreError};
+use mote_spec::{AnnotationError, GrantError, ReferenceError, Refused};
+
+/// Mote failed before the guest started.
+const FAILED: u8 = 125;
+/// What was named cannot be run: not Wasm, an import or a grant is missing.
+const NOT_RUNNABLE: u8 = 126;
+/// What was named is not there.
+const NOT_FOUND: u8 = 127;
+
+/// An error with the exit code that it leads to, and what to do about it.
+#[derive(Debug)]
+pub(crate) struct CliError {
+    source: Box<dyn Error + Send + Sync>,
+    code: u8,
+    hint: Option<String>,
+}
+
+impl CliError {
+    /// An error of the command's own.
+    pub(crate) fn new(message: impl Into<String>) -> CliError {
+        CliError { source: message.into().into(), code: FAILED, hint: None }
+    }
+
+    pub(crate) fn not_found(message: impl Into<String>) -> CliError {
+        CliError { code: NOT_FOUND, ..CliError::new(message) }
+    }
+
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> CliError {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    pub(crate) fn code(&self) -> u8 {
+        self.code
+    }
+
+    fn of(source: impl Error + Send + Sync + 'static, code: u8, hint: Option<&str>) -> CliError {
+        CliError { source: Box::new(source), code, hint: hint.map(str::to_owned) }
+    }
+}
+
+impl fmt::Display for CliError {
+    /// The chain of causes on one line, and the hint below it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.source)?;
+        let mut said = self.source.to_string();
+        let mut cause = self.source.source();
+        while let Some(next) = cause {
+            let text = next.to_string();
+            // Some libraries repeat their cause in their own text.
+            if !said.ends_with(&text) {
+                write!(f, ": {text}")?;
+            }
+            said = text;
+            cause = next.source();
+        }
+        match &self.hint {
+            Some(hint) => write!(f, "\nhint: {hint}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl From<RegistryError> for CliError {
+    fn from(error: RegistryError) -> CliError {
+        let (code, hint) = registry_advice(&error);
+        CliError::of(error, code, hint)
+    }
+}
+
+fn registry_advice(error: &RegistryError) -> (u8, Option<&'static str>) {
+    match error {
+        RegistryError::NotFound { .. } => {
+            (NOT_FOUND, Some("check the name and the tag; `mote images` lists what is here"))
+        }
+        RegistryError::Unauthorized { .. } => (
+            FAILED,
+            Some(
+                "log in with `mote login REGISTRY`, or check that the image exists and is yours to read",
+            ),
+        ),
+        RegistryError::RateLimited { .. } => {
+            (FAILED, Some("wait a while, or log in for a higher limit"))
+        }
+        RegistryError::Transport { .. } => (
+            FAILED,
+            Some(
+                "check the address and the network; a registry without TLS needs --tls-verify=false",
+            ),
+        ),
+        RegistryError::Realm { .. } => (
+            FAILED,
+            Some("no credential was sent; if the registry is yours, mend its token address"),
+        ),
+        _ => (FAILED, None),
+    }
+}
+
+impl From<PullError> for CliError {
+    fn from(error: PullError) -> CliError {
+        let (code, hint) = match &error {
+            PullError::Registry(inner) => registry_advice(inner),
+            PullError::Store(inner) => (FAILED, store_advice(inner)),
+            PullError::Select { .. } | PullError::Layout { .. } => (NOT_RUNNABLE, None),
+            PullError::NoSpace { .. } => {
+                (FAILED, Some("`mote rmi` makes room; `mote system df` shows what takes it"))
+            }
+            PullError::Manifest { .. }
+            | PullError::Config { .. }
+            | PullError::NestedIndex { .. } => (FAILED, None),
+        };
+        CliError::of(error, code, hint)
+    }
+}
+
+fn store_advice(error: &StoreError) -> Option<&'static str> {
+    match error {
+        StoreError::Missing(_) | StoreError::Damaged(_) | StoreError::Index { .. } => {
+            Some("`mote system check --repair` mends the store; then pull the image again")
+        }
+        StoreError::Disk { source, .. }
+            if source.kind() == std::io::ErrorKind::PermissionDenied =>
+        {
+            Some("run as root, or keep your images elsewhere with --root DIR")
+        }
+        _ => None,
+    }
+}
+
+impl From<StoreError> for CliError {
+    fn from(error: StoreError) -> CliError {
+        let hint = store_advice(&error);
+        CliError::of(error, FAILED, hint)
+    }
+}
+
+impl From<OpenError> for CliError {
+    fn from(error: OpenError) -> CliError {
+        let (code, hint) = match &error {
+            OpenError::Store(inner) => (FAILED, store_advice(inner)),
+            OpenError::Native { .. } => (
+                NOT_RUNNABLE,
+                Some(
+                    "build the program for wasm32-wasip1 or wasm32-wasip2, or run this image with podman or docker",
+                ),
+            ),
+            OpenError::Text { .. } => {
+                (NOT_RUNNABLE, Some("a .wat file runs directly: `mote run ./app.wat`"))
+            }
+            OpenError::Layout { .. } | OpenError::NotWasm { .. } | OpenError::Undecided { .. } => {
+                (NOT_RUNNABLE, None)
+            }
+            OpenError::NoProgram { .. } => {
+                (NOT_FOUND, Some("name the program's file in the image with --entrypoint"))
+            }
+            OpenError::Unpack(_)
+            | OpenError::Manifest { .. }
+            | OpenError::Config { .. }
+            | OpenError::Read { .. } => (FAILED, None),
+        };
+        CliError::of(error, code, hint)
+    }
+}
+
+impl From<EngineError> for CliError {
+    fn from(error: EngineError) -> CliError {
+        let (code, hint) = match &error {
+            EngineError::Import { .. } => (
+                NOT_RUNNABLE,
+                Some(
+                    "mote provides WASI preview 1, 0.2 and 0.3 with wasi:http; the program was built for another host",
+                ),
+            ),
+            EngineError::World { .. } | EngineError::NotWasm | EngineError::Compile { .. } => {
+                (NOT_RUNNABLE, None)
+            }
+            EngineError::MemoryAtStart { .. } => (NOT_RUNNABLE, Some("give it more with --memory")),
+            EngineError::NoExport { .. } => (NOT_FOUND, None),
+            EngineError::Setup { .. } => (FAILED, Some("try the small profile: --profile micro")),
+            EngineError::Directory { .. } | EngineError::NotDirectory { .. } => {
+                (FAILED, Some("a volume is written HOST_DIR:GUEST_DIR, and HOST_DIR has to exist"))
+            }
+            EngineError::Compiler { .. }
+            | EngineError::Cache { .. }
+            | EngineError::Load { .. }
+            | EngineError::Call { .. }
+            | EngineError::Scratch { .. }
+            | EngineError::Start { .. } => (FAILED, None),
+        };
+        CliError::of(error, code, hint)
+    }
+}
+
+impl From<Refused> for CliError {
+    fn from(error: Refused) -> CliError {
+        let (code, hint) = match &error {
+            Refused::NotGranted { .. } => (NOT_RUNNABLE, None),
+            Refused::OverCeiling(_)
+            | Refused::VolumeOutside { .. }
+            | Refused::NetworkOverCeiling => {
+                (FAILED, Some("the ceiling is set in /etc/mote/config.toml"))
+            }
+            Refused::SamePlace(_) => (FAILED, None),
+        };
+        CliError::of(error, code, hint)
+    }
+}
+
+impl From<ArchiveError> for CliError {
+    fn from(error: ArchiveError) -> CliError {
+        let code = match &error {
+            ArchiveError::NoFile { .. } | ArchiveError::NoTag { .. } => NOT_FOUND,
+            ArchiveError::Read { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+                NOT_FOUND
+            }
+            _ => FAILED,
+        };
+        CliError::of(error, code, None)
+    }
+}
+
+impl From<CredentialError> for CliError {
+    fn from(error: CredentialError) -> CliError {
+        CliError::of(error, FAILED, None)
+    }
+}
+
+impl From<AnnotationError> for CliError {
+    fn from(error: AnnotationError) -> CliError {
+        CliError::of(error, NOT_RUNNABLE, None)
+    }
+}
+
+impl From<ReferenceError> for CliError {
+    fn from(error: ReferenceError) -> CliError {
+        CliError::of(error, FAILED, None)
+    }
+}
+
+impl From<GrantError> for CliError {
+    fn from(error: GrantError) -> CliError {
+        CliError::of(error, FAILED, None)
+    }
+}

@@ -1,0 +1,194 @@
+//! From a program and a policy to its end: compile or find code, make scratch space, run, explain.
+
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mote_engine::{
+    Blocking, CodeKey, Counting, Engine, Gauge, Launch, Module, Outcome, Process, RootFiles, Stdio,
+    Trusted,
+};
+use mote_image::Artifact;
+use mote_spec::{ContainerName, ExitStatus, Limit, Policy, Root};
+
+use crate::app::App;
+use crate::error::CliError;
+use crate::output;
+use crate::progress::{self, Show};
+
+/// Finds the compiled code of a program, or compiles it.
+pub(crate) fn compiled(
+    app: &App,
+    artifact: &Artifact,
+    counting: Counting,
+    show: Show,
+) -> Result<Trusted, CliError> {
+    let cache = app.cache()?;
+    let profile = app.profile();
+    let key = CodeKey::new(artifact.code.digest(), profile, counting);
+    if let Some(code) = cache.get(&key) {
+        return Ok(code);
+    }
+    let wasm = artifact.code.read()?;
+    let what = format!("compiling {}", artifact.name);
+    let place = app.compile_in();
+    let compile = || mote_engine::compile(&cache, &key, &wasm, (profile, counting), &place);
+    Ok(progress::spin(show, &what, compile)?)
+}
+
+/// How a policy's instructions are counted.
+pub(crate) fn counting(policy: &Policy) -> Counting {
+    match policy.limits().fuel {
+        Limit::AtMost(_) => Counting::Fuel,
+        Limit::Unlimited => Counting::Off,
+    }
+}
+
+/// Runs a program under a policy, and returns how it ended.
+pub(crate) fn run(
+    app: &App,
+    artifact: &Artifact,
+    policy: &Policy,
+    process: Process,
+    stdio: Stdio,
+    show: Show,
+) -> Result<(Outcome, Arc<Gauge>), CliError> {
+    let counting = counting(policy);
+    let code = compiled(app, artifact, counting, show)?;
+    let engine = Engine::new(app.profile(), counting, policy.limits().bounds.stack)?;
+    let module = Module::load(&engine, &code)?;
+    let root = artifact
+        .rootfs
+        .as_ref()
+        .map(|root| RootFiles { tree: root.tree.clone(), program: root.program.clone() });
+    // The tree must not be swept while the guest reads it.
+    let _in_use = root.as_ref().map(|root| hold(&root.tree)).transpose()?;
+    let copies_root = root.is_some() && policy.grants().root == Root::Copy;
+    let scratch = match copies_root || !policy.grants().scratch.is_empty() {
+        true => Some(Scratch::make(app)?),
+        false => None,
+    };
+    let gauge = Arc::new(Gauge::default());
+    let launch = Launch {
+        policy,
+        process,
+        stdio,
+        root,
+        scratch: scratch.as_ref().map(|scratch| scratch.path.clone()),
+        gauge: Arc::clone(&gauge),
+    };
+    let outcome = crate::fetch::block_on(mote_engine::run(&engine, &module, launch))??;
+    Ok((outcome, gauge))
+}
+
+fn hold(tree: &std::path::Path) -> Result<File, CliError> {
+    let held = File::open(tree).and_then(|folder| folder.lock_shared().map(|()| folder));
+    held.map_err(|error| CliError::new(format!("cannot use {}: {error}", tree.display())))
+}
+
+/// Whether the guest may block this process: nobody can be hurt but itself, and no deadline waits.
+pub(crate) fn blocking(policy: &Policy) -> Blocking {
+    match policy.limits().timeout {
+        Limit::AtMost(_) => Blocking::Never,
+        Limit::Unlimited => Blocking::Allowed,
+    }
+}
+
+/// A folder for what a container writes, locked while it runs and removed after it.
+struct Scratch {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl Scratch {
+    fn make(app: &App) -> Result<Scratch, CliError> {
+        let all = app.state.join("scratch");
+        let failed = |error| {
+            CliError::new(format!("cannot make scratch space in {}: {error}", all.display()))
+        };
+        fs::create_dir_all(&all).map_err(failed)?;
+        remove_abandoned(&all);
+        let mut random = [0; 16];
+        rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())
+            .map_err(|error| failed(error.into()))?;
+        let path = all.join(random.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
+        fs::create_dir(&path).map_err(failed)?;
+        let lock = File::open(&path).map_err(failed)?;
+        lock.lock_shared().map_err(failed)?;
+        Ok(Scratch { path, _lock: lock })
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What stays behind is removed by the next container.
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}
+
+/// Removes what containers left that were killed: their locks are free.
+fn remove_abandoned(all: &std::path::Path) {
+    for entry in fs::read_dir(all).into_iter().flatten().flatten() {
+        if File::open(entry.path()).is_ok_and(|folder| folder.try_lock().is_ok()) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+/// Holds a name for as long as its container runs.
+pub(crate) fn take_name(app: &App, name: &ContainerName) -> Result<File, CliError> {
+    let folder = app.state.join("names");
+    let failed =
+        |error: std::io::Error| CliError::new(format!("cannot take the name {name}: {error}"));
+    fs::create_dir_all(&folder).map_err(failed)?;
+    let path = folder.join(name.as_str());
+    let file =
+        File::options().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(_) => Err(CliError::new(format!("the name {name} is in use by a running container"))
+            .hint("choose another --name")),
+    }
+}
+
+/// Says what a person needs to know about an end that was not the guest's own.
+pub(crate) fn explain(name: &str, outcome: &Outcome, policy: &Policy) {
+    let limits = policy.limits();
+    let text = match outcome.status {
+        ExitStatus::Exited(_) => return,
+        ExitStatus::OutOfFuel => format!("{name} ran out of fuel (limit {})", limits.fuel),
+        ExitStatus::TimedOut => format!("{name} timed out (limit {})", limits.timeout),
+        ExitStatus::OutOfMemory => {
+            format!(
+                "{name} ran out of memory (limit {}); give it more with --memory",
+                limits.memory
+            )
+        }
+        ExitStatus::Trapped => {
+            format!(
+                "{name} trapped: {}",
+                outcome.detail.as_deref().unwrap_or("for an unknown reason")
+            )
+        }
+        ExitStatus::Stopped | ExitStatus::Killed => format!("{name} {}", outcome.status),
+    };
+    output::note(&text);
+}
+
+/// Ends the process a moment after the deadline if a write to a full pipe holds the guest up: such
+/// a call cannot be taken back.
+pub(crate) fn guard_deadline(name: &str, policy: &Policy) {
+    let Limit::AtMost(timeout) = policy.limits().timeout else { return };
+    let message = format!("{name} timed out (limit {timeout})");
+    std::thread::spawn(move || {
+        std::thread::sleep(timeout.duration() + Duration::from_millis(500));
+        output::note(&message);
+        end(ExitStatus::TimedOut.code());
+    });
+}
+
+#[expect(clippy::exit, reason = "the main thread is held by a call that cannot be interrupted")]
+fn end(code: u8) -> ! {
+    std::process::exit(i32::from(code))
+}

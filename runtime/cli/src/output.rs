@@ -1,0 +1,147 @@
+//! Prints: tables, JSON, templates, and messages. A broken pipe ends the command quietly.
+
+use std::io::{self, IsTerminal, Write};
+
+use serde_json::Value;
+
+use crate::error::CliError;
+use crate::template::Template;
+
+/// How a listing is printed
+#[derive(clap::Args, Debug)]
+pub(crate) struct ListArgs {
+    /// Print as `json`, or by a template such as '{{.ID}}'
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<String>,
+    /// Print only the first field of each entry
+    #[arg(short, long)]
+    quiet: bool,
+    /// Leave out the head of the table
+    #[arg(long)]
+    noheading: bool,
+}
+
+/// One column of a table: its head, and the field of the rows that it shows.
+pub(crate) type Column = (&'static str, &'static str);
+
+/// Prints rows: the columns are for people, every field for programs. The first column is what
+/// `--quiet` prints, unless `id` names another field.
+pub(crate) fn list(
+    args: &ListArgs,
+    columns: &[Column],
+    id: &str,
+    rows: &[Value],
+) -> Result<(), CliError> {
+    match args.format.as_deref() {
+        Some("json") => return json(&Value::Array(rows.to_vec())),
+        Some("table") | None => {}
+        Some(text) => {
+            let (head, text) = match text.strip_prefix("table ") {
+                Some(rest) => (true, rest),
+                None => (false, text),
+            };
+            let template: Template = text.parse()?;
+            if head {
+                line(&template.heading());
+            }
+            for row in rows {
+                line(&template.fill(row)?);
+            }
+            return Ok(());
+        }
+    }
+    if args.quiet {
+        rows.iter().for_each(|row| line(&text(&row[id])));
+        return Ok(());
+    }
+    let heads: Vec<String> = columns.iter().map(|(head, _)| (*head).to_owned()).collect();
+    let cells =
+        |row: &Value| columns.iter().map(|(_, field)| text(&row[*field])).collect::<Vec<_>>();
+    let mut table: Vec<Vec<String>> = rows.iter().map(cells).collect();
+    if !args.noheading {
+        table.insert(0, heads);
+    }
+    print_table(&table);
+    Ok(())
+}
+
+/// Prints documents, each by a template if one is given.
+pub(crate) fn documents(format: Option<&str>, documents: &[Value]) -> Result<(), CliError> {
+    match format {
+        None | Some("json") => json(&Value::Array(documents.to_vec())),
+        Some(text) => {
+            let template: Template = text.parse()?;
+            for document in documents {
+                line(&template.fill(document)?);
+            }
+            Ok(())
+        }
+    }
+}
+
+pub(crate) fn json(value: &Value) -> Result<(), CliError> {
+    line(&serde_json::to_string_pretty(value).expect("a JSON value is always JSON"));
+    Ok(())
+}
+
+/// A field as a person reads it.
+pub(crate) fn text(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Null => String::new(),
+        other => other.to_string(),
+    }
+}
+
+fn print_table(rows: &[Vec<String>]) {
+    let columns = rows.first().map_or(0, Vec::len);
+    let width =
+        |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    for row in rows {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}  "));
+        line(cells.collect::<String>().trim_end());
+    }
+}
+
+/// Prints one line to standard output.
+pub(crate) fn line(text: &str) {
+    if let Err(error) = writeln!(io::stdout(), "{text}")
+        && error.kind() == io::ErrorKind::BrokenPipe
+    {
+        quit_quietly();
+    }
+}
+
+/// Whoever read our output has gone: there is nobody left to tell.
+#[expect(clippy::exit, reason = "the process has nothing left to do and nobody to tell")]
+fn quit_quietly() -> ! {
+    std::process::exit(0)
+}
+
+/// Prints a message about the work to standard error.
+pub(crate) fn note(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
+/// Prints an error.
+pub(crate) fn error(text: &str) {
+    note(&format!("mote: {text}"));
+}
+
+/// Whether a person watches what is printed to standard error.
+pub(crate) fn watched() -> bool {
+    io::stderr().is_terminal()
+}
+
+/// Bytes as people read them, in powers of 1000 as docker and podman print sizes.
+pub(crate) fn human_bytes(bytes: u64) -> String {
+    let units = [(1_000_000_000, "GB"), (1_000_000, "MB"), (1_000, "kB")];
+    match units.iter().find(|(size, _)| bytes >= *size) {
+        Some((size, unit)) => {
+            let value = bytes as f64 / *size as f64;
+            if value < 10.0 { format!("{value:.2} {unit}") } else { format!("{value:.1} {unit}") }
+        }
+        None => format!("{bytes} B"),
+    }
+}
