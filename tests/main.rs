@@ -1,0 +1,19 @@
+//! End-to-end tests: the real binary, real registries, real guests. One binary, a file per theme.
+//!
+//! `tests/run` installs what they need. They fail, and never skip, where something is missing.
+
+mod harness;
+
+mod crash;
+mod demo;
+mod examples;
+mod grants;
+mod guests;
+mod images;
+mod layouts;
+mod limits;
+mod network;
+mod pull;
+mod sources;
+mod unruly;
+mod workspace;

@@ -1,0 +1,110 @@
+//! Images that come from files and folders, and go there.
+
+use crate::harness::{Auth, DockerRegistry, Host, printing, printing_wasm, tool};
+
+#[test]
+fn files_run_as_they_are() {
+    let host = Host::new();
+    let wat = host.file("a.wat", printing("text"));
+    let wasm = host.file("a.wasm", printing_wasm("binary"));
+    assert_eq!(host.cli(["run", &wat]).success().stdout, "text\n");
+    assert_eq!(host.cli(["run", &wasm]).success().stdout, "binary\n");
+    host.cli(["run", "./none.wasm"]).fails(127, &["cannot read ./none.wasm"]);
+    let broken = host.file("b.wat", "(module");
+    host.cli(["run", &broken]).fails(125, &["not valid WebAssembly text"]);
+    let invalid = host.file("c.wasm", b"\0asm\x01\0\0\0\xff\xff");
+    host.cli(["run", &invalid]).fails(125, &["compiler did not finish", "does not compile"]);
+}
+
+#[test]
+fn an_image_is_saved_loaded_and_run_from_its_archive() {
+    let host = Host::new();
+    host.import("acme/hello:1", &printing("archived"));
+    let archive = host.path("hello.tar").display().to_string();
+    host.cli(["save", "-o", &archive, "acme/hello:1"]).success();
+    let other = Host::new();
+    let loaded = other.cli(["load", "-i", &archive]).success().stdout;
+    assert_eq!(loaded, "Loaded image: acme/hello:1\n");
+    assert_eq!(other.cli(["run", "--pull", "never", "acme/hello:1"]).success().stdout, "archived\n");
+    let third = Host::new();
+    assert_eq!(third.cli(["run", &format!("oci-archive:{archive}")]).success().stdout, "archived\n");
+    assert_eq!(third.cli(["images", "-q"]).success().stdout, "", "run from an archive gives no name");
+}
+
+#[test]
+fn skopeo_reads_the_store_and_mote_reads_skopeos_layouts() {
+    let (host, registry) = (Host::new(), DockerRegistry::start(Auth::Open));
+    host.import("acme/hello:1", &printing("copied"));
+    let store = host.path("root/images").display().to_string();
+    let image = registry.image("hello:1");
+    let from = format!("oci:{store}:docker.io/acme/hello:1");
+    tool("skopeo", ["copy", "--dest-tls-verify=false", &from, &format!("docker://{image}")]);
+    assert_eq!(host.cli(["run", &image]).success().stdout, "copied\n");
+    let layout = host.path("layout").display().to_string();
+    tool("skopeo", ["copy", "--src-tls-verify=false", &format!("docker://{image}"), &format!("oci:{layout}:tagged")]);
+    assert_eq!(host.cli(["run", &format!("oci:{layout}:tagged")]).success().stdout, "copied\n");
+    host.cli(["run", &format!("oci:{layout}:other")]).fails(127, &["no image `other`", "tagged"]);
+    let archive = host.path("a.tar").display().to_string();
+    tool("skopeo", ["copy", &format!("oci:{layout}:tagged"), &format!("oci-archive:{archive}:x")]);
+    assert_eq!(host.cli(["run", &format!("oci-archive:{archive}")]).success().stdout, "copied\n");
+}
+
+#[test]
+fn umoci_reads_the_store() {
+    let host = Host::new();
+    host.import("acme/hello:1", &printing("x"));
+    let store = host.path("root/images").display().to_string();
+    let listed = tool("umoci", ["ls", "--layout", &store]);
+    assert!(listed.contains("docker.io/acme/hello:1"), "{listed}");
+}
+
+#[test]
+fn an_archive_of_docker_save_runs() {
+    let host = Host::new();
+    let layer = crate::harness::tar(&[("app.wasm", &printing_wasm("from docker"))]);
+    let diff_id = crate::harness::sha256(&layer);
+    let config = format!(
+        r#"{{"architecture":"wasm","os":"wasi","config":{{"Entrypoint":["/app.wasm"]}},"rootfs":{{"type":"layers","diff_ids":["{diff_id}"]}}}}"#
+    );
+    let manifest = r#"[{"Config":"c.json","RepoTags":["acme/docker:1"],"Layers":["l/layer.tar"]}]"#;
+    let archive = crate::harness::tar(&[
+        ("l/layer.tar", &layer),
+        ("c.json", config.as_bytes()),
+        ("manifest.json", manifest.as_bytes()),
+    ]);
+    let file = host.file("docker.tar", archive);
+    assert_eq!(host.cli(["run", &format!("docker-archive:{file}")]).success().stdout, "from docker\n");
+    host.cli(["load", "-i", &file]).success();
+    assert_eq!(host.cli(["run", "--pull", "never", "acme/docker:1"]).success().stdout, "from docker\n");
+}
+
+#[test]
+fn an_images_own_files_are_read_and_changed_only_in_a_copy() {
+    let host = Host::new();
+    for name in ["p1", "p2"] {
+        let read = std::fs::read(crate::harness::guest(&format!("read.{name}"))).expect("a guest");
+        let write = std::fs::read(crate::harness::guest(&format!("write.{name}"))).expect("a guest");
+        let layer = crate::harness::tar(&[("app.wasm", &read), ("write.wasm", &write), ("etc/note", b"from the image")]);
+        let config = r#"{"architecture":"wasm","os":"wasi","config":{"Entrypoint":["/app.wasm"]}}"#;
+        let manifest = r#"[{"Config":"c.json","RepoTags":["files:1"],"Layers":["layer.tar"]}]"#;
+        let archive = crate::harness::tar(&[
+            ("layer.tar", &layer),
+            ("c.json", config.as_bytes()),
+            ("manifest.json", manifest.as_bytes()),
+        ]);
+        let file = host.file("files.tar", archive);
+        host.cli(["load", "-i", &file]).success();
+        let note = ["run", "files:1", "/etc/note"];
+        assert_eq!(host.cli(note).success().stdout, "/etc/note: from the image\n");
+        let read_only = host.cli(["run", "--read-only", "files:1", "/etc/note"]).success();
+        assert_eq!(read_only.stdout, "/etc/note: from the image\n");
+        let write = |flags: &[&str]| {
+            let entry = ["--entrypoint", "/write.wasm", "files:1", "/etc/note", "3"];
+            host.cli([&["run"], flags, &entry].concat()).success().stdout
+        };
+        assert_eq!(write(&[]), "wrote 3\n");
+        assert!(write(&["--read-only"]).starts_with("cannot open"));
+        assert_eq!(host.cli(note).success().stdout, "/etc/note: from the image\n", "the image is as it was");
+        host.cli(["rmi", "files:1"]).success();
+    }
+}
