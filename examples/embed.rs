@@ -19,7 +19,8 @@ async fn pull_and_run(image: &ImageRef, folder: PathBuf) -> Result<String, Error
     let artifact = mote_image::open(&store, &stored, Overrides::default())?;
 
     let how = (Profile::detect(), Counting::Off);
-    let (cache, key) = (Cache::open(&folder.join("code"))?, CodeKey::new(artifact.code.digest(), how.0, how.1));
+    let (cache, key) =
+        (Cache::open(&folder.join("code"))?, CodeKey::new(artifact.code.digest(), how.0, how.1));
     let code = match cache.get(&key) {
         Some(code) => code,
         None => mote_engine::compile(&cache, &key, &artifact.code.read()?, how, &CompileIn::Here)?,
@@ -30,16 +31,28 @@ async fn pull_and_run(image: &ImageRef, folder: PathBuf) -> Result<String, Error
     let module = Module::load(&engine, &code)?;
     let (call, blocking) = (Call::Main, Blocking::Never);
     let process = Process { args: artifact.args, env: Vec::new(), cwd: None, call, blocking };
-    let stdio =
-        Stdio { input: Input::Empty, output: Output::Inherit, error: Output::Inherit, terminal: Terminal::No };
-    let launch =
-        Launch { policy: &policy, process, stdio, root: None, scratch: None, gauge: Default::default() };
+    let stdio = Stdio {
+        input: Input::Empty,
+        output: Output::Inherit,
+        error: Output::Inherit,
+        terminal: Terminal::No,
+    };
+    let launch = Launch {
+        policy: &policy,
+        process,
+        stdio,
+        root: None,
+        scratch: None,
+        gauge: Default::default(),
+    };
     Ok(mote_engine::run(&engine, &module, launch).await?.status.to_string())
 }
 
 fn main() -> Result<(), Error> {
     let args: Vec<String> = std::env::args().collect();
-    let [_, image, folder] = args.as_slice() else { return Err("usage: embed IMAGE STORE_DIR".into()) };
+    let [_, image, folder] = args.as_slice() else {
+        return Err("usage: embed IMAGE STORE_DIR".into());
+    };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let ended = runtime.block_on(pull_and_run(&image.parse()?, folder.into()))?;
     println!("embed: {ended}");

@@ -24,7 +24,11 @@ fn a_killed_pull_leaves_nothing_wrong_a_hundred_times() {
         } else {
             host.cli(["rmi", "-f", &image]);
         }
-        let mut child = host.command(["pull", "-q", &image]).stdout(std::process::Stdio::null()).spawn().expect("started");
+        let mut child = host
+            .command(["pull", "-q", &image])
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .expect("started");
         seed ^= seed << 13;
         seed ^= seed >> 7;
         seed ^= seed << 17;

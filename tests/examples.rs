@@ -12,7 +12,8 @@ fn folder(name: &str) -> std::path::PathBuf {
 fn embed_pulls_and_runs_with_motes_crates() {
     let (host, registry) = (Host::new(), DockerRegistry::start(Auth::Open));
     host.file("push/app.wasm", printing_wasm("embedded"));
-    let image = registry.oras_push(&host.folder("push"), "app:1", None, &["app.wasm:application/wasm"]);
+    let image =
+        registry.oras_push(&host.folder("push"), "app:1", None, &["app.wasm:application/wasm"]);
     let program = Path::new(env!("CARGO_BIN_EXE_mote")).with_file_name("examples").join("embed");
     let out = run(Command::new(&program).args([&image, &host.folder("store")])).success();
     assert_eq!(out.stdout, "embedded\nembed: exited with code 0\n");
@@ -21,7 +22,12 @@ fn embed_pulls_and_runs_with_motes_crates() {
 #[test]
 fn images_shows_how_each_toolchain_makes_one() {
     let (host, registry) = (Host::new(), DockerRegistry::start(Auth::Open));
-    for (script, guest_name) in [("mote-import", "hello.p1"), ("oras", "hello.p2"), ("buildah", "hello.c"), ("umoci-skopeo", "hello.go")] {
+    for (script, guest_name) in [
+        ("mote-import", "hello.p1"),
+        ("oras", "hello.p2"),
+        ("buildah", "hello.c"),
+        ("umoci-skopeo", "hello.go"),
+    ] {
         let image = registry.image(&format!("{script}:1"));
         let mut command = Command::new(folder("images").join(script));
         command
@@ -32,6 +38,9 @@ fn images_shows_how_each_toolchain_makes_one() {
             .env("TMPDIR", host.folder("tmp"));
         run(&mut command).success();
         let out = host.cli(["run", "--pull", "always", &image, "x"]);
-        assert!(out.stdout.starts_with("hello from ") && out.stdout.ends_with(" x\n"), "{script}: {out:?}");
+        assert!(
+            out.stdout.starts_with("hello from ") && out.stdout.ends_with(" x\n"),
+            "{script}: {out:?}"
+        );
     }
 }

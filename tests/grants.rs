@@ -19,16 +19,27 @@ fn a_volume_is_seen_where_it_is_granted_and_as_it_is_granted() {
     host.file("data/note", "a note");
     let data = host.folder("data");
     for name in ["p1", "p2"] {
-        for grant in [vec!["-v", "DATA:/d"], vec!["--dir", "DATA::/d"], vec!["--mount", "type=bind,source=DATA,target=/d"]] {
+        for grant in [
+            vec!["-v", "DATA:/d"],
+            vec!["--dir", "DATA::/d"],
+            vec!["--mount", "type=bind,source=DATA,target=/d"],
+        ] {
             let grant: Vec<String> = grant.iter().map(|word| word.replace("DATA", &data)).collect();
             let (read, write) = (guest(&format!("read.{name}")), guest(&format!("write.{name}")));
-            let out = host.cli([&["run".to_owned()], &grant[..], &[read, "/d/note".to_owned()]].concat()).success();
+            let out = host
+                .cli([&["run".to_owned()], &grant[..], &[read, "/d/note".to_owned()]].concat())
+                .success();
             assert_eq!(out.stdout, "/d/note: a note\n", "{grant:?}");
-            let out = host.cli([&["run".to_owned()], &grant[..], &[write, "/d/new".to_owned(), "5".to_owned()]].concat());
+            let out = host.cli(
+                [&["run".to_owned()], &grant[..], &[write, "/d/new".to_owned(), "5".to_owned()]]
+                    .concat(),
+            );
             assert_eq!(out.success().stdout, "wrote 5\n", "{grant:?}");
         }
         let read_only = format!("{data}:/d:ro");
-        let out = host.cli(["run", "-v", &read_only, &guest(&format!("write.{name}")), "/d/other", "5"]).success();
+        let out = host
+            .cli(["run", "-v", &read_only, &guest(&format!("write.{name}")), "/d/other", "5"])
+            .success();
         assert!(out.stdout.starts_with("cannot open:"), "{out:?}");
         assert!(!host.path("data/other").exists());
     }
@@ -42,7 +53,8 @@ fn no_trick_of_paths_leads_out_of_a_volume() {
         std::os::unix::fs::symlink("/", host.path("data/up")).expect("linked");
         std::os::unix::fs::symlink("/etc/passwd", host.path("data/absolute")).expect("linked");
         std::os::unix::fs::symlink("/proc", host.path("data/proc")).expect("linked");
-        let out = host.cli(["run", "-v", &format!("{data}:/data"), &guest(name), "/data"]).success();
+        let out =
+            host.cli(["run", "-v", &format!("{data}:/data"), &guest(name), "/data"]).success();
         assert!(out.stdout.ends_with("none led out\n"), "{out:?}");
     }
 }
@@ -51,13 +63,15 @@ fn no_trick_of_paths_leads_out_of_a_volume() {
 fn a_volume_that_cannot_be_granted_is_said_before_the_guest_starts() {
     let host = Host::new();
     let hello = guest("hello.p1");
-    host.cli(["run", "-v", "/nowhere/at/all:/d", &hello]).fails(125, &["cannot grant the directory /nowhere/at/all", "HOST_DIR"]);
+    host.cli(["run", "-v", "/nowhere/at/all:/d", &hello])
+        .fails(125, &["cannot grant the directory /nowhere/at/all", "HOST_DIR"]);
     let file = host.file("file", "");
     host.cli(["run", "-v", &format!("{file}:/d"), &hello]).fails(125, &["is not a directory"]);
     host.cli(["run", "-v", "nonsense", &hello]).fails(125, &["is not a volume"]);
     let config = host.file("config.toml", "[ceiling]\nvolumes = [\"/srv\"]\n");
     let data = host.folder("data");
-    host.cli(["--config", &config, "run", "-v", &format!("{data}:/d"), &hello]).fails(125, &["is outside the folders"]);
+    host.cli(["--config", &config, "run", "-v", &format!("{data}:/d"), &hello])
+        .fails(125, &["is outside the folders"]);
 }
 
 #[test]
@@ -65,7 +79,18 @@ fn variables_come_from_flags_files_and_by_name() {
     let host = Host::new();
     let file = host.file("vars", "# remark\nA=1\n\nB=from file\n");
     for name in ["env.p1", "env.p2"] {
-        let mut command = host.command(["run", "--env-file", &file, "-e", "B=2", "-e", "C", "-e", "NONE", &guest(name)]);
+        let mut command = host.command([
+            "run",
+            "--env-file",
+            &file,
+            "-e",
+            "B=2",
+            "-e",
+            "C",
+            "-e",
+            "NONE",
+            &guest(name),
+        ]);
         let out = crate::harness::run(command.env("C", "ours")).success();
         assert_eq!(out.stdout, "A=1\nB=2\nC=ours\n");
     }
@@ -76,8 +101,16 @@ fn standard_input_is_passed_on_only_when_asked() {
     let host = Host::new();
     for name in ["cat.p1", "cat.p2"] {
         let guest = guest(name);
-        assert_eq!(host.cli_with_input(&["run", "-i", &guest], "some input").success().stdout, "some input", "{name}");
-        assert_eq!(host.cli_with_input(&["run", &guest], "some input").success().stdout, "", "{name}");
+        assert_eq!(
+            host.cli_with_input(&["run", "-i", &guest], "some input").success().stdout,
+            "some input",
+            "{name}"
+        );
+        assert_eq!(
+            host.cli_with_input(&["run", &guest], "some input").success().stdout,
+            "",
+            "{name}"
+        );
     }
 }
 
@@ -93,8 +126,14 @@ fn what_an_image_asks_for_is_refused_by_flag_until_it_is_granted() {
     let host = Host::new();
     let file = host.file("a.wat", printing("granted"));
     let table = [
-        ("io.mote.allow-net=tcp://db.example.com:5432", vec!["--allow-net", "tcp://db.example.com:5432"]),
-        ("io.mote.allow-http=https://api.example.com", vec!["--allow-http", "https://api.example.com"]),
+        (
+            "io.mote.allow-net=tcp://db.example.com:5432",
+            vec!["--allow-net", "tcp://db.example.com:5432"],
+        ),
+        (
+            "io.mote.allow-http=https://api.example.com",
+            vec!["--allow-http", "https://api.example.com"],
+        ),
         ("io.mote.allow-dns=true", vec!["--allow-dns"]),
         ("io.mote.memory=512m", vec!["--memory", "512MiB"]),
         ("io.mote.network=host", vec!["--network", "host"]),
@@ -107,14 +146,18 @@ fn what_an_image_asks_for_is_refused_by_flag_until_it_is_granted() {
         let said = host.cli(["run", "--annotation", annotation, "asks:1"]).success();
         assert_eq!(said.stdout, "granted\n", "the operator's annotation is the same word");
     }
-    host.cli(["import", "--annotation", "io.mote.memroy=1m", &file, "x:1"]).fails(126, &["io.mote.memroy"]);
+    host.cli(["import", "--annotation", "io.mote.memroy=1m", &file, "x:1"])
+        .fails(126, &["io.mote.memroy"]);
 }
 
 #[test]
 fn an_image_may_ask_for_less() {
     let host = Host::new();
-    let file = host.file("eat.wat", r#"(module (memory (export "memory") 1) (func (export "_start")
-        (if (i32.eq (memory.grow (i32.const 32)) (i32.const -1)) (then unreachable))))"#);
+    let file = host.file(
+        "eat.wat",
+        r#"(module (memory (export "memory") 1) (func (export "_start")
+        (if (i32.eq (memory.grow (i32.const 32)) (i32.const -1)) (then unreachable))))"#,
+    );
     host.cli(["import", "--annotation", "io.mote.memory=1m", &file, "small:1"]).success();
     host.cli(["run", "small:1"]).fails(137, &["limit 1MiB"]);
     host.cli(["run", "-m", "4m", "small:1"]).success();
@@ -142,7 +185,11 @@ fn a_name_is_unique_while_its_container_runs() {
     use std::io::{BufRead, BufReader};
     use std::process::Stdio;
     let host = Host::new();
-    let mut first = host.command(["run", "--name", "one", &guest("sleep.p1")]).stdout(Stdio::piped()).spawn().expect("started");
+    let mut first = host
+        .command(["run", "--name", "one", &guest("sleep.p1")])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("started");
     let mut line = String::new();
     BufReader::new(first.stdout.take().expect("a pipe")).read_line(&mut line).expect("read");
     assert_eq!(line, "sleeping\n");

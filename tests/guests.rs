@@ -29,7 +29,11 @@ fn an_exit_code_arrives_whole_from_preview_1() {
         assert_eq!((out.code, out.stderr.as_str()), (code, ""));
     }
     assert_eq!(host.cli(["run", &guest("exit.p2"), "0"]).code, 0);
-    assert_eq!(host.cli(["run", &guest("exit.p2"), "7"]).code, 1, "WASI 0.2 knows success and failure");
+    assert_eq!(
+        host.cli(["run", &guest("exit.p2"), "7"]).code,
+        1,
+        "WASI 0.2 knows success and failure"
+    );
 }
 
 #[test]

@@ -15,10 +15,16 @@ fn images_are_listed_in_every_form() {
     let host = host_with(&["acme/one:1", "acme/two:2"]);
     let table = host.cli(["images"]).success().stdout;
     assert!(table.starts_with("REPOSITORY  TAG  IMAGE ID"), "{table}");
-    assert!(table.lines().nth(1).expect("a row").starts_with("acme/two    2    "), "the newest first: {table}");
-    let json: serde_json::Value = serde_json::from_str(&host.cli(["images", "--format", "json"]).success().stdout).expect("JSON");
+    assert!(
+        table.lines().nth(1).expect("a row").starts_with("acme/two    2    "),
+        "the newest first: {table}"
+    );
+    let json: serde_json::Value =
+        serde_json::from_str(&host.cli(["images", "--format", "json"]).success().stdout)
+            .expect("JSON");
     assert_eq!(json[0]["Repository"], "acme/two");
-    let filled = host.cli(["images", "--format", "{{.Repository}}:{{.Tag}}", "acme/one"]).success().stdout;
+    let filled =
+        host.cli(["images", "--format", "{{.Repository}}:{{.Tag}}", "acme/one"]).success().stdout;
     assert_eq!(filled, "acme/one:1\n");
     host.cli(["images", "--format", "{{.Nope}}"]).fails(125, &["no field `Nope`", "Repository"]);
     assert_eq!(host.cli(["images", "-q"]).success().stdout.lines().count(), 2);
@@ -30,7 +36,10 @@ fn tags_name_the_same_image_and_the_last_one_takes_it_away() {
     host.cli(["tag", "one:1", "two:2", "r.example.com/three:3"]).success();
     assert_eq!(host.cli(["run", "two:2"]).success().stdout, "one:1\n");
     host.cli(["rmi", "one:1", "two:2"]).success();
-    assert_eq!(host.cli(["run", "--pull", "never", "r.example.com/three:3"]).success().stdout, "one:1\n");
+    assert_eq!(
+        host.cli(["run", "--pull", "never", "r.example.com/three:3"]).success().stdout,
+        "one:1\n"
+    );
     host.cli(["rmi", "r.example.com/three:3"]).success();
     let left = host.left("root");
     let kept = |name: &String| name.contains("blobs/sha256/") || name.ends_with(".cwasm");
@@ -52,12 +61,16 @@ fn inspect_tells_what_an_image_is_and_asks_for() {
     let host = Host::new();
     let file = host.file("a.wat", printing("x"));
     host.cli(["import", "--annotation", "io.mote.memory=16m", &file, "one:1"]).success();
-    let json: serde_json::Value = serde_json::from_str(&host.cli(["inspect", "one:1"]).success().stdout).expect("JSON");
+    let json: serde_json::Value =
+        serde_json::from_str(&host.cli(["inspect", "one:1"]).success().stdout).expect("JSON");
     assert_eq!(json[0]["Program"]["Kind"], "module");
     assert_eq!(json[0]["Program"]["World"], "command");
     assert_eq!(json[0]["Program"]["Imports"][0], "wasi_snapshot_preview1::fd_write");
     assert_eq!(json[0]["Asks"]["io.mote.memory"], "16MiB");
-    assert_eq!(host.cli(["inspect", "-f", "{{.Os}}/{{.Architecture}}", "one:1"]).success().stdout, "wasip1/wasm\n");
+    assert_eq!(
+        host.cli(["inspect", "-f", "{{.Os}}/{{.Architecture}}", "one:1"]).success().stdout,
+        "wasip1/wasm\n"
+    );
     let history = host.cli(["history", "one:1"]).success().stdout;
     assert!(history.contains("application/wasm"), "{history}");
     host.cli(["inspect", "none:1"]).fails(127, &["no image none:1 is here", "mote pull"]);
@@ -67,7 +80,8 @@ fn inspect_tells_what_an_image_is_and_asks_for() {
 fn the_store_tells_what_it_takes_and_finds_what_is_damaged() {
     let host = host_with(&["one:1", "two:1"]);
     let df: serde_json::Value =
-        serde_json::from_str(&host.cli(["system", "df", "--format", "json"]).success().stdout).expect("JSON");
+        serde_json::from_str(&host.cli(["system", "df", "--format", "json"]).success().stdout)
+            .expect("JSON");
     assert!(df[0]["Bytes"].as_u64() > Some(500) && df[2]["Bytes"].as_u64() > Some(1_000), "{df}");
     host.cli(["system", "check"]).success();
 
@@ -112,7 +126,14 @@ fn damaged_or_foreign_compiled_code_is_compiled_anew() {
 #[test]
 fn help_versions_completions_and_manuals_are_there() {
     let host = Host::new();
-    for words in [vec!["--help"], vec!["run", "--help"], vec!["system", "check", "--help"], vec!["--version"], vec!["version"], vec!["info"]] {
+    for words in [
+        vec!["--help"],
+        vec!["run", "--help"],
+        vec!["system", "check", "--help"],
+        vec!["--version"],
+        vec!["version"],
+        vec!["info"],
+    ] {
         assert!(!host.cli(&words).success().stdout.is_empty(), "{words:?}");
     }
     for shell in ["bash", "zsh", "fish"] {

@@ -61,7 +61,11 @@ fn a_guest_that_nobody_reads_does_not_outlive_its_deadline() {
       (data (i32.const 0) "\00\01\00\00\00\00\01\00")
       (func (export "_start") (loop $l (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8))) (br $l))))"#;
     let file = host.file("chatty.wat", wat);
-    let mut child = host.command(["run", "--timeout", "300ms", &file]).stdout(Stdio::piped()).spawn().expect("started");
+    let mut child = host
+        .command(["run", "--timeout", "300ms", &file])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("started");
     // The pipe is held and never read.
     let _pipe = child.stdout.take();
     assert_eq!(child.wait().expect("ended").code(), Some(124));
@@ -87,7 +91,8 @@ fn statement_4_1_memory_is_limited_over_all_of_a_container() {
 #[test]
 fn memory_that_a_guest_needs_at_its_start_is_refused_with_the_flag() {
     let host = Host::new();
-    let file = host.file("big.wat", r#"(module (memory (export "memory") 1000) (func (export "_start")))"#);
+    let file = host
+        .file("big.wat", r#"(module (memory (export "memory") 1000) (func (export "_start")))"#);
     host.cli(["run", "--memory", "16m", &file]).fails(126, &["limit of 16MiB", "--memory"]);
 }
 
@@ -124,7 +129,9 @@ fn a_trap_prints_the_wasm_stack() {
         "trap.wat",
         r#"(module (memory (export "memory") 1) (func $inner unreachable) (func $outer (export "_start") (call $inner)))"#,
     );
-    let out = host.cli(["run", "--name", "boom", &file]).fails(134, &["boom trapped", "unreachable", "at inner", "at outer"]);
+    let out = host
+        .cli(["run", "--name", "boom", &file])
+        .fails(134, &["boom trapped", "unreachable", "at inner", "at outer"]);
     assert_eq!(out.stdout, "");
 }
 
@@ -132,9 +139,24 @@ fn a_trap_prints_the_wasm_stack() {
 fn a_cpu_share_is_held() {
     let host = Host::new();
     let out = host.cli(["demo"]).success();
-    let share = out.stdout.lines().rev().find_map(|line| line.split("computed for ").nth(1)).expect("the busy one's figures");
-    let percent: f64 = share.split(['(', '%']).nth(1).and_then(|text| text.trim().parse().ok()).expect("a percentage");
+    let share = out
+        .stdout
+        .lines()
+        .rev()
+        .find_map(|line| line.split("computed for ").nth(1))
+        .expect("the busy one's figures");
+    let percent: f64 = share
+        .split(['(', '%'])
+        .nth(1)
+        .and_then(|text| text.trim().parse().ok())
+        .expect("a percentage");
     assert!((20.0..=30.0).contains(&percent), "{percent} % of a CPU: {share}");
+}
+
+/// What a full disk looks like to a Rust guest. On WASI 0.2 wasi-libc turns every failed stream into
+/// EIO, a full disk of the kernel's own included.
+fn full(name: &str) -> &'static str {
+    if name.ends_with("p1") { "StorageFull" } else { "Uncategorized" }
 }
 
 #[test]
@@ -145,10 +167,19 @@ fn statement_4_1_storage_is_limited_on_every_path() {
             let folder = host.folder("data");
             let volume = format!("{folder}:/data");
             let guest = guest(name);
-            let mut args = vec!["run", "--storage-opt", "size=10000", "-v", &volume, &guest, "/data/x", "50000"];
+            let mut args = vec![
+                "run",
+                "--storage-opt",
+                "size=10000",
+                "-v",
+                &volume,
+                &guest,
+                "/data/x",
+                "50000",
+            ];
             args.extend((!mode.is_empty()).then_some(mode));
             let out = host.cli(&args).success();
-            assert_eq!(out.stdout, "wrote 10000, then StorageFull\n", "{name} {mode}");
+            assert_eq!(out.stdout, format!("wrote 10000, then {}\n", full(name)), "{name} {mode}");
             let written = std::fs::metadata(host.path("data/x")).expect("a file").len();
             assert_eq!(written, 10_000, "nothing past the limit reaches the disk");
         }
@@ -156,7 +187,18 @@ fn statement_4_1_storage_is_limited_on_every_path() {
     for name in ["resize.p1", "resize.p2"] {
         let host = Host::new();
         let volume = format!("{}:/data", host.folder("data"));
-        let run = |size: &str| host.cli(["run", "--storage-opt", "size=10000", "-v", &volume, &guest(name), "/data/x", size]);
+        let run = |size: &str| {
+            host.cli([
+                "run",
+                "--storage-opt",
+                "size=10000",
+                "-v",
+                &volume,
+                &guest(name),
+                "/data/x",
+                size,
+            ])
+        };
         assert_eq!(run("10001").success().stdout, "StorageFull\n", "{name}");
         assert_eq!(run("10000").success().stdout, "resized\n", "{name}");
     }
@@ -166,9 +208,12 @@ fn statement_4_1_storage_is_limited_on_every_path() {
 fn scratch_space_has_a_size_and_is_gone_at_the_end() {
     for name in ["write.p1", "write.p2"] {
         let host = Host::new();
-        let out = host.cli(["run", "--tmpfs", "/tmp:size=5000", &guest(name), "/tmp/x", "9000"]).success();
-        assert_eq!(out.stdout, "wrote 5000, then StorageFull\n", "{name}");
-        let left: Vec<_> = host.left("state").into_iter().filter(|path| !path.ends_with("/scratch")).collect();
+        let out = host
+            .cli(["run", "--tmpfs", "/tmp:size=5000", &guest(name), "/tmp/x", "9000"])
+            .success();
+        assert_eq!(out.stdout, format!("wrote 5000, then {}\n", full(name)), "{name}");
+        let left: Vec<_> =
+            host.left("state").into_iter().filter(|path| !path.ends_with("/scratch")).collect();
         assert_eq!(left, Vec::<String>::new(), "{name}");
     }
 }
@@ -177,7 +222,9 @@ fn scratch_space_has_a_size_and_is_gone_at_the_end() {
 fn rotating_logs_in_a_small_space_goes_on() {
     for name in ["rotate.p1", "rotate.p2"] {
         let host = Host::new();
-        let out = host.cli(["run", "--tmpfs", "/tmp:size=20000", &guest(name), "/tmp", "20", "9000"]).success();
+        let out = host
+            .cli(["run", "--tmpfs", "/tmp:size=20000", &guest(name), "/tmp", "20", "9000"])
+            .success();
         assert_eq!(out.stdout, "20 rounds\n", "{name}");
     }
 }
@@ -186,10 +233,13 @@ fn rotating_logs_in_a_small_space_goes_on() {
 fn a_limit_above_the_hosts_ceiling_is_refused() {
     let host = Host::new();
     let config = host.file("config.toml", "[ceiling]\nmemory = \"64m\"\ntimeout = \"10s\"\n[defaults]\ntimeout = \"5s\"\nmemory = \"16m\"\n");
-    let run = |args: &[&str]| host.cli([&["--config", &config, "run"], args, &[guest("hello.p1").as_str()]].concat());
+    let run = |args: &[&str]| {
+        host.cli([&["--config", &config, "run"], args, &[guest("hello.p1").as_str()]].concat())
+    };
     run(&[]).success();
     run(&["-m", "64m"]).success();
-    run(&["-m", "65m"]).fails(125, &["--memory 65MiB is above this host's ceiling of 64MiB", "config.toml"]);
+    run(&["-m", "65m"])
+        .fails(125, &["--memory 65MiB is above this host's ceiling of 64MiB", "config.toml"]);
     run(&["--timeout", "1m"]).fails(125, &["--timeout 1m is above"]);
 }
 
@@ -202,12 +252,18 @@ fn a_small_address_space_is_enough() {
     // 2 GiB: no room for a reservation of four.
     let script = format!("ulimit -v 2097152 && exec {mote} run {hello}");
     let out = crate::harness::run(
-        Command::new("bash").args(["-c", &script]).env("MOTE_ROOT", host.path("root")).env("MOTE_STATE", host.path("state")),
+        Command::new("bash")
+            .args(["-c", &script])
+            .env("MOTE_ROOT", host.path("root"))
+            .env("MOTE_STATE", host.path("state")),
     );
     assert_eq!(out.success().stdout, "hello from hello.p1.wasm\n");
     let script = format!("ulimit -v 2097152 && exec {mote} info -f '{{{{.Engine.Profile}}}}'");
     let out = crate::harness::run(
-        Command::new("bash").args(["-c", &script]).env("MOTE_ROOT", host.path("root")).env("MOTE_STATE", host.path("state")),
+        Command::new("bash")
+            .args(["-c", &script])
+            .env("MOTE_ROOT", host.path("root"))
+            .env("MOTE_STATE", host.path("state")),
     );
     assert_eq!(out.success().stdout, "micro\n");
 }

@@ -25,7 +25,9 @@ fn connections_take_a_rule() {
     let (host, server) = (Host::new(), shouting());
     let port = server.rsplit(':').next().expect("a port");
     let run = |flags: &[&str], to: &str| {
-        host.cli([&["run"], flags, &[guest("connect.p2").as_str(), to, "hi"]].concat()).success().stdout
+        host.cli([&["run"], flags, &[guest("connect.p2").as_str(), to, "hi"]].concat())
+            .success()
+            .stdout
     };
     let allowed = format!("{server}: HI\n");
     assert_eq!(run(&["--allow-net", &format!("tcp://127.0.0.0/8:{port}")], &server), allowed);
@@ -50,16 +52,22 @@ fn a_rule_that_names_a_host_allows_its_addresses() {
     let port = server.rsplit(':').next().expect("a port");
     let rule = format!("tcp://localhost:{port}");
     let by_name = format!("localhost:{port}");
-    let out = host.cli(["run", "--allow-net", &rule, &guest("connect.p2"), &by_name, "hi"]).success();
+    let out =
+        host.cli(["run", "--allow-net", &rule, &guest("connect.p2"), &by_name, "hi"]).success();
     assert_eq!(out.stdout, format!("{by_name}: HI\n"));
-    let out = host.cli(["run", "--allow-net", &rule, &guest("connect.p2"), &server, "hi"]).success();
+    let out =
+        host.cli(["run", "--allow-net", &rule, &guest("connect.p2"), &server, "hi"]).success();
     assert_eq!(out.stdout, format!("{server}: HI\n"), "an address that the name has");
 }
 
 #[test]
 fn names_are_looked_up_only_where_a_rule_says() {
     let host = Host::new();
-    let run = |flags: &[&str]| host.cli([&["run"], flags, &[guest("resolve.p2").as_str(), "localhost"]].concat()).success().stdout;
+    let run = |flags: &[&str]| {
+        host.cli([&["run"], flags, &[guest("resolve.p2").as_str(), "localhost"]].concat())
+            .success()
+            .stdout
+    };
     assert_eq!(run(&[]), "localhost: refused\n");
     assert!(run(&["--allow-dns"]).contains("127.0.0.1"));
     assert!(run(&["--allow-net", "tcp://localhost:80"]).contains("127.0.0.1"));
@@ -69,14 +77,19 @@ fn names_are_looked_up_only_where_a_rule_says() {
 #[test]
 fn a_published_port_leads_to_the_guests_own() {
     let host = Host::new();
-    let free = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port();
+    let free =
+        TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port();
     let publish = format!("127.0.0.1:{free}:8080");
-    let mut child =
-        host.command(["run", "-p", &publish, &guest("listen.p2"), "8080"]).stdout(Stdio::piped()).spawn().expect("started");
+    let mut child = host
+        .command(["run", "-p", &publish, &guest("listen.p2"), "8080"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("started");
     let mut line = String::new();
     BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("read");
     assert_eq!(line, "listening on 8080\n", "the guest sees its own port");
-    let mut stream = TcpStream::connect(("127.0.0.1", free)).expect("it listens at the host's port");
+    let mut stream =
+        TcpStream::connect(("127.0.0.1", free)).expect("it listens at the host's port");
     stream.write_all(b"hello").expect("sent");
     stream.shutdown(std::net::Shutdown::Write).expect("shut down");
     let mut answer = String::new();
@@ -89,7 +102,9 @@ fn a_published_port_leads_to_the_guests_own() {
 fn a_port_that_is_not_published_is_not_listened_on() {
     let host = Host::new();
     for flags in [vec![], vec!["-p", "127.0.0.1:18099:8081"], vec!["--allow-net", "tcp://*:*"]] {
-        let out = host.cli([&["run"], flags.as_slice(), &[guest("listen.p2").as_str(), "8080"]].concat()).success();
+        let out = host
+            .cli([&["run"], flags.as_slice(), &[guest("listen.p2").as_str(), "8080"]].concat())
+            .success();
         assert_eq!(out.stdout, "cannot listen on 8080: PermissionDenied\n", "{flags:?}");
     }
 }
@@ -105,7 +120,17 @@ fn a_network_rate_slows_down() {
     });
     let host = Host::new();
     let start = std::time::Instant::now();
-    let out = host.cli(["run", "--net-rate", "1m", "--allow-net", "tcp://*:*", &guest("download.p2"), &address]).success();
+    let out = host
+        .cli([
+            "run",
+            "--net-rate",
+            "1m",
+            "--allow-net",
+            "tcp://*:*",
+            &guest("download.p2"),
+            &address,
+        ])
+        .success();
     assert_eq!(out.stdout, "1048576\n");
     // The rate is a bound from below on the time; how much longer it takes is the machine's affair.
     assert!(start.elapsed().as_secs_f64() > 0.85, "{:?}", start.elapsed());

@@ -8,11 +8,21 @@ fn registry_with_hello(auth: Auth) -> (Host, DockerRegistry, String) {
     host.file("push/hello.wasm", printing_wasm("hello from afar"));
     let folder = host.folder("push");
     let image = match auth {
-        Auth::Open => registry.oras_push(&folder, "hello:1", None, &["hello.wasm:application/wasm"]),
+        Auth::Open => {
+            registry.oras_push(&folder, "hello:1", None, &["hello.wasm:application/wasm"])
+        }
         Auth::Basic => {
             let image = registry.image("hello:1");
             let mut oras = Command::new("oras");
-            oras.current_dir(&folder).args(["push", "--plain-http", "-u", "alice", "-p", "secret", &image]);
+            oras.current_dir(&folder).args([
+                "push",
+                "--plain-http",
+                "-u",
+                "alice",
+                "-p",
+                "secret",
+                &image,
+            ]);
             run(oras.arg("hello.wasm:application/wasm")).success();
             image
         }
@@ -97,7 +107,8 @@ fn credentials_of_docker_and_podman_and_helpers_are_found() {
         "#!/bin/sh\nread -r server || true\necho '{\"ServerURL\":\"x\",\"Username\":\"alice\",\"Secret\":\"secret\"}'\n",
     );
     run(Command::new("chmod").args(["+x", &helper])).success();
-    let path = format!("{}:{}", helped.path("bin").display(), std::env::var("PATH").expect("a path"));
+    let path =
+        format!("{}:{}", helped.path("bin").display(), std::env::var("PATH").expect("a path"));
     run(helped.command(["pull", &image]).env("PATH", path)).success();
     run(&mut host.command(["pull", &image])).fails(125, &["mote login"]);
 }
@@ -120,7 +131,8 @@ fn forty_layers_arrive_whole() {
 #[test]
 fn concurrent_pulls_share_one_download_and_all_succeed() {
     let (host, _registry, image) = registry_with_hello(Auth::Open);
-    let mut children: Vec<_> = (0..8).map(|_| host.command(["pull", "-q", &image]).spawn().expect("started")).collect();
+    let mut children: Vec<_> =
+        (0..8).map(|_| host.command(["pull", "-q", &image]).spawn().expect("started")).collect();
     for child in &mut children {
         assert!(child.wait().expect("ended").success());
     }

@@ -25,10 +25,20 @@ fn an_image_is_saved_loaded_and_run_from_its_archive() {
     let other = Host::new();
     let loaded = other.cli(["load", "-i", &archive]).success().stdout;
     assert_eq!(loaded, "Loaded image: acme/hello:1\n");
-    assert_eq!(other.cli(["run", "--pull", "never", "acme/hello:1"]).success().stdout, "archived\n");
+    assert_eq!(
+        other.cli(["run", "--pull", "never", "acme/hello:1"]).success().stdout,
+        "archived\n"
+    );
     let third = Host::new();
-    assert_eq!(third.cli(["run", &format!("oci-archive:{archive}")]).success().stdout, "archived\n");
-    assert_eq!(third.cli(["images", "-q"]).success().stdout, "", "run from an archive gives no name");
+    assert_eq!(
+        third.cli(["run", &format!("oci-archive:{archive}")]).success().stdout,
+        "archived\n"
+    );
+    assert_eq!(
+        third.cli(["images", "-q"]).success().stdout,
+        "",
+        "run from an archive gives no name"
+    );
 }
 
 #[test]
@@ -41,7 +51,15 @@ fn skopeo_reads_the_store_and_mote_reads_skopeos_layouts() {
     tool("skopeo", ["copy", "--dest-tls-verify=false", &from, &format!("docker://{image}")]);
     assert_eq!(host.cli(["run", &image]).success().stdout, "copied\n");
     let layout = host.path("layout").display().to_string();
-    tool("skopeo", ["copy", "--src-tls-verify=false", &format!("docker://{image}"), &format!("oci:{layout}:tagged")]);
+    tool(
+        "skopeo",
+        [
+            "copy",
+            "--src-tls-verify=false",
+            &format!("docker://{image}"),
+            &format!("oci:{layout}:tagged"),
+        ],
+    );
     assert_eq!(host.cli(["run", &format!("oci:{layout}:tagged")]).success().stdout, "copied\n");
     host.cli(["run", &format!("oci:{layout}:other")]).fails(127, &["no image `other`", "tagged"]);
     let archive = host.path("a.tar").display().to_string();
@@ -73,9 +91,15 @@ fn an_archive_of_docker_save_runs() {
         ("manifest.json", manifest.as_bytes()),
     ]);
     let file = host.file("docker.tar", archive);
-    assert_eq!(host.cli(["run", &format!("docker-archive:{file}")]).success().stdout, "from docker\n");
+    assert_eq!(
+        host.cli(["run", &format!("docker-archive:{file}")]).success().stdout,
+        "from docker\n"
+    );
     host.cli(["load", "-i", &file]).success();
-    assert_eq!(host.cli(["run", "--pull", "never", "acme/docker:1"]).success().stdout, "from docker\n");
+    assert_eq!(
+        host.cli(["run", "--pull", "never", "acme/docker:1"]).success().stdout,
+        "from docker\n"
+    );
 }
 
 #[test]
@@ -83,8 +107,13 @@ fn an_images_own_files_are_read_and_changed_only_in_a_copy() {
     let host = Host::new();
     for name in ["p1", "p2"] {
         let read = std::fs::read(crate::harness::guest(&format!("read.{name}"))).expect("a guest");
-        let write = std::fs::read(crate::harness::guest(&format!("write.{name}"))).expect("a guest");
-        let layer = crate::harness::tar(&[("app.wasm", &read), ("write.wasm", &write), ("etc/note", b"from the image")]);
+        let write =
+            std::fs::read(crate::harness::guest(&format!("write.{name}"))).expect("a guest");
+        let layer = crate::harness::tar(&[
+            ("app.wasm", &read),
+            ("write.wasm", &write),
+            ("etc/note", b"from the image"),
+        ]);
         let config = r#"{"architecture":"wasm","os":"wasi","config":{"Entrypoint":["/app.wasm"]}}"#;
         let manifest = r#"[{"Config":"c.json","RepoTags":["files:1"],"Layers":["layer.tar"]}]"#;
         let archive = crate::harness::tar(&[
@@ -104,7 +133,11 @@ fn an_images_own_files_are_read_and_changed_only_in_a_copy() {
         };
         assert_eq!(write(&[]), "wrote 3\n");
         assert!(write(&["--read-only"]).starts_with("cannot open"));
-        assert_eq!(host.cli(note).success().stdout, "/etc/note: from the image\n", "the image is as it was");
+        assert_eq!(
+            host.cli(note).success().stdout,
+            "/etc/note: from the image\n",
+            "the image is as it was"
+        );
         host.cli(["rmi", "files:1"]).success();
     }
 }

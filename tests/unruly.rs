@@ -6,7 +6,8 @@ use crate::harness::{Asked, Host, Image, Reply, Unruly, printing_wasm};
 fn image() -> Image {
     let mut wasm = printing_wasm("it works");
     // A custom section of noise behind the program.
-    let noise: Vec<u8> = (0..300_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    let noise: Vec<u8> =
+        (0..300_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
     let mut section = vec![1, b'x'];
     section.extend(noise);
     wasm.push(0);
@@ -23,9 +24,11 @@ fn image() -> Image {
 /// Answers as a well-behaved registry without ranges would.
 fn honest(image: &Image, asked: &Asked) -> Reply {
     if asked.path.contains("/manifests/") {
-        return Reply::ok(image.manifest()).header("Content-Type", "application/vnd.oci.image.manifest.v1+json");
+        return Reply::ok(image.manifest())
+            .header("Content-Type", "application/vnd.oci.image.manifest.v1+json");
     }
-    match asked.path.rsplit('/').next().and_then(|digest| image.blob(digest)) {
+    let path = asked.path.split('?').next().unwrap_or_default();
+    match path.rsplit('/').next().and_then(|digest| image.blob(digest)) {
         Some(blob) => Reply::ok(blob.bytes.clone()),
         None => Reply::status(404),
     }
@@ -36,9 +39,13 @@ fn is_layer(image: &Image, asked: &Asked) -> bool {
 }
 
 /// Serves an honest image but for what `twist` answers.
-fn registry(twist: impl Fn(&Image, &Asked, usize) -> Option<Reply> + Send + Sync + 'static) -> Unruly {
+fn registry(
+    twist: impl Fn(&Image, &Asked, usize) -> Option<Reply> + Send + Sync + 'static,
+) -> Unruly {
     let image = image();
-    Unruly::start(move |asked, before| twist(&image, asked, before).unwrap_or_else(|| honest(&image, asked)))
+    Unruly::start(move |asked, before| {
+        twist(&image, asked, before).unwrap_or_else(|| honest(&image, asked))
+    })
 }
 
 #[track_caller]
@@ -68,13 +75,20 @@ fn a_download_that_breaks_off_is_resumed_by_range() {
             return None;
         }
         let bytes = &image.layers[0].bytes;
-        match asked.headers.get("range").and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok()) {
+        match asked
+            .headers
+            .get("range")
+            .and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok())
+        {
             None if before == 0 => Some(Reply::ok(bytes.clone()).cut_after(100_000)),
             None => None,
             Some(from) => {
                 let from: usize = from;
                 let reply = Reply::ok(&bytes[from..]).with_status(206);
-                let reply = reply.header("Content-Range", &format!("bytes {from}-{}/{}", bytes.len() - 1, bytes.len()));
+                let reply = reply.header(
+                    "Content-Range",
+                    &format!("bytes {from}-{}/{}", bytes.len() - 1, bytes.len()),
+                );
                 Some(if before == 1 { reply.cut_after(50_000) } else { reply })
             }
         }
@@ -125,7 +139,10 @@ fn content_that_lies_about_its_digest_is_refused() {
 fn a_manifest_that_lies_about_its_digest_is_refused() {
     let registry = registry(|image, asked, _| {
         let lie = format!("sha256:{}", "0".repeat(64));
-        asked.path.contains("/manifests/").then(|| honest(image, asked).header("Docker-Content-Digest", &lie))
+        asked
+            .path
+            .contains("/manifests/")
+            .then(|| honest(image, asked).header("Docker-Content-Digest", &lie))
     });
     refused(&registry, &["manifest of", "should be sha256:000"]);
 }
@@ -142,27 +159,32 @@ fn more_bytes_than_promised_are_not_taken() {
     refused(&registry(too_many), &["is larger than"]);
     // The same without announcing the length.
     let silent = registry(move |image, asked, before| {
-        too_many(image, asked, before).map(|reply| reply.header("Content-Length", "999999999999").cut_after(6_000_000))
+        too_many(image, asked, before)
+            .map(|reply| reply.header("Content-Length", "999999999999").cut_after(6_000_000))
     });
     refused(&silent, &["is larger than"]);
 }
 
 #[test]
 fn fewer_bytes_than_promised_are_not_enough() {
-    let registry =
-        registry(|image, asked, _| is_layer(image, asked).then(|| Reply::ok(&image.layers[0].bytes[..1_000])));
+    let registry = registry(|image, asked, _| {
+        is_layer(image, asked).then(|| Reply::ok(&image.layers[0].bytes[..1_000]))
+    });
     refused(&registry, &["should have", "bytes"]);
 }
 
 #[test]
 fn an_endless_manifest_is_not_read() {
-    let registry = registry(|_, asked, _| asked.path.contains("/manifests/").then(|| Reply::ok(vec![b' '; 9 << 20])));
+    let registry = registry(|_, asked, _| {
+        asked.path.contains("/manifests/").then(|| Reply::ok(vec![b' '; 9 << 20]))
+    });
     refused(&registry, &["is larger than 4194304 bytes"]);
 }
 
 #[test]
 fn what_is_no_manifest_is_said_to_be_none() {
-    let registry = registry(|_, asked, _| asked.path.contains("/manifests/").then(|| Reply::ok("<html>")));
+    let registry =
+        registry(|_, asked, _| asked.path.contains("/manifests/").then(|| Reply::ok("<html>")));
     refused(&registry, &["cannot be read", "not the JSON of a manifest"]);
 }
 
@@ -227,16 +249,24 @@ fn a_token_is_fetched_where_the_registry_says_and_used() {
     let host = Host::new();
     let out = host.cli(["run", "--creds", "alice:secret", &registry.image()]).success();
     assert_eq!(out.stdout, "it works\n");
-    assert!(tokens.asked()[0].path.contains("scope=repository%3Ahello%3Apull"), "{:?}", tokens.asked());
+    assert!(
+        tokens.asked()[0].path.contains("scope=repository%3Ahello%3Apull"),
+        "{:?}",
+        tokens.asked()
+    );
     host.cli(["rmi", &registry.image()]).success();
     host.cli(["run", &registry.image()]).fails(125, &["refuses this access"]);
 }
 
 #[test]
 fn a_credential_is_never_sent_to_a_realm_inside_the_network() {
-    for realm in ["http://169.254.169.254/token", "https://user@example.com/token", "ftp://example.com/"] {
+    for realm in
+        ["http://169.254.169.254/token", "https://user@example.com/token", "ftp://example.com/"]
+    {
         let challenge = format!("Bearer realm=\"{realm}\"");
-        let registry = registry(move |_, _, _| Some(Reply::status(401).header("WWW-Authenticate", &challenge)));
+        let registry = registry(move |_, _, _| {
+            Some(Reply::status(401).header("WWW-Authenticate", &challenge))
+        });
         let host = Host::new();
         let out = host.cli(["run", "--creds", "alice:secret", &registry.image()]);
         out.fails(125, &["wants the credential sent to", "is refused", "no credential was sent"]);

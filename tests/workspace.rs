@@ -27,13 +27,20 @@ fn dependencies_point_one_way() {
     let allowed: BTreeMap<&str, &[&str]> = ALLOWED.into_iter().collect();
     for package in metadata["packages"].as_array().expect("packages") {
         let name = package["name"].as_str().expect("a name");
-        let may = allowed.get(name).unwrap_or_else(|| panic!("{name} is not in the list of crates"));
+        let may =
+            allowed.get(name).unwrap_or_else(|| panic!("{name} is not in the list of crates"));
         for dependency in package["dependencies"].as_array().expect("dependencies") {
             let used = dependency["name"].as_str().expect("a name");
             let is_normal = dependency["kind"].is_null();
-            assert!(!is_normal || !used.starts_with("mote-") || may.contains(&used), "{name} uses {used}");
+            assert!(
+                !is_normal || !used.starts_with("mote-") || may.contains(&used),
+                "{name} uses {used}"
+            );
             let engine_only = used.starts_with("wasmtime") || used == "wiggle";
-            assert!(!engine_only || name == "mote-engine", "only the engine names wasmtime: {name}");
+            assert!(
+                !engine_only || name == "mote-engine",
+                "only the engine names wasmtime: {name}"
+            );
         }
     }
 }
@@ -48,7 +55,10 @@ fn sources() -> Vec<(String, String)> {
             if path.is_dir() && !path.ends_with("target") {
                 folders.push(path);
             } else if path.extension().is_some_and(|end| end == "rs") {
-                files.push((path.display().to_string(), std::fs::read_to_string(&path).expect("text")));
+                files.push((
+                    path.display().to_string(),
+                    std::fs::read_to_string(&path).expect("text"),
+                ));
             }
         }
     }
@@ -57,8 +67,11 @@ fn sources() -> Vec<(String, String)> {
 
 fn files_with(text: &str) -> Vec<String> {
     let short = |path: &String| path.rsplit("runtime/").next().unwrap_or(path).to_owned();
-    let mut files: Vec<String> =
-        sources().iter().filter(|(_, content)| content.contains(text)).map(|(path, _)| short(path)).collect();
+    let mut files: Vec<String> = sources()
+        .iter()
+        .filter(|(_, content)| content.contains(text))
+        .map(|(path, _)| short(path))
+        .collect();
     files.sort();
     files
 }

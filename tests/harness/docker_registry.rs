@@ -39,7 +39,10 @@ impl DockerRegistry {
             line.clear();
             assert_ne!(log.read_line(&mut line).expect("read"), 0, "the registry ended");
             if let Some((_, rest)) = line.split_once("listening on ") {
-                break rest.chars().take_while(|c| c.is_ascii_digit() || ".:".contains(*c)).collect();
+                break rest
+                    .chars()
+                    .take_while(|c| c.is_ascii_digit() || ".:".contains(*c))
+                    .collect();
             }
         };
         // The log has to be read on, or the registry stops when the pipe is full.
@@ -57,10 +60,21 @@ impl DockerRegistry {
     }
 
     /// Pushes files with oras: `types` are FILE:MEDIA_TYPE, relative to `folder`.
-    pub fn oras_push(&self, folder: &str, name: &str, config: Option<&str>, types: &[&str]) -> String {
+    pub fn oras_push(
+        &self,
+        folder: &str,
+        name: &str,
+        config: Option<&str>,
+        types: &[&str],
+    ) -> String {
         let image = self.image(name);
         let mut command = Command::new("oras");
-        command.current_dir(folder).args(["push", "--plain-http", "--disable-path-validation", &image]);
+        command.current_dir(folder).args([
+            "push",
+            "--plain-http",
+            "--disable-path-validation",
+            &image,
+        ]);
         if let Some(config) = config {
             command.args(["--config", config]);
         }
@@ -78,7 +92,10 @@ fn configuration(dir: &std::path::Path, auth: Auth) -> String {
     if auth == Auth::Basic {
         let passwords = dir.join("htpasswd");
         std::fs::write(&passwords, tool("htpasswd", ["-Bbn", "alice", "secret"])).expect("written");
-        text.push_str(&format!("auth:\n  htpasswd:\n    realm: test\n    path: {}\n", passwords.display()));
+        text.push_str(&format!(
+            "auth:\n  htpasswd:\n    realm: test\n    path: {}\n",
+            passwords.display()
+        ));
     }
     text
 }

@@ -7,7 +7,7 @@ mod unruly;
 
 pub use docker_registry::{Auth, DockerRegistry};
 pub use guests::guest;
-pub use oci::{Blob, Image, sha256, tar};
+pub use oci::{Image, sha256, tar};
 pub use unruly::{Asked, Reply, Unruly};
 
 use std::ffi::OsStr;
@@ -107,7 +107,8 @@ fn collect(folder: &Path, names: &mut Vec<String>) {
 
 /// Runs any command to its end.
 pub fn run(command: &mut Command) -> Out {
-    let output = command.output().unwrap_or_else(|error| panic!("{command:?} does not start: {error}"));
+    let output =
+        command.output().unwrap_or_else(|error| panic!("{command:?} does not start: {error}"));
     Out::of(output)
 }
 

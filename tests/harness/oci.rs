@@ -33,7 +33,10 @@ impl Blob {
 impl Image {
     /// The CNCF layout of one module.
     pub fn wasm(wasm: Vec<u8>) -> Image {
-        let config = Blob::new("application/vnd.wasm.config.v0+json", r#"{"architecture":"wasm","os":"wasip1"}"#);
+        let config = Blob::new(
+            "application/vnd.wasm.config.v0+json",
+            r#"{"architecture":"wasm","os":"wasip1"}"#,
+        );
         Image { config, layers: vec![Blob::new("application/wasm", wasm)] }
     }
 
@@ -56,8 +59,11 @@ impl Image {
 /// The digest of bytes, by the machine's own tool.
 pub fn sha256(bytes: &[u8]) -> String {
     use std::io::Write;
-    let mut child =
-        Command::new("sha256sum").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("sha256sum");
+    let mut child = Command::new("sha256sum")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("sha256sum");
     child.stdin.take().expect("a pipe").write_all(bytes).expect("written");
     let output = child.wait_with_output().expect("it ends");
     format!("sha256:{}", &String::from_utf8_lossy(&output.stdout)[..64])

@@ -8,7 +8,6 @@ use std::sync::{Arc, Mutex};
 /// One request that was received.
 #[derive(Debug, Clone)]
 pub struct Asked {
-    pub method: String,
     pub path: String,
     pub headers: HashMap<String, String>,
 }
@@ -115,20 +114,21 @@ fn read(reader: &mut impl BufRead) -> Option<Asked> {
     let mut line = String::new();
     reader.read_line(&mut line).ok()?;
     let mut words = line.split_whitespace();
-    let (method, path) = (words.next()?.to_owned(), words.next()?.to_owned());
+    let path = words.nth(1)?.to_owned();
     let mut headers = HashMap::new();
     loop {
         line.clear();
         reader.read_line(&mut line).ok()?;
         match line.trim_end().split_once(": ") {
             Some((name, value)) => drop(headers.insert(name.to_lowercase(), value.to_owned())),
-            None => return Some(Asked { method, path, headers }),
+            None => return Some(Asked { path, headers }),
         }
     }
 }
 
 fn answer(mut stream: TcpStream, reply: &Reply) -> std::io::Result<()> {
-    let named = |wanted: &str| reply.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case(wanted));
+    let named =
+        |wanted: &str| reply.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case(wanted));
     let mut head = format!("HTTP/1.1 {} Answer\r\nConnection: close\r\n", reply.status);
     if !named("content-length") {
         head.push_str(&format!("Content-Length: {}\r\n", reply.body.len()));

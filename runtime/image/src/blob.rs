@@ -176,9 +176,13 @@ impl Ingest {
     }
 
     /// Verifies the blob, makes it durable, and gives it its name.
-    ///
-    /// What does not verify is thrown away, so that the next attempt starts afresh.
-    pub fn finish(mut self) -> Result<(), StoreError> {
+    pub fn finish(self) -> Result<(), StoreError> {
+        self.verify()?.commit()
+    }
+
+    /// Verifies the blob; what does not verify is thrown away, so that the next attempt starts
+    /// afresh.
+    pub fn verify(mut self) -> Result<Verified, StoreError> {
         if self.written != self.expected.size {
             return Err(StoreError::Size { expected: self.expected.size, found: self.written });
         }
@@ -187,7 +191,18 @@ impl Ingest {
             self.restart()?;
             return Err(StoreError::Mismatch { expected: self.expected.digest, found });
         }
-        self.file.sync().map_err(disk_error("sync", &self.draft))?;
-        self.disk.rename(&self.draft, &self.target).map_err(disk_error("rename", &self.draft))
+        Ok(Verified(self))
+    }
+}
+
+/// A whole and verified blob that is not durable yet.
+pub struct Verified(Ingest);
+
+impl Verified {
+    /// Makes the blob durable, and gives it its name.
+    pub fn commit(self) -> Result<(), StoreError> {
+        let Ingest { disk, mut file, draft, target, .. } = self.0;
+        file.sync().map_err(disk_error("sync", &draft))?;
+        disk.rename(&draft, &target).map_err(disk_error("rename", &draft))
     }
 }

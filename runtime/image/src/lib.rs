@@ -26,7 +26,7 @@ mod store;
 mod sweep;
 
 pub use artifact::{Artifact, Code, OpenError, Overrides, Rootfs, open, read};
-pub use blob::{Ingest, sha256};
+pub use blob::{Ingest, Verified, sha256};
 pub use pack::{Description, Kind, pack};
 #[cfg(feature = "registry")]
 pub use pull::{Progress, PullError, pull};

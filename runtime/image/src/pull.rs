@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use futures_util::{StreamExt, TryStreamExt};
 use mote_spec::ImageRef;
 
-use crate::blob::Ingest;
+use crate::blob::{Ingest, Verified};
 use crate::layout::{self, LayoutError};
 use crate::manifest::{Descriptor, Document, ImageConfig, Manifest, ManifestError, Platform};
 use crate::media;
@@ -15,7 +15,9 @@ use crate::select::{self, SelectError};
 use crate::store::{Store, StoreError, Stored};
 
 /// How many blobs are downloaded at once.
-const PARALLEL: usize = 3;
+const PARALLEL: usize = 4;
+/// How many blobs are made durable at once.
+const COMMITS: usize = 16;
 /// How many chunks may wait between the network and the disk.
 const CHUNKS_AHEAD: usize = 16;
 /// How often a download may fail without having brought anything.
@@ -69,6 +71,9 @@ pub async fn pull(
     futures_util::stream::iter(wanted)
         .map(|layer| download(store, client, image, layer, progress))
         .buffer_unordered(PARALLEL)
+        // The next download does not wait until the disk has this one.
+        .map(|verified| async { commit(verified?).await })
+        .buffer_unordered(COMMITS)
         .try_collect::<()>()
         .await?;
 
@@ -135,18 +140,25 @@ fn distinct(layers: &[Descriptor]) -> Vec<Descriptor> {
     layers.iter().filter(|layer| seen.insert(layer.digest.clone())).cloned().collect()
 }
 
-/// Downloads one blob, resuming as long as every attempt brings something.
+async fn commit(verified: Option<Verified>) -> Result<(), PullError> {
+    match verified {
+        Some(verified) => Ok(blocking(move || verified.commit()).await?),
+        None => Ok(()),
+    }
+}
+
+/// Downloads one blob, resuming as long as every attempt brings something; `None` if it is there.
 async fn download(
     store: &Store,
     client: &Client,
     image: &ImageRef,
     blob: Descriptor,
     progress: &Arc<Progress>,
-) -> Result<(), PullError> {
+) -> Result<Option<Verified>, PullError> {
     let (opened, wanted) = (store.clone(), blob.clone());
     let Some(mut ingest) = blocking(move || opened.ingest(&wanted)).await? else {
         progress.done.fetch_add(blob.size, Ordering::Relaxed);
-        return Ok(());
+        return Ok(None);
     };
     progress.done.fetch_add(ingest.written(), Ordering::Relaxed);
     let (mut fruitless, mut afresh) = (0, false);
@@ -157,18 +169,18 @@ async fn download(
         ingest = back;
         let complete = result.is_ok() && ingest.written() == blob.size;
         if complete {
-            match blocking(move || ingest.finish()).await {
+            match ingest.verify() {
                 // What an earlier, interrupted download left was damaged: once more, from nothing.
                 Err(StoreError::Mismatch { .. }) if before > 0 && !afresh => {
                     afresh = true;
                     let (opened, wanted) = (store.clone(), blob.clone());
                     match blocking(move || opened.ingest(&wanted)).await? {
                         Some(again) => ingest = again,
-                        None => return Ok(()),
+                        None => return Ok(None),
                     }
                     continue;
                 }
-                other => return Ok(other?),
+                other => return Ok(Some(other?)),
             }
         }
         fruitless = if ingest.written() > before { 0 } else { fruitless + 1 };

@@ -185,7 +185,7 @@ async fn token(
     if matches!(response.status().as_u16(), 400 | 401 | 403) {
         return Err(RegistryError::Unauthorized { registry });
     }
-    let bytes = super::client::read_capped(response.error_for_status().map_err(failed)?, 1 << 20)
+    let bytes = super::http::read_capped(response.error_for_status().map_err(failed)?, 1 << 20)
         .await
         .map_err(|_| RegistryError::TokenReply { registry: registry.clone() })?;
     let reply: Option<TokenReply> = serde_json::from_slice(&bytes).ok();

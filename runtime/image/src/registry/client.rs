@@ -12,6 +12,7 @@ use reqwest::{Method, Response, StatusCode};
 use super::auth::{self, Challenge, RealmError};
 use super::credentials::{CredentialError, Credentials};
 use super::endpoint::{Endpoint, TlsVerify, endpoints};
+use super::http::{Clients, ReadProblem, read_capped};
 use super::mirrors::mirrors;
 use super::retry::{self, Budget};
 use crate::blob;
@@ -102,10 +103,7 @@ pub struct Client {
 
 struct Inner {
     settings: Settings,
-    verified: reqwest::Client,
-    unverified: reqwest::Client,
-    /// Follows no redirects: what asks for a token must not be sent on.
-    tokens: reqwest::Client,
+    clients: Clients,
     /// `Authorization` by endpoint and repository.
     authorizations: Mutex<HashMap<(String, String), String>>,
     /// The endpoint that answered, by registry: the others are not asked again.
@@ -146,27 +144,15 @@ impl BlobStream {
     }
 }
 
-const LONGEST_REDIRECT: usize = 5;
-
 impl Client {
     /// Makes a client.
     ///
     /// # Errors
     /// Fails if a certificate authority or a proxy cannot be read.
     pub fn new(settings: Settings) -> Result<Client, RegistryError> {
-        // Another part of the process may have chosen a provider; either serves.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let verified = http(&settings)?;
-        let unverified = http(&settings)?.tls_danger_accept_invalid_certs(true);
-        let tokens = http(&settings)?
-            .redirect(reqwest::redirect::Policy::none())
-            .tls_danger_accept_invalid_certs(settings.verify == TlsVerify::Never);
-        let build = |builder: reqwest::ClientBuilder| builder.build().map_err(RegistryError::Setup);
         Ok(Client {
             inner: Arc::new(Inner {
-                verified: build(verified.redirect(redirects()))?,
-                unverified: build(unverified.redirect(redirects()))?,
-                tokens: build(tokens)?,
+                clients: Clients::new(&settings)?,
                 settings,
                 authorizations: Mutex::default(),
                 answered: Mutex::default(),
@@ -347,10 +333,7 @@ impl Client {
     ) -> Result<Response, RegistryError> {
         let budget = Budget::default();
         let key = (endpoint.base.clone(), repository.to_owned());
-        let http = match endpoint.verify {
-            TlsVerify::Always => &self.inner.verified,
-            TlsVerify::Never => &self.inner.unverified,
-        };
+        let mut http = self.inner.clients.of(endpoint)?;
         let (mut attempt, mut answered) = (0, false);
         loop {
             let mut request = http.request(Method::GET, url).header(&header, value);
@@ -365,6 +348,15 @@ impl Client {
                     let challenge = Challenge::read(response.headers());
                     self.authorize(endpoint, (registry, repository), challenge, key.clone())
                         .await?;
+                    continue;
+                }
+                // A plain registry sends to encrypted storage: once more, with certificates.
+                Ok(response) if response.status().is_redirection() && endpoint.is_plain() => {
+                    let encrypted = self.inner.clients.encrypted(endpoint.verify)?;
+                    if std::ptr::eq(http, encrypted) {
+                        return Err(status_error(response.status(), registry));
+                    }
+                    http = encrypted;
                     continue;
                 }
                 Ok(response) => {
@@ -413,9 +405,14 @@ impl Client {
         } else {
             format!("repository:{repository}:pull")
         };
-        let header =
-            auth::answer(&self.inner.tokens, endpoint, &challenge, &scope, credential.as_ref())
-                .await?;
+        let header = auth::answer(
+            self.inner.clients.tokens()?,
+            endpoint,
+            &challenge,
+            &scope,
+            credential.as_ref(),
+        )
+        .await?;
         self.inner
             .authorizations
             .lock()
@@ -435,7 +432,7 @@ fn missing(image: &ImageRef, path: &str) -> String {
 /// Whether the failure may only mean that the registry speaks another scheme.
 fn is_elsewhere(error: &RegistryError) -> bool {
     match error {
-        RegistryError::Transport { .. } => true,
+        RegistryError::Transport { source, .. } => !source.is_redirect(),
         RegistryError::Status { status, .. } => *status == StatusCode::BAD_REQUEST,
         _ => false,
     }
@@ -479,12 +476,6 @@ fn starts_at(response: &Response, from: u64, size: u64) -> bool {
     start == Some(from) && (total == "*" || total.parse() == Ok(size))
 }
 
-/// Why a body was not read.
-pub(crate) enum ReadProblem {
-    TooLarge(u64),
-    Transport(reqwest::Error),
-}
-
 impl ReadProblem {
     fn named(self, what: &str, image: &ImageRef) -> RegistryError {
         match self {
@@ -494,56 +485,4 @@ impl ReadProblem {
             }
         }
     }
-}
-
-/// Reads a body of at most `most` bytes.
-pub(crate) async fn read_capped(mut response: Response, most: u64) -> Result<Vec<u8>, ReadProblem> {
-    let mut bytes = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(ReadProblem::Transport)? {
-        if (bytes.len() + chunk.len()) as u64 > most {
-            return Err(ReadProblem::TooLarge(most));
-        }
-        bytes.extend_from_slice(&chunk);
-    }
-    Ok(bytes)
-}
-
-fn http(settings: &Settings) -> Result<reqwest::ClientBuilder, RegistryError> {
-    let mut builder = reqwest::Client::builder()
-        .user_agent(concat!("mote/", env!("CARGO_PKG_VERSION")))
-        .connect_timeout(Duration::from_secs(15))
-        .read_timeout(settings.stall)
-        .pool_max_idle_per_host(4)
-        .no_proxy();
-    for path in &settings.authorities {
-        let bad = || RegistryError::Authority { path: path.clone() };
-        let pem = std::fs::read(path).map_err(|_| bad())?;
-        let certificates = reqwest::Certificate::from_pem_bundle(&pem).map_err(|_| bad())?;
-        builder = builder.tls_certs_merge(certificates);
-    }
-    let without = settings.proxy.no_proxy.as_deref().and_then(reqwest::NoProxy::from_string);
-    if let Some(address) = &settings.proxy.http {
-        let proxy = reqwest::Proxy::http(address).map_err(RegistryError::Setup)?;
-        builder = builder.proxy(proxy.no_proxy(without.clone()));
-    }
-    if let Some(address) = &settings.proxy.https {
-        let proxy = reqwest::Proxy::https(address).map_err(RegistryError::Setup)?;
-        builder = builder.proxy(proxy.no_proxy(without));
-    }
-    Ok(builder)
-}
-
-/// Follows a registry to its storage, never from TLS to plain HTTP; the HTTP client drops the
-/// `Authorization` header wherever host or port change.
-fn redirects() -> reqwest::redirect::Policy {
-    reqwest::redirect::Policy::custom(|attempt| {
-        let was_encrypted = attempt.previous().last().is_some_and(|url| url.scheme() == "https");
-        if attempt.previous().len() > LONGEST_REDIRECT {
-            attempt.error("too many redirects")
-        } else if was_encrypted && attempt.url().scheme() != "https" {
-            attempt.error("a redirect from https to plain http")
-        } else {
-            attempt.follow()
-        }
-    })
 }

@@ -8,6 +8,7 @@ mod auth;
 mod client;
 mod credentials;
 mod endpoint;
+mod http;
 mod mirrors;
 mod retry;
 
