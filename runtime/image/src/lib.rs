@@ -11,6 +11,8 @@ pub mod archive;
 mod artifact;
 mod blob;
 pub mod disk;
+#[cfg(test)]
+mod faults;
 pub mod layout;
 pub mod manifest;
 pub mod media;
