@@ -48,6 +48,7 @@ async fn pull_and_run(image: &ImageRef, folder: PathBuf) -> Result<String, Error
     Ok(mote_engine::run(&engine, &module, launch).await?.status.to_string())
 }
 
+#[expect(clippy::print_stdout, reason = "an example shows its result")]
 fn main() -> Result<(), Error> {
     let args: Vec<String> = std::env::args().collect();
     let [_, image, folder] = args.as_slice() else {

@@ -2,6 +2,11 @@
 //!
 //! `tests/run` installs what they need. They fail, and never skip, where something is missing.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests read the environment that they were started in"
+)]
+
 mod harness;
 
 mod crash;

@@ -300,3 +300,17 @@ fn a_mirror_is_asked_first_and_a_missing_image_is_sought_at_the_registry() {
     host.cli(["--config", &config, "run", &upstream.image()]).success();
     assert!(empty.count("") > 0 && upstream.count("") > 0);
 }
+
+#[test]
+fn a_download_that_stalls_is_resumed_on_another_connection() {
+    let registry = registry(|image, asked, before| {
+        (is_layer(image, asked) && before == 0).then(|| honest(image, asked).stall_after(100_000))
+    });
+    let host = Host::new();
+    let config = host.file("config.toml", "[registries]\nstall = \"300ms\"\n");
+    assert_eq!(
+        host.cli(["--config", &config, "run", &registry.image()]).success().stdout,
+        "it works\n"
+    );
+    assert_eq!(registry.count("/blobs/"), 3, "configuration, layer, and the layer again");
+}

@@ -115,6 +115,7 @@ impl App {
     }
 }
 
+#[allow(clippy::useless_conversion, reason = "a 32-bit kernel counts in 32 bits")]
 fn machine_memory() -> Bytes {
     let info = rustix::system::sysinfo();
     Bytes::new(

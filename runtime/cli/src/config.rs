@@ -56,6 +56,8 @@ pub(crate) struct Registries {
     pub(crate) plain_http: Vec<String>,
     pub(crate) mirrors: Vec<PathBuf>,
     pub(crate) authorities: Vec<PathBuf>,
+    /// A download that brings nothing for so long is resumed on another connection.
+    pub(crate) stall: Option<Timeout>,
 }
 
 /// How the engine uses the machine.

@@ -82,7 +82,11 @@ impl RegistryArgs {
                 https: environment.https_proxy.clone(),
                 no_proxy: environment.no_proxy.clone(),
             },
-            ..Settings::default()
+            stall: app
+                .config
+                .registries
+                .stall
+                .map_or(Settings::default().stall, |stall| stall.duration()),
         })
     }
 

@@ -1,5 +1,7 @@
 //! The `mote` command: arguments to requests, one file per verb. The only place that exits.
 
+#![allow(rustdoc::bare_urls, reason = "these comments are the help that a terminal shows")]
+
 mod app;
 mod args;
 mod commands;

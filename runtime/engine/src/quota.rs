@@ -121,12 +121,12 @@ impl Quota {
         }
         let key = (found.dev(), found.ino());
         let mut books = self.books();
-        if !books.files.contains_key(&key) {
-            let area = self.area_of(file);
-            let entry = Entry { area, charged: 0, length: found.len(), open: Arc::downgrade(file) };
-            books.files.insert(key, entry);
-        }
-        let entry = books.files.get_mut(&key).expect("the entry was just made");
+        let entry = books.files.entry(key).or_insert_with(|| Entry {
+            area: self.area_of(file),
+            charged: 0,
+            length: found.len(),
+            open: Arc::downgrade(file),
+        });
         if entry.open.strong_count() == 0 {
             // Nobody had it open, so nothing is on its way: the file is as long as it looks. It may
             // also be a new file that got the number of one that is gone.

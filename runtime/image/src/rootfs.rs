@@ -258,10 +258,7 @@ fn place<R: Read>(
     if let Some(parent) = path.parent() {
         tree.create_dir_all(parent).map_err(failed)?;
     }
-    let link = match entry.link_name().map_err(tar_error)? {
-        Some(link) => Some(link.into_owned()),
-        None => None,
-    };
+    let link = entry.link_name().map_err(tar_error)?.map(std::borrow::Cow::into_owned);
     match entry.header().entry_type() {
         tar::EntryType::Directory => place_dir(tree, &path).map_err(failed),
         tar::EntryType::Regular | tar::EntryType::Continuous | tar::EntryType::GNUSparse => {

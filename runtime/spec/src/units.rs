@@ -141,7 +141,7 @@ impl fmt::Display for Bytes {
     /// Prints the largest unit that keeps the number whole, so that it parses to itself.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let units = [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")];
-        let whole = |shift: &u32| self.0 != 0 && self.0 % (1 << shift) == 0;
+        let whole = |shift: &u32| self.0 != 0 && self.0.is_multiple_of(1 << shift);
         match units.iter().find(|(shift, _)| whole(shift)) {
             Some((shift, name)) => write!(f, "{}{name}", self.0 >> shift),
             None => write!(f, "{}", self.0),

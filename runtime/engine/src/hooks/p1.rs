@@ -76,15 +76,8 @@ fn link_module(linker: &mut Linker<Sandbox>, module: &str) -> wasmtime::Result<(
                 if let Some(errno) = guest.charge(fd, (vectors, count), None).await? {
                     return Ok(errno);
                 }
-                Ok(raw::fd_write(
-                    &mut guest.sandbox.p1,
-                    &mut guest.memory,
-                    fd,
-                    vectors,
-                    count,
-                    written,
-                )
-                .await?)
+                raw::fd_write(&mut guest.sandbox.p1, &mut guest.memory, fd, vectors, count, written)
+                    .await
             })
         },
     )?;
@@ -98,7 +91,7 @@ fn link_module(linker: &mut Linker<Sandbox>, module: &str) -> wasmtime::Result<(
                 if let Some(errno) = guest.charge(fd, (vectors, count), Some(at as u64)).await? {
                     return Ok(errno);
                 }
-                Ok(raw::fd_pwrite(
+                raw::fd_pwrite(
                     &mut guest.sandbox.p1,
                     &mut guest.memory,
                     fd,
@@ -107,7 +100,7 @@ fn link_module(linker: &mut Linker<Sandbox>, module: &str) -> wasmtime::Result<(
                     at,
                     written,
                 )
-                .await?)
+                .await
             })
         },
     )?;
@@ -120,8 +113,7 @@ fn link_module(linker: &mut Linker<Sandbox>, module: &str) -> wasmtime::Result<(
                 if let Some(errno) = guest.resize(fd, size as u64) {
                     return Ok(errno);
                 }
-                Ok(raw::fd_filestat_set_size(&mut guest.sandbox.p1, &mut guest.memory, fd, size)
-                    .await?)
+                raw::fd_filestat_set_size(&mut guest.sandbox.p1, &mut guest.memory, fd, size).await
             })
         },
     )?;
