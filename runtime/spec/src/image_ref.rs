@@ -134,8 +134,10 @@ fn split_registry(name: &str) -> (String, String) {
     };
     let registry = match registry {
         "index.docker.io" | "registry-1.docker.io" => DEFAULT_REGISTRY.to_owned(),
-        // A host's case means nothing; one spelling makes equal references equal.
-        other => other.to_ascii_lowercase(),
+        // A host's case means nothing; one spelling makes equal references equal. Where only the
+        // case shows that it is a host, it has to stay.
+        other if other.contains(['.', ':']) => other.to_ascii_lowercase(),
+        other => other.to_owned(),
     };
     if registry == DEFAULT_REGISTRY && !repository.contains('/') {
         return (registry, format!("library/{repository}"));
@@ -244,6 +246,7 @@ mod tests {
         assert_eq!(full("127.0.0.1:5000/a/b-c__d.e:v1"), "127.0.0.1:5000/a/b-c__d.e:v1");
         assert_eq!(full("[::1]:5000/a:1"), "[::1]:5000/a:1");
         assert_eq!(full("GHCR.io/acme/hello"), "ghcr.io/acme/hello:latest");
+        assert_eq!(full("HOST/hello"), "HOST/hello:latest", "only the case shows that it is a host");
     }
 
     #[test]
