@@ -119,6 +119,19 @@ fn the_working_directory_is_the_guests_own() {
     let host = Host::new();
     let out = host.cli(["run", "-w", "/data", &guest("env.p1")]).success();
     assert_eq!(out.stdout, "PWD=/data\n");
+    host.file("data/sub/note", "found");
+    let volume = format!("{}:/data", host.folder("data"));
+    for name in ["read.p1", "read.p2"] {
+        let out = host
+            .cli(["run", "-v", &volume, "-w", "/data/sub", &guest(name), "note", "/data/sub/note"])
+            .success();
+        assert_eq!(out.stdout, "note: found\n/data/sub/note: found\n", "{name}");
+    }
+    // The bound of a scratch space holds also where it is entered as the working directory.
+    let out = host
+        .cli(["run", "--tmpfs", "/t:size=5000", "-w", "/t", &guest("write.p1"), "x", "9000"])
+        .success();
+    assert_eq!(out.stdout, "wrote 5000, then StorageFull\n");
 }
 
 #[test]

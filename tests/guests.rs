@@ -42,3 +42,15 @@ fn a_guest_is_not_told_of_a_terminal_that_is_none() {
     let out = host.cli(["run", "-t", &guest("hello.p1")]).success();
     assert_eq!(out.stdout, "hello from hello.p1.wasm\n");
 }
+
+#[test]
+fn a_program_written_by_others_does_its_work() {
+    let host = Host::new();
+    host.file("tree/a/one.txt", "nothing here\n");
+    host.file("tree/b/two.txt", "a needle in it\n");
+    let volume = format!("{}:/tree:ro", host.folder("tree"));
+    let out = host
+        .cli(["run", "-v", &volume, &guest("ripgrep"), "--no-messages", "needle", "/tree"])
+        .success();
+    assert_eq!(out.stdout, "/tree/b/two.txt:a needle in it\n");
+}

@@ -135,3 +135,59 @@ fn a_network_rate_slows_down() {
     // The rate is a bound from below on the time; how much longer it takes is the machine's affair.
     assert!(start.elapsed().as_secs_f64() > 0.85, "{:?}", start.elapsed());
 }
+
+#[test]
+fn a_guest_of_wasi_0_3_is_held_to_the_same_rules() {
+    let (host, server) = (Host::new(), shouting());
+    let (address, port) = server.split_once(':').expect("an address");
+    let run = |flags: &[&str], text: &str| {
+        host.cli([&["run"], flags, &[guest("connect.p3").as_str(), address, port, text]].concat())
+            .success()
+            .stdout
+    };
+    assert_eq!(run(&["--allow-net", "tcp://127.0.0.1:*"], "hi"), "2 bytes: HI\n");
+    assert_eq!(run(&[], "hi"), "ErrorCode::AccessDenied\n");
+    let long = "x".repeat(100_000);
+    let start = std::time::Instant::now();
+    let out = run(&["--allow-net", "tcp://127.0.0.1:*", "--net-rate", "200k"], &long);
+    assert_eq!(out, format!("100000 bytes: {}\n", "X".repeat(20)));
+    assert!(start.elapsed().as_secs_f64() > 0.8, "both ways count: {:?}", start.elapsed());
+}
+
+/// A web server that answers everything with so many bytes.
+fn web(bytes: usize) -> String {
+    let server =
+        crate::harness::Unruly::start(move |_, _| crate::harness::Reply::ok(vec![b'x'; bytes]));
+    server.address().to_owned()
+}
+
+#[test]
+fn http_requests_take_a_rule() {
+    let (host, server) = (Host::new(), web(1_000));
+    let address = format!("http://{server}/v1/things");
+    let run = |flags: &[&str]| {
+        host.cli([&["run"], flags, &[guest("get.p2").as_str(), &address]].concat()).success().stdout
+    };
+    assert_eq!(
+        run(&["--allow-http", &format!("http://{server}/v1")]),
+        format!("{address}: 200, 1000 bytes\n")
+    );
+    assert_eq!(run(&["--network", "host"]), format!("{address}: 200, 1000 bytes\n"));
+    for rule in ["https://127.0.0.1/v1", "http://127.0.0.1/v1", &format!("http://{server}/v2")] {
+        let out = run(&["--allow-http", rule]);
+        assert!(out.contains("HttpRequestDenied"), "{rule}: {out}");
+    }
+    let out = run(&["--allow-net", "tcp://*:*"]);
+    assert!(out.contains("HttpRequestDenied"), "a rule for connections is none for HTTP: {out}");
+}
+
+#[test]
+fn http_bodies_are_held_to_the_network_rate() {
+    let (host, server) = (Host::new(), web(200_000));
+    let start = std::time::Instant::now();
+    let args = ["run", "--net-rate", "200k", "--allow-http", &format!("http://{server}")];
+    let out =
+        host.cli([&args[..], &[&guest("get.p2"), &format!("http://{server}/")]].concat()).success();
+    assert!(out.stdout.ends_with("200, 200000 bytes\n"), "{out:?}");
+    assert!(start.elapsed().as_secs_f64() > 0.8, "{:?}", start.elapsed());
+}

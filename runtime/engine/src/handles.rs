@@ -22,6 +22,9 @@ use crate::run::RootFiles;
 /// What a guest holds while it runs.
 pub(crate) struct Handles {
     pub(crate) dirs: Vec<OpenDir>,
+    /// The working directory once more, as `.`: the C libraries of guests start relative paths at the
+    /// first directory of that name, and know no other way.
+    pub(crate) cwd: Option<OpenDir>,
     pub(crate) net: Arc<NetGate>,
 }
 
@@ -51,6 +54,7 @@ pub(crate) fn open(
     grants: &Grants,
     root: Option<&RootFiles>,
     scratch: Option<&Path>,
+    cwd: Option<&str>,
 ) -> Result<Handles, EngineError> {
     let mut dirs = Vec::new();
     if let Some(root) = root {
@@ -62,7 +66,23 @@ pub(crate) fn open(
     for (number, grant) in grants.scratch.iter().enumerate() {
         dirs.push(open_scratch(grant, number, scratch)?);
     }
-    Ok(Handles { dirs, net: NetGate::new(&grants.net) })
+    let cwd = cwd.and_then(|cwd| open_cwd(&dirs, cwd));
+    Ok(Handles { dirs, cwd, net: NetGate::new(&grants.net) })
+}
+
+/// Opens the working directory below the grant that it is in; `None` if it is in none.
+fn open_cwd(dirs: &[OpenDir], cwd: &str) -> Option<OpenDir> {
+    let below = |dir: &OpenDir| Path::new(cwd).strip_prefix(&dir.guest).ok().map(Path::to_owned);
+    let inside = dirs.iter().filter(|dir| below(dir).is_some());
+    let dir = inside.max_by_key(|dir| dir.guest.len())?;
+    let path = below(dir).filter(|path| !path.as_os_str().is_empty());
+    let root = Dir::open_ambient_dir(dir.path(), ambient_authority()).ok()?;
+    let opened = match path {
+        Some(path) => root.open_dir(path).ok()?,
+        None => root,
+    };
+    let handle = open_dir(Path::new(&format!("/proc/self/fd/{}", opened.as_raw_fd()))).ok()?;
+    Some(OpenDir { handle, guest: ".".to_owned(), access: dir.access, budget: None })
 }
 
 fn open_granted(grant: &DirGrant) -> Result<OpenDir, EngineError> {
@@ -154,7 +174,7 @@ mod tests {
             dirs: vec![format!("{}:/data", good.display()).parse().unwrap()],
             ..Grants::default()
         };
-        let handles = open(&grants, None, None).unwrap();
+        let handles = open(&grants, None, None, None).unwrap();
         fs::rename(&good, folder.path().join("gone")).unwrap();
         std::os::unix::fs::symlink(&evil, &good).unwrap();
         assert_eq!(fs::read_to_string(handles.dirs[0].path().join("mark")).unwrap(), "good");
@@ -168,8 +188,14 @@ mod tests {
             dirs: vec![format!("{}/{name}:/data", folder.path().display()).parse().unwrap()],
             ..Grants::default()
         };
-        assert!(matches!(open(&grants("file"), None, None), Err(EngineError::NotDirectory { .. })));
-        assert!(matches!(open(&grants("none"), None, None), Err(EngineError::Directory { .. })));
+        assert!(matches!(
+            open(&grants("file"), None, None, None),
+            Err(EngineError::NotDirectory { .. })
+        ));
+        assert!(matches!(
+            open(&grants("none"), None, None, None),
+            Err(EngineError::Directory { .. })
+        ));
     }
 
     #[test]
@@ -182,7 +208,7 @@ mod tests {
         fs::write(tree.join("etc/a"), "1").unwrap();
         std::os::unix::fs::symlink("etc/a", tree.join("link")).unwrap();
         let root = RootFiles { tree: tree.clone(), program: "app.wasm".into() };
-        let handles = open(&Grants::default(), Some(&root), Some(&scratch)).unwrap();
+        let handles = open(&Grants::default(), Some(&root), Some(&scratch), None).unwrap();
         let copy = handles.dirs[0].path();
         assert_eq!(fs::read_to_string(copy.join("link")).unwrap(), "1");
         assert!(!copy.join("app.wasm").exists());

@@ -1,24 +1,82 @@
-//! Lets outgoing HTTP requests through that a rule allows, and counts their bytes.
+//! Lets outgoing HTTP requests through that a rule allows, counts their bytes, and paces them.
 
+use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
 
+use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use mote_spec::{NetGrants, Network, Scheme};
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
 use crate::limiter::Gauge;
+use crate::sockets::Pace;
 
 pub(crate) struct HttpGate {
     grants: Arc<NetGrants>,
     gauge: Arc<Gauge>,
+    pace: Arc<Pace>,
 }
 
 type Sent = (http::Response<WasiBody>, Box<dyn Future<Output = Result<(), Error>> + Send>);
 
 impl HttpGate {
-    pub(crate) fn new(grants: &NetGrants, gauge: Arc<Gauge>) -> HttpGate {
-        HttpGate { grants: Arc::new(grants.clone()), gauge }
+    pub(crate) fn new(grants: &NetGrants, gauge: Arc<Gauge>, pace: Arc<Pace>) -> HttpGate {
+        HttpGate { grants: Arc::new(grants.clone()), gauge, pace }
+    }
+}
+
+/// A body whose bytes are counted, and that waits when they come too fast.
+struct Paced<B> {
+    inner: B,
+    gauge: Arc<Gauge>,
+    counter: fn(&Gauge) -> &AtomicU64,
+    pace: Arc<Pace>,
+    wait: Option<Pin<Box<tokio::time::Sleep>>>,
+}
+
+impl Paced<()> {
+    fn new(gauge: Arc<Gauge>, pace: Arc<Pace>, counter: fn(&Gauge) -> &AtomicU64) -> Paced<()> {
+        Paced { inner: (), gauge, counter, pace, wait: None }
+    }
+
+    fn around(self, body: WasiBody) -> Paced<WasiBody> {
+        let Paced { inner: (), gauge, counter, pace, wait } = self;
+        Paced { inner: body, gauge, counter, pace, wait }
+    }
+}
+
+impl Body for Paced<WasiBody> {
+    type Data = bytes::Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<bytes::Bytes>, Error>>> {
+        let this = &mut *self;
+        if let Some(wait) = &mut this.wait {
+            ready!(wait.as_mut().poll(cx));
+            this.wait = None;
+        }
+        let frame = ready!(Pin::new(&mut this.inner).poll_frame(cx));
+        if let Some(Ok(frame)) = &frame
+            && let Some(data) = frame.data_ref()
+        {
+            (this.counter)(&this.gauge).fetch_add(data.len() as u64, Ordering::Relaxed);
+            this.pace.passed(data.len());
+            this.wait = this.pace.until().map(|until| Box::pin(tokio::time::sleep_until(until)));
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
     }
 }
 
@@ -44,28 +102,17 @@ impl WasiHttpHooks for HttpGate {
         _sent: Box<dyn Future<Output = Result<(), Error>> + Send>,
     ) -> Box<dyn Future<Output = wasmtime_wasi_http::Result<Sent>> + Send> {
         let (grants, gauge) = (Arc::clone(&self.grants), Arc::clone(&self.gauge));
+        let pace = Arc::clone(&self.pace);
         Box::new(async move {
             if !allows(&grants, request.uri()) {
                 return Err(Error::HttpRequestDenied);
             }
-            let sending = Arc::clone(&gauge);
-            let request = request.map(|body| {
-                let count = move |frame: http_body::Frame<bytes::Bytes>| {
-                    let length = frame.data_ref().map_or(0, bytes::Bytes::len);
-                    sending.sent.fetch_add(length as u64, Ordering::Relaxed);
-                    frame
-                };
-                body.map_frame(count).boxed_unsync()
-            });
+            let sending = Paced::new(Arc::clone(&gauge), Arc::clone(&pace), |gauge| &gauge.sent);
+            let request = request.map(|body| sending.around(body).boxed_unsync());
             let (response, io) = wasmtime_wasi_http::default_send_request(request, options).await?;
-            let response = response.map(|body| {
-                let count = move |frame: http_body::Frame<bytes::Bytes>| {
-                    let length = frame.data_ref().map_or(0, bytes::Bytes::len);
-                    gauge.received.fetch_add(length as u64, Ordering::Relaxed);
-                    frame
-                };
-                body.map_frame(count).boxed_unsync()
-            });
+            let receiving = Paced::new(gauge, pace, |gauge| &gauge.received);
+            let response =
+                response.map(|body| receiving.around(body.boxed_unsync()).boxed_unsync());
             Ok((response, Box::new(io) as Box<dyn Future<Output = _> + Send>))
         })
     }

@@ -21,6 +21,7 @@ mod module;
 mod net_gate;
 mod profile;
 mod quota;
+mod relay;
 mod run;
 mod sandbox;
 mod sockets;

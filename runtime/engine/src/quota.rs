@@ -261,7 +261,7 @@ mod tests {
             scratch: scratch.iter().map(|text| text.parse().unwrap()).collect(),
             ..Grants::default()
         };
-        let handles = handles::open(&grants, None, Some(folder.path())).unwrap();
+        let handles = handles::open(&grants, None, Some(folder.path()), None).unwrap();
         let gauge = Arc::new(Gauge::default());
         let quota = Quota::new(storage, &handles.dirs, Arc::clone(&gauge)).unwrap().unwrap();
         Fixture { folder, quota, gauge }

@@ -92,7 +92,8 @@ pub async fn run(
     launch: Launch<'_>,
 ) -> Result<Outcome, EngineError> {
     let Launch { policy, process, stdio, root, scratch, gauge } = launch;
-    let handles = handles::open(policy.grants(), root.as_ref(), scratch.as_deref())?;
+    let handles =
+        handles::open(policy.grants(), root.as_ref(), scratch.as_deref(), process.cwd.as_deref())?;
     let mut store = sandbox::store(engine, policy, handles, &process, &stdio, &gauge)?;
     let limits = policy.limits();
     let guest = async {

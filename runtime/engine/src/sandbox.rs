@@ -70,18 +70,19 @@ pub(crate) fn store(
         .map_err(|source| EngineError::Scratch { path: "storage".into(), source })?;
     let mut p1 = context(&handles, process, stdio)?;
     p1.ctx().table.set_max_capacity(limits.bounds.handles as usize);
+    let pace = Pace::new(limits.net_rate);
     let sandbox = Sandbox {
         p1,
         http: WasiHttpCtx::new(),
-        http_gate: HttpGate::new(&policy.grants().net, Arc::clone(gauge)),
+        http_gate: HttpGate::new(&policy.grants().net, Arc::clone(gauge), Arc::clone(&pace)),
         limiter: Limiter::new(limits.memory, limits.bounds, Arc::clone(gauge)),
         gauge: Arc::clone(gauge),
         net: handles.net,
         quota,
-        pace: Pace::new(limits.net_rate),
+        pace,
         lookups: HashMap::new(),
         files: HashMap::new(),
-        _handles: handles.dirs,
+        _handles: handles.dirs.into_iter().chain(handles.cwd).collect(),
     };
     let mut store = Store::new(&engine.inner, sandbox);
     store.limiter(|sandbox| &mut sandbox.limiter);
@@ -112,7 +113,7 @@ fn context(handles: &Handles, process: &Process, stdio: &Stdio) -> Result<WasiP1
     if let Some(cwd) = &process.cwd {
         builder.initial_cwd(cwd);
     }
-    for dir in &handles.dirs {
+    for dir in handles.dirs.iter().chain(&handles.cwd) {
         let access = match dir.access {
             Access::ReadOnly => FsPerms::ReadOnly,
             Access::ReadWrite => FsPerms::ReadWrite,

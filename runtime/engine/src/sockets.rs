@@ -53,7 +53,7 @@ impl Pace {
     }
 
     /// When the next bytes may pass; `None` for at once.
-    fn until(&self) -> Option<Instant> {
+    pub(crate) fn until(&self) -> Option<Instant> {
         self.rate.bound()?;
         let free_at = (*self.free_at.lock().unwrap_or_else(PoisonError::into_inner))?;
         let until = free_at.checked_sub(BURST)?;

@@ -4,15 +4,17 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use mote_spec::Protocol;
-use wasmtime::StoreContextMut;
-use wasmtime::component::{Accessor, Linker, Resource};
+use wasmtime::component::{Access, Accessor, Linker, Resource, StreamReader};
+use wasmtime::{AsContextMut, StoreContextMut};
 use wasmtime_wasi::p3::bindings::sockets::ip_name_lookup::{ErrorCode as NameError, HostWithStore};
 use wasmtime_wasi::p3::bindings::sockets::types::{
-    ErrorCode, HostTcpSocket, HostUdpSocket, HostUdpSocketWithStore, IpAddress, IpSocketAddress,
+    ErrorCode, HostTcpSocket, HostTcpSocketWithStore, HostUdpSocket, HostUdpSocketWithStore,
+    IpAddress, IpSocketAddress,
 };
 use wasmtime_wasi::p3::sockets::SocketError;
 use wasmtime_wasi::sockets::{TcpSocket, UdpSocket, WasiSockets, WasiSocketsView};
 
+use crate::relay::relay;
 use crate::sandbox::Sandbox;
 
 fn outcome<T>(result: Result<T, SocketError>) -> wasmtime::Result<(Result<T, ErrorCode>,)> {
@@ -102,6 +104,50 @@ fn link_sockets(linker: &mut Linker<Sandbox>) -> wasmtime::Result<()> {
                 }
                 outcome(sent)
             })
+        },
+    )?;
+    types.func_wrap_concurrent(
+        "[method]udp-socket.receive",
+        |accessor: &Accessor<Sandbox>, (socket,): (Resource<UdpSocket>,)| {
+            Box::pin(async move {
+                let (pace, gauge) = accessor.with(|mut access| {
+                    let sandbox = access.get();
+                    (Arc::clone(&sandbox.pace), Arc::clone(&sandbox.gauge))
+                });
+                pace.ready().await;
+                let sockets =
+                    accessor.with_getter::<WasiSockets>(<Sandbox as WasiSocketsView>::sockets);
+                let received =
+                    <WasiSockets as HostUdpSocketWithStore<Sandbox>>::receive(&sockets, socket)
+                        .await;
+                if let Ok((bytes, _)) = &received {
+                    gauge.received.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+                    pace.passed(bytes.len());
+                }
+                outcome(received)
+            })
+        },
+    )?;
+    types.func_wrap(
+        "[method]tcp-socket.send",
+        |mut cx: StoreContextMut<'_, Sandbox>,
+         (socket, data): (Resource<TcpSocket>, StreamReader<u8>)| {
+            let data = relay(&mut cx, data, |gauge| &gauge.sent)?;
+            let access =
+                Access::<Sandbox, WasiSockets>::new(cx, <Sandbox as WasiSocketsView>::sockets);
+            Ok((<WasiSockets as HostTcpSocketWithStore<Sandbox>>::send(access, socket, data)?,))
+        },
+    )?;
+    types.func_wrap(
+        "[method]tcp-socket.receive",
+        |mut cx: StoreContextMut<'_, Sandbox>, (socket,): (Resource<TcpSocket>,)| {
+            let access = Access::<Sandbox, WasiSockets>::new(
+                cx.as_context_mut(),
+                <Sandbox as WasiSocketsView>::sockets,
+            );
+            let (data, done) =
+                <WasiSockets as HostTcpSocketWithStore<Sandbox>>::receive(access, socket)?;
+            Ok(((relay(&mut cx, data, |gauge| &gauge.received)?, done),))
         },
     )
 }

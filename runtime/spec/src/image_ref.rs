@@ -246,7 +246,11 @@ mod tests {
         assert_eq!(full("127.0.0.1:5000/a/b-c__d.e:v1"), "127.0.0.1:5000/a/b-c__d.e:v1");
         assert_eq!(full("[::1]:5000/a:1"), "[::1]:5000/a:1");
         assert_eq!(full("GHCR.io/acme/hello"), "ghcr.io/acme/hello:latest");
-        assert_eq!(full("HOST/hello"), "HOST/hello:latest", "only the case shows that it is a host");
+        assert_eq!(
+            full("HOST/hello"),
+            "HOST/hello:latest",
+            "only the case shows that it is a host"
+        );
     }
 
     #[test]
