@@ -138,7 +138,7 @@ impl GrantArgs {
             }
         }
         for dir in &mut dirs {
-            dir.host = std::path::absolute(&dir.host).map_err(|error| {
+            dir.host = real_path(&dir.host).map_err(|error| {
                 CliError::new(format!("cannot use {}: {error}", dir.host.display()))
             })?;
         }
@@ -151,6 +151,14 @@ impl GrantArgs {
         };
         let root = if self.read_only { Root::ReadOnly } else { Root::Copy };
         Ok(Grants { dirs, scratch, root, net })
+    }
+}
+
+/// The path without links, on which the ceiling is then checked; what is not there is said later.
+fn real_path(path: &std::path::Path) -> std::io::Result<std::path::PathBuf> {
+    match path.canonicalize() {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => std::path::absolute(path),
+        other => other,
     }
 }
 

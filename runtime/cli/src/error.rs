@@ -190,6 +190,7 @@ impl From<EngineError> for CliError {
                 (FAILED, Some("a volume is written HOST_DIR:GUEST_DIR, and HOST_DIR has to exist"))
             }
             EngineError::Compiler { .. }
+            | EngineError::Link { .. }
             | EngineError::Cache { .. }
             | EngineError::Load { .. }
             | EngineError::Call { .. }

@@ -8,7 +8,7 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use mote_spec::Digest;
@@ -112,6 +112,7 @@ impl Cache {
     /// Fails if the folder cannot be made or its key cannot be read.
     pub fn open(folder: &Path) -> Result<Cache, EngineError> {
         let failed = |source| EngineError::Cache { path: folder.to_owned(), source };
+        check_owner(folder).map_err(failed)?;
         let key = match read_key(folder).map_err(failed)? {
             Some(key) => key,
             None => make_key(folder).map_err(failed)?,
@@ -197,6 +198,21 @@ impl Cache {
     }
 }
 
+/// Refuses a folder that somebody else could have filled: their key would vouch for their code.
+fn check_owner(folder: &Path) -> io::Result<()> {
+    let found = match fs::symlink_metadata(folder) {
+        Ok(found) => found,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    let ours = found.uid() == rustix::process::geteuid().as_raw();
+    if found.is_dir() && ours && found.mode() & 0o022 == 0 {
+        return Ok(());
+    }
+    let why = "it is not a folder that only this user may write to";
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, why))
+}
+
 fn read_key(folder: &Path) -> io::Result<Option<[u8; 32]>> {
     match fs::read(folder.join("host.key")) {
         Ok(bytes) => bytes.try_into().map(Some).map_err(|_| {
@@ -275,6 +291,17 @@ mod tests {
             fs::copy(path(&cache, &key("aa")), path(&other, &key("aa"))).unwrap();
         }
         assert!(other.get(&key("aa")).is_none(), "another host's");
+    }
+
+    #[test]
+    fn a_folder_that_others_may_write_to_is_not_used() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("c");
+        Cache::open(&path).unwrap();
+        Cache::open(&path).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).unwrap();
+        assert!(Cache::open(&path).is_err());
     }
 
     #[test]

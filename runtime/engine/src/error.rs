@@ -32,6 +32,8 @@ pub enum EngineError {
     Call { name: String, text: String, why: String },
     #[error("cannot grant the directory {path}")]
     Directory { path: PathBuf, source: io::Error },
+    #[error("the directory {path} is a link to {real}; grant that by its own name")]
+    Link { path: PathBuf, real: PathBuf },
     #[error("{path} is not a directory; mote grants directories")]
     NotDirectory { path: PathBuf },
     #[error("cannot make scratch space at {path}")]

@@ -87,6 +87,12 @@ fn open_cwd(dirs: &[OpenDir], cwd: &str) -> Option<OpenDir> {
 
 fn open_granted(grant: &DirGrant) -> Result<OpenDir, EngineError> {
     let handle = open_dir(&grant.host)?;
+    // The policy was decided on this very path: a link in it would lead where nobody decided.
+    let real = fs::read_link(format!("/proc/self/fd/{}", handle.as_raw_fd()))
+        .map_err(|source| EngineError::Directory { path: grant.host.clone(), source })?;
+    if real != grant.host {
+        return Err(EngineError::Link { path: grant.host.clone(), real });
+    }
     Ok(OpenDir { handle, guest: grant.guest.to_string(), access: grant.access, budget: None })
 }
 
@@ -178,6 +184,17 @@ mod tests {
         fs::rename(&good, folder.path().join("gone")).unwrap();
         std::os::unix::fs::symlink(&evil, &good).unwrap();
         assert_eq!(fs::read_to_string(handles.dirs[0].path().join("mark")).unwrap(), "good");
+    }
+
+    #[test]
+    fn a_link_is_not_followed_to_where_nobody_decided() {
+        let folder = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink("/etc", folder.path().join("link")).unwrap();
+        let grants = Grants {
+            dirs: vec![format!("{}/link:/data", folder.path().display()).parse().unwrap()],
+            ..Grants::default()
+        };
+        assert!(matches!(open(&grants, None, None, None), Err(EngineError::Link { .. })));
     }
 
     #[test]

@@ -4,14 +4,15 @@
 //! what was deleted in the meantime is found out and given back, so that rotating logs in a small
 //! scratch space goes on for ever. `hooks` calls this on every path that writes.
 
-use std::collections::HashMap;
-use std::fs::{self, File};
+use std::collections::{HashMap, HashSet, hash_map};
+use std::fs::{self, File, Metadata};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
 use mote_spec::{Access, Bytes, Limit};
 
@@ -32,6 +33,15 @@ impl Budget {
 
 /// How many files are looked at to find what was deleted.
 const MOST_LOOKED_AT: usize = 100_000;
+/// How many files a container may have written to and kept.
+const MOST_FILES: usize = 65_536;
+
+/// What tells a file from every other, also from a later one with the same number.
+type FileKey = (u64, u64, Option<SystemTime>);
+
+fn key_of(found: &Metadata) -> FileKey {
+    (found.dev(), found.ino(), found.created().ok())
+}
 
 pub(crate) struct Quota {
     most: u64,
@@ -42,7 +52,6 @@ pub(crate) struct Quota {
 
 /// A directory that the guest may write to.
 struct Area {
-    path: PathBuf,
     most: u64,
     handle: File,
 }
@@ -51,16 +60,15 @@ struct Area {
 struct Books {
     total: u64,
     by_area: Vec<u64>,
-    files: HashMap<(u64, u64), Entry>,
+    files: HashMap<FileKey, Entry>,
 }
 
 struct Entry {
-    area: Option<usize>,
+    area: usize,
     /// What this file was charged.
     charged: u64,
     /// How long the file is, or will be when the writes that were allowed have happened.
     length: u64,
-    open: Weak<File>,
 }
 
 impl Quota {
@@ -76,12 +84,9 @@ impl Quota {
         }
         let mut areas = Vec::new();
         for dir in dirs.iter().filter(|dir| dir.access == Access::ReadWrite) {
-            let path = fs::read_link(dir.path())?;
             let most = dir.budget.map_or(u64::MAX, |budget| budget.most);
-            areas.push(Area { path, most, handle: dir.open_again()? });
+            areas.push(Area { most, handle: dir.open_again()? });
         }
-        // The innermost directory is the one that counts.
-        areas.sort_by_key(|area| std::cmp::Reverse(area.path.as_os_str().len()));
         let books = Books { by_area: vec![0; areas.len()], ..Books::default() };
         let most = most.bound().map_or(u64::MAX, Bytes::get);
         Ok(Some(Arc::new(Quota { most, areas, gauge, books: Mutex::new(books) })))
@@ -105,7 +110,7 @@ impl Quota {
         self.settle(file, |_| length)?;
         let found = file.metadata()?;
         let mut books = self.books();
-        let Some(entry) = books.files.get_mut(&(found.dev(), found.ino())) else { return Ok(()) };
+        let Some(entry) = books.files.get_mut(&key_of(&found)) else { return Ok(()) };
         let given = entry.charged.saturating_sub(length);
         (entry.charged, entry.length) = (entry.charged - given, length);
         let area = entry.area;
@@ -119,94 +124,94 @@ impl Quota {
         if !found.is_file() {
             return Ok(());
         }
-        let key = (found.dev(), found.ino());
+        let key = key_of(&found);
         let mut books = self.books();
-        let entry = books.files.entry(key).or_insert_with(|| Entry {
-            area: self.area_of(file),
-            charged: 0,
-            length: found.len(),
-            open: Arc::downgrade(file),
-        });
-        if entry.open.strong_count() == 0 {
-            // Nobody had it open, so nothing is on its way: the file is as long as it looks. It may
-            // also be a new file that got the number of one that is gone.
-            let given = entry.charged.saturating_sub(found.len());
-            (entry.charged, entry.length) = (entry.charged - given, found.len());
-            let area = entry.area;
-            books.give_back(area, given);
+        if books.files.len() >= MOST_FILES && !books.files.contains_key(&key) {
+            self.find_deleted(&mut books);
+            if books.files.len() >= MOST_FILES {
+                return Err(no_space());
+            }
         }
-        let entry = books.files.get_mut(&key).expect("the entry is still there");
-        entry.open = Arc::downgrade(file);
+        let entry = match books.files.entry(key) {
+            hash_map::Entry::Occupied(known) => known.into_mut(),
+            hash_map::Entry::Vacant(place) => {
+                // What cannot be told where it belongs is not written to.
+                let area = self.area_of(file).ok_or_else(no_space)?;
+                place.insert(Entry { area, charged: 0, length: found.len() })
+            }
+        };
         let length = entry.length.max(found.len());
         let (area, end) = (entry.area, end(length));
         let growth = end.saturating_sub(length);
         if !self.fits(&books, area, growth) {
             self.find_deleted(&mut books);
             if !self.fits(&books, area, growth) {
-                return Err(io::Error::from_raw_os_error(rustix::io::Errno::NOSPC.raw_os_error()));
+                return Err(no_space());
             }
         }
         let entry = books.files.get_mut(&key).expect("an open file keeps its entry");
         entry.charged += growth;
         entry.length = length.max(end);
         books.total += growth;
-        if let Some(area) = area {
-            books.by_area[area] += growth;
-        }
+        books.by_area[area] += growth;
         self.show(&books);
         Ok(())
     }
 
-    fn fits(&self, books: &Books, area: Option<usize>, growth: u64) -> bool {
-        let in_area = area
-            .is_none_or(|area| books.by_area[area].saturating_add(growth) <= self.areas[area].most);
-        in_area && books.total.saturating_add(growth) <= self.most
+    fn fits(&self, books: &Books, area: usize, growth: u64) -> bool {
+        books.by_area[area].saturating_add(growth) <= self.areas[area].most
+            && books.total.saturating_add(growth) <= self.most
     }
 
     /// Gives back what was charged for files that are neither open nor anywhere below the
-    /// container's directories any more.
+    /// container's directories any more, and for what others lost of their length.
+    ///
+    /// Looks twice, since a rename that is under way may carry a file past one look. What cannot be
+    /// looked at in full counts as still there.
     fn find_deleted(&self, books: &mut Books) {
-        let mut alive = HashMap::new();
-        for area in &self.areas {
-            let path = PathBuf::from(format!("/proc/self/fd/{}", area.handle.as_raw_fd()));
-            if !collect(&path, &mut alive) {
-                // Too many to look at: nothing is known to be gone.
-                return;
-            }
+        let (Some(first), Some(mut alive)) = (self.look(), self.look()) else { return };
+        for (key, length) in first {
+            let seen = alive.entry(key).or_insert(length);
+            *seen = length.max(*seen);
         }
-        let gone = |key: &(u64, u64), entry: &Entry| {
-            !alive.contains_key(key) && entry.open.strong_count() == 0
-        };
-        let lost: Vec<(u64, u64)> = books
-            .files
-            .iter()
-            .filter(|(key, entry)| gone(key, entry))
-            .map(|(key, _)| *key)
-            .collect();
-        for key in lost {
-            if let Some(entry) = books.files.remove(&key) {
-                books.give_back(entry.area, entry.charged);
+        let open = open_files();
+        let mut back = Vec::new();
+        books.files.retain(|key, entry| {
+            if open.contains(key) {
+                return true;
             }
-        }
-        let shrunk: Vec<(Option<usize>, u64)> = books
-            .files
-            .iter_mut()
-            .filter(|(_, entry)| entry.open.strong_count() == 0)
-            .filter_map(|(key, entry)| {
-                let length = *alive.get(key)?;
-                let given = entry.charged.saturating_sub(length);
-                (entry.charged, entry.length) = (entry.charged - given, length);
-                Some((entry.area, given))
-            })
-            .collect();
-        for (area, given) in shrunk {
+            let length = alive.get(key).copied();
+            let given = entry.charged.saturating_sub(length.unwrap_or(0));
+            (entry.charged, entry.length) = (entry.charged - given, length.unwrap_or(0));
+            back.push((entry.area, given));
+            length.is_some()
+        });
+        for (area, given) in back {
             books.give_back(area, given);
         }
     }
 
+    /// Every file below the container's directories, with its length; `None` if that is not to be
+    /// found out.
+    fn look(&self) -> Option<HashMap<FileKey, u64>> {
+        let mut found = HashMap::new();
+        for area in &self.areas {
+            let path = PathBuf::from(format!("/proc/self/fd/{}", area.handle.as_raw_fd()));
+            collect(&path, &mut found)?;
+        }
+        Some(found)
+    }
+
+    /// The innermost directory that a file is in, by their names at this moment.
     fn area_of(&self, file: &File) -> Option<usize> {
-        let path = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).ok()?;
-        self.areas.iter().position(|area| path.starts_with(&area.path))
+        let path_of =
+            |file: &File| fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).ok();
+        let path = path_of(file)?;
+        let inside = |(number, area): (usize, &Area)| {
+            let folder = path_of(&area.handle)?;
+            path.starts_with(&folder).then_some((folder.as_os_str().len(), number))
+        };
+        self.areas.iter().enumerate().filter_map(inside).max().map(|(_, number)| number)
     }
 
     fn show(&self, books: &Books) {
@@ -219,27 +224,40 @@ impl Quota {
 }
 
 impl Books {
-    fn give_back(&mut self, area: Option<usize>, bytes: u64) {
+    fn give_back(&mut self, area: usize, bytes: u64) {
         self.total = self.total.saturating_sub(bytes);
-        if let Some(area) = area {
-            self.by_area[area] = self.by_area[area].saturating_sub(bytes);
-        }
+        self.by_area[area] = self.by_area[area].saturating_sub(bytes);
     }
 }
 
-/// Collects the files below a folder with their lengths; false if there are too many.
-fn collect(folder: &Path, into: &mut HashMap<(u64, u64), u64>) -> bool {
-    let Ok(entries) = fs::read_dir(folder) else { return true };
-    for entry in entries.flatten() {
-        let Ok(found) = entry.metadata() else { continue };
-        if into.len() >= MOST_LOOKED_AT || (found.is_dir() && !collect(&entry.path(), into)) {
-            return false;
+/// Collects the files below a folder with their lengths; `None` if some could not be looked at.
+fn collect(folder: &Path, into: &mut HashMap<FileKey, u64>) -> Option<()> {
+    for entry in fs::read_dir(folder).ok()? {
+        let entry = entry.ok()?;
+        let found = entry.metadata().ok()?;
+        if into.len() >= MOST_LOOKED_AT {
+            return None;
         }
-        if found.is_file() {
-            into.insert((found.dev(), found.ino()), found.len());
+        if found.is_dir() {
+            collect(&entry.path(), into)?;
+        } else if found.is_file() {
+            into.insert(key_of(&found), found.len());
         }
     }
-    true
+    Some(())
+}
+
+/// The files that this process has open, by whatever handle: they take space without a name, too.
+fn open_files() -> HashSet<FileKey> {
+    let entries = fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| fs::metadata(entry.path()).ok())
+        .map(|found| key_of(&found))
+        .collect()
+}
+
+fn no_space() -> io::Error {
+    io::Error::from_raw_os_error(rustix::io::Errno::NOSPC.raw_os_error())
 }
 
 #[cfg(test)]
@@ -312,6 +330,35 @@ mod tests {
             assert!(fixture.append(&next, 1).is_err(), "an open file still takes space");
             drop(file);
         }
+    }
+
+    #[test]
+    fn a_second_handle_keeps_a_deleted_file_on_the_bill() {
+        let fixture = fixture(Limit::Unlimited, &["/a:size=10"]);
+        let path = fixture.folder.path().join("0/x");
+        let first = fixture.file("0/x");
+        fixture.append(&first, 10).unwrap();
+        let _reader = File::open(&path).unwrap();
+        drop(first);
+        fs::remove_file(&path).unwrap();
+        assert!(fixture.append(&fixture.file("0/next"), 1).is_err());
+    }
+
+    #[test]
+    fn a_file_that_is_too_deep_to_be_seen_is_not_written_to() {
+        use rustix::fs::{Mode, OFlags, mkdirat, openat};
+        let fixture = fixture(Limit::Unlimited, &["/a:size=10"]);
+        let mut dir =
+            std::os::fd::OwnedFd::from(File::open(fixture.folder.path().join("0")).unwrap());
+        let name = "d".repeat(200);
+        for _ in 0..30 {
+            mkdirat(&dir, &name, Mode::RWXU).unwrap();
+            dir = openat(&dir, &name, OFlags::RDONLY, Mode::empty()).unwrap();
+        }
+        let deep =
+            openat(&dir, "x", OFlags::CREATE | OFlags::RDWR | OFlags::APPEND, Mode::RWXU).unwrap();
+        let deep = Arc::new(File::from(deep));
+        assert!(fixture.append(&deep, 1).is_err(), "nobody can tell where it belongs");
     }
 
     #[test]

@@ -162,6 +162,45 @@ fn no_layer_reaches_outside() {
 }
 
 #[test]
+fn a_whiteout_hides_lower_layers_and_not_its_own() {
+    let fixture = fixture();
+    let tree = fixture
+        .unpack(&[
+            tar_of(&[
+                Item::File("d/low", "1"),
+                Item::File("d/sub/low", "1"),
+                Item::File("gone", "1"),
+            ]),
+            tar_of(&[
+                Item::File("d/sub/own", "2"),
+                Item::File("d/own", "2"),
+                Item::File("d/.wh..wh..opq", ""),
+                Item::File("gone", "2"),
+                Item::File(".wh.gone", ""),
+            ]),
+        ])
+        .unwrap();
+    assert!(!tree.join("d/low").exists() && !tree.join("d/sub/low").exists());
+    assert!(tree.join("d/own").exists() && tree.join("d/sub/own").exists());
+    assert_eq!(fs::read_to_string(tree.join("gone")).unwrap(), "2");
+}
+
+#[test]
+fn a_layer_that_is_made_to_fill_the_disk_is_given_up() {
+    let fixture = fixture();
+    let zeros = vec![0; 64 << 20];
+    let mut builder = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    header.set_size(zeros.len() as u64);
+    builder.append_data(&mut header, "zeros", zeros.as_slice()).unwrap();
+    let tar = builder.into_inner().unwrap();
+    let layer = fixture.layer(&tar, Packing::Gzip);
+    assert!(layer.blob.size < 100_000);
+    assert!(unpack(&fixture.store, &[layer]).is_err());
+    assert_eq!(fs::read_dir(fixture.store.root().join("ingest")).unwrap().count(), 0);
+}
+
+#[test]
 fn every_packing_gives_the_same_tree() {
     let tar = tar_of(&[Item::File("a", &"text ".repeat(10_000))]);
     for packing in [Packing::Plain, Packing::Gzip, Packing::Zstd] {
