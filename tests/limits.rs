@@ -278,3 +278,17 @@ fn every_profile_runs_every_kind_of_guest() {
         }
     }
 }
+
+#[test]
+fn the_time_that_compiling_takes_is_not_the_guests() {
+    let host = Host::new();
+    // A program that takes longer to compile than its deadline allows it to run.
+    let step = "(local.set 0 (i64.mul (local.get 0) (i64.xor (local.get 1) (i64.rotl (local.get 0) (i64.const 7)))))";
+    let body = format!("{} (local.get 0)", step.repeat(60));
+    let functions: String =
+        (0..3_000).map(|n| format!("(func $f{n} (param i64 i64) (result i64) {body})")).collect();
+    let text =
+        format!("(module (memory (export \"memory\") 1) {functions} (func (export \"_start\")))");
+    let file = host.file("slow.wat", text);
+    host.cli(["run", "--timeout", "300ms", &file]).success();
+}

@@ -90,3 +90,16 @@ fn every_file_says_what_it_is_for() {
         assert!(text.starts_with("//!"), "{path} does not open with //!");
     }
 }
+
+#[test]
+fn the_engine_is_the_one_that_the_code_cache_names() {
+    let lock = std::fs::read_to_string(workspace().join("Cargo.lock")).expect("a lock file");
+    let version =
+        crate::harness::Host::new().cli(["version", "-f", "{{.Engine}}"]).success().stdout;
+    let version = version.trim().strip_prefix("wasmtime ").expect("a version");
+    let entry = format!("name = \"wasmtime\"\nversion = \"{version}\"");
+    assert!(
+        lock.contains(&entry),
+        "mote-engine's ENGINE_VERSION is {version}, and Cargo.lock has another"
+    );
+}

@@ -45,19 +45,35 @@ pub(crate) fn counting(policy: &Policy) -> Counting {
     }
 }
 
-/// Runs a program under a policy, and returns how it ended.
-pub(crate) fn run(
+/// A compiled program in the engine that its policy asks for.
+pub(crate) struct Ready {
+    engine: Engine,
+    module: Module,
+}
+
+/// Compiles a program if that was not done before, and loads it.
+pub(crate) fn prepare(
     app: &App,
     artifact: &Artifact,
     policy: &Policy,
-    process: Process,
-    stdio: Stdio,
     show: Show,
-) -> Result<(Outcome, Arc<Gauge>), CliError> {
+) -> Result<Ready, CliError> {
     let counting = counting(policy);
     let code = compiled(app, artifact, counting, show)?;
     let engine = Engine::new(app.profile(), counting, policy.limits().bounds.stack)?;
     let module = Module::load(&engine, &code)?;
+    Ok(Ready { engine, module })
+}
+
+/// Runs a program under a policy, and returns how it ended.
+pub(crate) fn run(
+    app: &App,
+    ready: &Ready,
+    artifact: &Artifact,
+    policy: &Policy,
+    process: Process,
+    stdio: Stdio,
+) -> Result<(Outcome, Arc<Gauge>), CliError> {
     let root = artifact
         .rootfs
         .as_ref()
@@ -78,7 +94,7 @@ pub(crate) fn run(
         scratch: scratch.as_ref().map(|scratch| scratch.path.clone()),
         gauge: Arc::clone(&gauge),
     };
-    let outcome = crate::fetch::block_on(mote_engine::run(&engine, &module, launch))??;
+    let outcome = crate::fetch::block_on(mote_engine::run(&ready.engine, &ready.module, launch))??;
     Ok((outcome, gauge))
 }
 
@@ -95,6 +111,23 @@ pub(crate) fn blocking(policy: &Policy) -> Blocking {
     }
 }
 
+/// Makes a folder of the volatile state, and refuses one that is somebody else's: it may be below
+/// `/tmp`, where everybody can be first.
+fn state_folder(app: &App, name: &str) -> Result<PathBuf, CliError> {
+    use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+    let path = app.state.join(name);
+    let failed = |why: String| CliError::new(format!("cannot use {}: {why}", app.state.display()));
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&path);
+    made.map_err(|error| failed(error.to_string()))?;
+    let found = fs::symlink_metadata(&app.state).map_err(|error| failed(error.to_string()))?;
+    let ours = found.uid() == rustix::process::geteuid().as_raw() && found.is_dir();
+    match ours && found.mode() & 0o022 == 0 {
+        true => Ok(path),
+        false => Err(failed("it is not a folder that only this user may write to".to_owned())
+            .hint("name another place with --state DIR")),
+    }
+}
+
 /// A folder for what a container writes, locked while it runs and removed after it.
 struct Scratch {
     path: PathBuf,
@@ -103,12 +136,16 @@ struct Scratch {
 
 impl Scratch {
     fn make(app: &App) -> Result<Scratch, CliError> {
-        let all = app.state.join("scratch");
+        let all = state_folder(app, "scratch")?;
         let failed = |error| {
             CliError::new(format!("cannot make scratch space in {}: {error}", all.display()))
         };
-        fs::create_dir_all(&all).map_err(failed)?;
-        remove_abandoned(&all);
+        // Nobody removes what looks abandoned while somebody is between making and locking.
+        let gate = File::open(&all).map_err(failed)?;
+        if gate.try_lock().is_ok() {
+            remove_abandoned(&all);
+        }
+        gate.lock_shared().map_err(failed)?;
         let mut random = [0; 16];
         rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())
             .map_err(|error| failed(error.into()))?;
@@ -138,10 +175,9 @@ fn remove_abandoned(all: &std::path::Path) {
 
 /// Holds a name for as long as its container runs.
 pub(crate) fn take_name(app: &App, name: &ContainerName) -> Result<File, CliError> {
-    let folder = app.state.join("names");
+    let folder = state_folder(app, "names")?;
     let failed =
         |error: std::io::Error| CliError::new(format!("cannot take the name {name}: {error}"));
-    fs::create_dir_all(&folder).map_err(failed)?;
     let path = folder.join(name.as_str());
     let file =
         File::options().create(true).truncate(false).write(true).open(&path).map_err(failed)?;

@@ -15,6 +15,7 @@ use crate::sockets_p3;
 pub(crate) fn core(
     engine: &Engine,
     module: &wasmtime::Module,
+    sandbox: &Sandbox,
 ) -> Result<wasmtime::InstancePre<Sandbox>, EngineError> {
     let failed = |source| EngineError::Start { source };
     let mut linker = wasmtime::Linker::new(&engine.inner);
@@ -42,7 +43,9 @@ pub(crate) fn core(
                 .map_err(failed)?;
         }
     }
-    hooks::link_p1(&mut linker).map_err(failed)?;
+    if sandbox.quota.is_some() {
+        hooks::link_p1(&mut linker).map_err(failed)?;
+    }
     linker.instantiate_pre(module).map_err(|source| {
         match source.downcast_ref::<UnknownImportError>() {
             Some(unknown) => {
@@ -66,6 +69,7 @@ struct Needs {
 pub(crate) fn component(
     engine: &Engine,
     component: &component::Component,
+    sandbox: &Sandbox,
 ) -> Result<component::InstancePre<Sandbox>, EngineError> {
     let failed = |source| EngineError::Start { source };
     let names: Vec<String> = component
@@ -79,7 +83,9 @@ pub(crate) fn component(
     if needs.p2 {
         wasmtime_wasi::p2::add_to_linker_async(&mut linker).map_err(failed)?;
         sockets::link_p2(&mut linker).map_err(failed)?;
-        hooks::link_p2(&mut linker).map_err(failed)?;
+        if sandbox.quota.is_some() {
+            hooks::link_p2(&mut linker).map_err(failed)?;
+        }
     }
     if needs.http_p2 {
         wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker).map_err(failed)?;
@@ -87,7 +93,9 @@ pub(crate) fn component(
     if needs.p3 {
         wasmtime_wasi::p3::add_to_linker(&mut linker).map_err(failed)?;
         sockets_p3::link(&mut linker).map_err(failed)?;
-        hooks::link_p3(&mut linker).map_err(failed)?;
+        if sandbox.quota.is_some() {
+            hooks::link_p3(&mut linker).map_err(failed)?;
+        }
     }
     if needs.http_p3 {
         wasmtime_wasi_http::p3::add_to_linker(&mut linker).map_err(failed)?;

@@ -141,14 +141,14 @@ async fn start(
     }
     match &module.code {
         Code::Core(code) => {
-            let ready = link::core(engine, code)?;
+            let ready = link::core(engine, code, store.data())?;
             match ready.instantiate_async(&mut *store).await {
                 Ok(instance) => core_call(store, instance, call).await,
                 Err(error) => instantiation(store, error, memory),
             }
         }
         Code::Component(code) => {
-            let ready = link::component(engine, code)?;
+            let ready = link::component(engine, code, store.data())?;
             component_call(store, &ready, code, call, memory).await
         }
     }

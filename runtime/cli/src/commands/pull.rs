@@ -31,6 +31,7 @@ impl PullArgs {
     pub(crate) fn exec(self, app: &App) -> Result<(), CliError> {
         let show = if self.quiet { Show::Nothing } else { Show::Progress };
         let store = app.store()?;
+        let _lease = store.lease()?;
         for text in &self.images {
             let stored = match text.parse::<Source>()? {
                 Source::Registry(image) => fetch::pull(app, &store, &image, &self.options, show)?,

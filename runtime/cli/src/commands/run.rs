@@ -111,8 +111,9 @@ impl RunArgs {
         let shown = name.as_ref().map_or(artifact.name.as_str(), ContainerName::as_str);
         let stdio = process.stdio();
         let process = process.process(&artifact, &policy)?;
+        let ready = launch::prepare(app, &artifact, &policy, show)?;
         launch::guard_deadline(shown, &policy);
-        let (outcome, _) = launch::run(app, &artifact, &policy, process, stdio, show)?;
+        let (outcome, _) = launch::run(app, &ready, &artifact, &policy, process, stdio)?;
         outcome.results.iter().for_each(|result| output::line(result));
         launch::explain(shown, &outcome, &policy);
         Ok(outcome.status.code())

@@ -85,7 +85,7 @@ fn show(app: &App, image: &ImageRef, workload: &Workload) -> Result<(), CliError
     let artifact = mote_image::open(&store, &stored, Overrides::default())?;
     let policy = decide(workload.request()?, &Asks::default(), &app.ceiling())?;
     let start = Instant::now();
-    launch::compiled(app, &artifact, launch::counting(&policy), Show::Nothing)?;
+    let ready = launch::prepare(app, &artifact, &policy, Show::Nothing)?;
     let compiled = start.elapsed();
     let (out, err) = (Captured::new(64 << 10), Captured::new(64 << 10));
     let process = Process {
@@ -102,7 +102,7 @@ fn show(app: &App, image: &ImageRef, workload: &Workload) -> Result<(), CliError
         terminal: Terminal::No,
     };
     let start = Instant::now();
-    let (outcome, gauge) = launch::run(app, &artifact, &policy, process, stdio, Show::Nothing)?;
+    let (outcome, gauge) = launch::run(app, &ready, &artifact, &policy, process, stdio)?;
     let ran = start.elapsed();
     for line in String::from_utf8_lossy(&[out.contents(), err.contents()].concat()).lines() {
         output::line(&format!("   | {line}"));
