@@ -124,6 +124,7 @@ pub fn import_oci_dir(
     path: &Path,
     tag: Option<&str>,
 ) -> Result<Stored, ArchiveError> {
+    let _lease = store.lease()?;
     let files = Folder(path.to_owned());
     let index = oci_index(&files)?;
     let entry = pick(&files, &index, tag)?;
@@ -132,6 +133,7 @@ pub fn import_oci_dir(
 
 /// Copies the only image of an OCI archive into the store; it has no name there.
 pub fn import_oci_archive(store: &Store, path: &Path) -> Result<Stored, ArchiveError> {
+    let _lease = store.lease()?;
     let files = Tar::open(path)?;
     let index = oci_index(&files)?;
     let entry = pick(&files, &index, None)?;
@@ -140,6 +142,7 @@ pub fn import_oci_archive(store: &Store, path: &Path) -> Result<Stored, ArchiveE
 
 /// Copies the first image of a `docker save` archive into the store; it has no name there.
 pub fn import_docker_archive(store: &Store, path: &Path) -> Result<Stored, ArchiveError> {
+    let _lease = store.lease()?;
     let files = Tar::open(path)?;
     let images = docker_images(&files)?;
     let missing = || ArchiveError::NoFile { path: path.to_owned(), file: "image".into() };
@@ -148,6 +151,7 @@ pub fn import_docker_archive(store: &Store, path: &Path) -> Result<Stored, Archi
 
 /// Loads every image of an archive of either form, under the names that it has there.
 pub fn load(store: &Store, path: &Path) -> Result<Vec<Stored>, ArchiveError> {
+    let _lease = store.lease()?;
     let files = Tar::open(path)?;
     let mut loaded = Vec::new();
     if files.index.contains_key("index.json") {

@@ -49,6 +49,7 @@ pub fn pack(
     wasm: &[u8],
     about: &Description,
 ) -> Result<Stored, StoreError> {
+    let _lease = store.lease()?;
     let layer = store.put(media::WASM_LAYER, wasm)?;
     let (os, component) = match &about.kind {
         Kind::Module => ("wasip1", None),

@@ -59,6 +59,8 @@ pub async fn pull(
     platform: Option<&Platform>,
     progress: &Arc<Progress>,
 ) -> Result<Stored, PullError> {
+    let leased = store.clone();
+    let _lease = blocking(move || leased.lease()).await?;
     let resolved = client.manifest(image).await?;
     let (fetched, manifest) = resolve(client, image, &resolved, platform).await?;
     let config = client.small_blob(image, &manifest.config).await?;

@@ -135,6 +135,7 @@ impl Store {
 
     /// Looks at everything in the store; hashes every blob.
     pub fn check(&self) -> Result<Vec<Problem>, StoreError> {
+        let _lease = self.lease()?;
         let mut problems = Vec::new();
         let images = match self.images() {
             Ok(images) => images,
@@ -179,7 +180,11 @@ impl Store {
 
     /// Mends what `check` found: what is damaged goes, and what then lacks something loses its name,
     /// so that the next pull brings it whole. Interrupted downloads go too.
+    ///
+    /// Waits until nobody holds a lease: what is being made would look like a leftover.
     pub fn repair(&self, problems: &[Problem]) -> Result<(), StoreError> {
+        let alone = self.lease_file()?;
+        alone.lock().map_err(disk_error("lock", self.root()))?;
         for problem in problems {
             match problem {
                 Problem::Index => {
