@@ -130,8 +130,10 @@ fn push(folder: &str, image: &str, layers: &[String]) {
     assert!(status.success());
 }
 
-/// Writes bytes that do not compress.
+/// Writes bytes that do not compress, a piece at a time: a child starts out with its parent's peak of
+/// resident memory, so this process has to stay small.
 fn noise(path: &str, size: usize, seed: u64) {
+    use std::io::Write;
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut next = || {
         state ^= state << 13;
@@ -139,8 +141,12 @@ fn noise(path: &str, size: usize, seed: u64) {
         state ^= state << 17;
         state.to_le_bytes()
     };
-    let bytes: Vec<u8> = std::iter::repeat_with(&mut next).take(size / 8).flatten().collect();
-    std::fs::write(path, bytes).expect("written");
+    let mut file = std::fs::File::create(path).expect("made");
+    for _ in 0..size >> 20 {
+        let piece: Vec<u8> =
+            std::iter::repeat_with(&mut next).take((1 << 20) / 8).flatten().collect();
+        file.write_all(&piece).expect("written");
+    }
 }
 
 /// The time of a process, and its largest resident memory in KiB, as the kernel tells it.

@@ -70,23 +70,31 @@ pub async fn pull(
     let wanted: Vec<Descriptor> =
         distinct(&manifest.layers).into_iter().filter(|layer| !store.has(layer)).collect();
     progress.total.store(wanted.iter().map(|layer| layer.size).sum(), Ordering::Relaxed);
-    futures_util::stream::iter(wanted)
+    let layers = futures_util::stream::iter(wanted)
         .map(|layer| download(store, client, image, layer, progress))
         .buffer_unordered(PARALLEL)
         // The next download does not wait until the disk has this one.
         .map(|verified| async { commit(verified?).await })
         .buffer_unordered(COMMITS)
-        .try_collect::<()>()
-        .await?;
-
-    store.put(&manifest.config.media_type, &config)?;
-    store.put(&fetched.media_type, &fetched.bytes)?;
-    if resolved.digest != fetched.digest {
-        store.put(&resolved.media_type, &resolved.bytes)?;
-    }
+        .try_collect::<()>();
     let descriptor = fetched.descriptor();
+    let mut documents =
+        vec![(manifest.config.media_type, config), (fetched.media_type, fetched.bytes)];
+    if resolved.digest != fetched.digest {
+        documents.push((resolved.media_type, resolved.bytes));
+    }
+    futures_util::future::try_join(layers, put(store, documents)).await?;
     store.name(image, &descriptor, &resolved.digest)?;
     Ok(Stored { name: Some(image.clone()), manifest: descriptor, resolved: resolved.digest })
+}
+
+/// Stores the small blobs, while the layers are still on their way.
+async fn put(store: &Store, documents: Vec<(String, Vec<u8>)>) -> Result<(), PullError> {
+    let store = store.clone();
+    let put = move || {
+        documents.iter().try_for_each(|(media_type, bytes)| store.put(media_type, bytes).map(drop))
+    };
+    Ok(blocking(put).await?)
 }
 
 /// Finds the manifest that runs here: the fetched one, or a child of the fetched index.
