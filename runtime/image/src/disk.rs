@@ -39,7 +39,7 @@ struct RealFile {
 }
 
 /// How much is given to the disk at a time while a file grows.
-const HURRY_AFTER: u64 = 1 << 20;
+const HURRY_AFTER: u64 = 2 << 20;
 
 impl Disk for RealDisk {
     fn append(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
