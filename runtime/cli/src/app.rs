@@ -132,8 +132,7 @@ fn folders(environment: &Environment) -> (PathBuf, PathBuf, Vec<PathBuf>) {
     let home = environment.home.clone().unwrap_or_else(|| "/".into());
     let data = environment.data_home.clone().unwrap_or_else(|| home.join(".local/share"));
     let config = environment.config_home.clone().unwrap_or_else(|| home.join(".config"));
-    let uid = rustix::process::geteuid().as_raw();
-    let state =
-        environment.runtime_dir.clone().unwrap_or_else(|| format!("/tmp/mote-{uid}").into());
+    // Never below /tmp, where others could be first.
+    let state = environment.runtime_dir.clone().unwrap_or_else(|| data.join("mote/state"));
     (data.join("mote"), state.join("mote"), vec![config.join("mote/config.toml"), system])
 }

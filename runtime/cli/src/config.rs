@@ -93,7 +93,7 @@ impl Config {
             None => machine.volumes,
         };
         Ceiling {
-            defaults: mote_spec::Limits { bounds: self.bounds, ..defaults },
+            defaults: mote_spec::Limits { bounds: self.bounds, ..defaults }.at_most(&most),
             most: mote_spec::Limits { bounds: self.bounds, ..most },
             volumes,
             network: self.ceiling.network.unwrap_or(machine.network),

@@ -74,10 +74,11 @@ pub(crate) fn run(
     process: Process,
     stdio: Stdio,
 ) -> Result<(Outcome, Arc<Gauge>), CliError> {
-    let root = artifact
-        .rootfs
-        .as_ref()
-        .map(|root| RootFiles { tree: root.tree.clone(), program: root.program.clone() });
+    let root = artifact.rootfs.as_ref().map(|root| RootFiles {
+        tree: root.tree.clone(),
+        program: root.program.clone(),
+        size: policy.limits().storage.bound().unwrap_or(mote_spec::Scratch::DEFAULT_SIZE),
+    });
     // The tree must not be swept while the guest reads it.
     let _in_use = root.as_ref().map(|root| hold(&root.tree)).transpose()?;
     let copies_root = root.is_some() && policy.grants().root == Root::Copy;

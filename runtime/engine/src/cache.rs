@@ -165,7 +165,10 @@ impl Cache {
         for entry in fs::read_dir(&self.folder).map_err(failed)? {
             let entry = entry.map_err(failed)?;
             let name = entry.file_name().to_string_lossy().into_owned();
-            let Some((program, _)) = name.split_once('-') else { continue };
+            // A name that starts with a dot is a draft of somebody who is compiling.
+            let Some((program, _)) = name.split_once('-').filter(|_| !name.starts_with('.')) else {
+                continue;
+            };
             if !keep(program) {
                 freed += entry.metadata().map_or(0, |found| found.len());
                 fs::remove_file(entry.path()).map_err(failed)?;

@@ -128,16 +128,16 @@ fn make_scratch(scratch: Option<&Path>, name: &str) -> Result<PathBuf, EngineErr
 }
 
 fn open_root(root: &RootFiles, mode: Root, scratch: Option<&Path>) -> Result<OpenDir, EngineError> {
-    let (path, access) = match mode {
-        Root::ReadOnly => (root.tree.clone(), Access::ReadOnly),
+    let (path, access, budget) = match mode {
+        Root::ReadOnly => (root.tree.clone(), Access::ReadOnly, None),
         Root::Copy => {
             let path = make_scratch(scratch, "root")?;
             copy_tree(&root.tree, &path, &root.program)
                 .map_err(|source| EngineError::Scratch { path: path.clone(), source })?;
-            (path, Access::ReadWrite)
+            (path, Access::ReadWrite, Some(Budget::new(root.size)))
         }
     };
-    Ok(OpenDir { handle: open_dir(&path)?, guest: "/".to_owned(), access, budget: None })
+    Ok(OpenDir { handle: open_dir(&path)?, guest: "/".to_owned(), access, budget })
 }
 
 /// Copies an image's files, but for the program itself: it is running already.
@@ -224,7 +224,11 @@ mod tests {
         fs::write(tree.join("app.wasm"), "").unwrap();
         fs::write(tree.join("etc/a"), "1").unwrap();
         std::os::unix::fs::symlink("etc/a", tree.join("link")).unwrap();
-        let root = RootFiles { tree: tree.clone(), program: "app.wasm".into() };
+        let root = RootFiles {
+            tree: tree.clone(),
+            program: "app.wasm".into(),
+            size: mote_spec::Bytes::mib(1),
+        };
         let handles = open(&Grants::default(), Some(&root), Some(&scratch), None).unwrap();
         let copy = handles.dirs[0].path();
         assert_eq!(fs::read_to_string(copy.join("link")).unwrap(), "1");

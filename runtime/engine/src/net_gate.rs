@@ -57,6 +57,10 @@ impl NetGate {
     /// Remembers an address that a name was found to have.
     pub(crate) fn learn(&self, name: &str, address: IpAddr) {
         let name = name.trim_end_matches('.').to_ascii_lowercase();
+        let ruled = |rule: &mote_spec::NetRule| rule.target == Target::Name(name.clone());
+        if !self.grants.connect.iter().any(ruled) {
+            return;
+        }
         let mut known = self.known();
         let addresses = known.addresses.entry(name).or_default();
         if !addresses.contains(&address) && addresses.len() < 256 {

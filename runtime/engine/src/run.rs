@@ -55,6 +55,8 @@ pub struct RootFiles {
     pub tree: PathBuf,
     /// The program within the tree.
     pub program: PathBuf,
+    /// How much may be written to the copy of the tree.
+    pub size: Bytes,
 }
 
 /// All that a program is started with.

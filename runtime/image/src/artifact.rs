@@ -133,6 +133,7 @@ pub fn open(store: &Store, stored: &Stored, overrides: Overrides) -> Result<Arti
         .map_err(|source| OpenError::Layout { name: name.clone(), source })?;
     let mut annotations = config.config.labels.clone();
     annotations.extend(manifest.annotations.clone());
+    let has_entrypoint = overrides.entrypoint.is_some();
     let mut args = arguments(&config.config, overrides);
     let mut artifact = Artifact {
         code: Code { digest: stored.manifest.digest.clone(), place: Place::Memory(Vec::new()) },
@@ -144,7 +145,11 @@ pub fn open(store: &Store, stored: &Stored, overrides: Overrides) -> Result<Arti
         rootfs: None,
         name,
     };
-    if let Some(first) = args.first_mut()
+    // Without an entrypoint a layer's first argument is the operator's own, and data.
+    let names_program = matches!(payload, Payload::Rootfs(_))
+        || has_entrypoint
+        || !config.config.entrypoint.is_empty();
+    if let Some(first) = args.first_mut().filter(|_| names_program)
         && let Some((path, export)) = first.clone().split_once('#')
     {
         *first = path.to_owned();

@@ -112,6 +112,19 @@ impl Limits {
         }
     }
 
+    /// The lower of each limit and the ceiling's: what is given unasked is never above it.
+    pub fn at_most(self, ceiling: &Limits) -> Limits {
+        Limits {
+            memory: self.memory.min(ceiling.memory),
+            cpus: self.cpus.min(ceiling.cpus),
+            fuel: self.fuel.min(ceiling.fuel),
+            timeout: self.timeout.min(ceiling.timeout),
+            storage: self.storage.min(ceiling.storage),
+            net_rate: self.net_rate.min(ceiling.net_rate),
+            bounds: self.bounds,
+        }
+    }
+
     /// Returns `self` if it fits under `ceiling`; refuses rather than clamps.
     pub fn within(self, ceiling: &Limits) -> Result<Limits, OverCeiling> {
         let Limits { memory, cpus, fuel, timeout, storage, net_rate, bounds: _ } = self;

@@ -246,7 +246,8 @@ impl Client {
 
     /// Checks that the registry accepts the credential, for `login`.
     pub async fn check_login(&self, registry: &str) -> Result<(), RegistryError> {
-        let list = self.endpoints(registry, false)?;
+        let mut list = self.endpoints(registry, false)?;
+        list.retain(|endpoint| endpoint.mirrors.is_none());
         let last = list.len() - 1;
         for (at, endpoint) in list.iter().enumerate() {
             let url = format!("{}/v2/", endpoint.base);
@@ -399,7 +400,12 @@ impl Client {
         let challenge = challenge.ok_or_else(unauthorized)?;
         // A mirror is another host than the one that the credential is for.
         let owner = if endpoint.mirrors.is_some() { endpoint.authority() } else { registry };
-        let credential = self.inner.settings.credentials.find(owner, repository).await?;
+        let mut credentials = self.inner.settings.credentials.clone();
+        if endpoint.mirrors.is_some() {
+            // What was given for the registry is not for whoever mirrors it.
+            credentials.explicit = None;
+        }
+        let credential = credentials.find(owner, repository).await?;
         let scope = if repository.is_empty() {
             String::new()
         } else {

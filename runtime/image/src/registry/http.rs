@@ -87,7 +87,9 @@ impl Clients {
             .read_timeout(settings.stall)
             .pool_max_idle_per_host(4)
             .no_proxy();
-        let without = settings.proxy.no_proxy.as_deref().and_then(reqwest::NoProxy::from_string);
+        // What is on this machine is reached on this machine, as with every other client.
+        let given = settings.proxy.no_proxy.as_deref().unwrap_or_default();
+        let without = reqwest::NoProxy::from_string(&format!("{given},localhost,127.0.0.0/8,::1"));
         if let Some(address) = &settings.proxy.http {
             let proxy = reqwest::Proxy::http(address).map_err(RegistryError::Setup)?;
             builder = builder.proxy(proxy.no_proxy(without.clone()));
