@@ -292,3 +292,10 @@ fn the_time_that_compiling_takes_is_not_the_guests() {
     let file = host.file("slow.wat", text);
     host.cli(["run", "--timeout", "300ms", &file]).success();
 }
+
+#[test]
+fn a_ceiling_below_the_defaults_lowers_them() {
+    let host = Host::new();
+    let config = host.file("config.toml", "[ceiling]\nmemory = \"64m\"\ntimeout = \"10s\"\n");
+    host.cli(["--config", &config, "run", &guest("hello.p1")]).success();
+}

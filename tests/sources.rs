@@ -141,3 +141,31 @@ fn an_images_own_files_are_read_and_changed_only_in_a_copy() {
         host.cli(["rmi", "files:1"]).success();
     }
 }
+
+#[test]
+fn what_is_written_to_a_copy_of_the_image_is_bounded_unasked() {
+    let host = Host::new();
+    let write = std::fs::read(crate::harness::guest("write.p1")).expect("a guest");
+    let layer = crate::harness::tar(&[("app.wasm", &write)]);
+    let config = r#"{"architecture":"wasm","os":"wasi","config":{"Entrypoint":["/app.wasm"]}}"#;
+    let manifest = r#"[{"Config":"c.json","RepoTags":["w:1"],"Layers":["layer.tar"]}]"#;
+    let files: [(&str, &[u8]); 3] = [
+        ("layer.tar", &layer),
+        ("c.json", config.as_bytes()),
+        ("manifest.json", manifest.as_bytes()),
+    ];
+    let file = host.file("w.tar", crate::harness::tar(&files));
+    host.cli(["load", "-i", &file]).success();
+    let out = host.cli(["run", "w:1", "/x", "100000000"]).success();
+    assert_eq!(out.stdout, format!("wrote {}, then StorageFull\n", (64 << 20) / 1000 * 1000));
+    let out = host.cli(["run", "--storage-opt", "size=100m", "w:1", "/x", "80000000"]).success();
+    assert_eq!(out.stdout, "wrote 80000000\n");
+}
+
+#[test]
+fn a_hash_in_an_argument_is_only_an_argument() {
+    let host = Host::new();
+    host.cli(["import", &crate::harness::guest("hello.p1"), "hello:1"]).success();
+    let out = host.cli(["run", "hello:1", "https://x/#y"]).success();
+    assert_eq!(out.stdout, "hello from hello https://x/#y\n");
+}

@@ -314,3 +314,25 @@ fn a_download_that_stalls_is_resumed_on_another_connection() {
     );
     assert_eq!(registry.count("/blobs/"), 3, "configuration, layer, and the layer again");
 }
+
+#[test]
+fn a_credential_for_a_registry_is_not_given_to_its_mirror_or_a_proxy() {
+    let asks = |_: &Image, asked: &Asked, _: usize| {
+        (!asked.headers.contains_key("authorization"))
+            .then(|| Reply::status(401).header("WWW-Authenticate", "Basic realm=\"x\""))
+    };
+    let (mirror, upstream, proxy) = (registry(asks), registry(asks), registry(asks));
+    let host = Host::new();
+    let hosts =
+        format!("[host.\"http://{}\"]\ncapabilities = [\"pull\", \"resolve\"]\n", mirror.address());
+    host.file(&format!("certs.d/{}/hosts.toml", upstream.address()), hosts);
+    let config = host
+        .file("config.toml", format!("[registries]\nmirrors = [\"{}\"]\n", host.folder("certs.d")));
+    let image = upstream.image();
+    let mut command = host.command(["--config", &config, "run", "--creds", "alice:secret", &image]);
+    let out = crate::harness::run(command.env("HTTP_PROXY", format!("http://{}", proxy.address())))
+        .success();
+    assert_eq!(out.stdout, "it works\n");
+    assert!(mirror.count("") > 0 && proxy.count("") == 0);
+    assert!(mirror.asked().iter().all(|asked| !asked.headers.contains_key("authorization")));
+}

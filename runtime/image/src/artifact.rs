@@ -159,8 +159,11 @@ pub fn open(store: &Store, stored: &Stored, overrides: Overrides) -> Result<Arti
         Payload::Layer(layer) => {
             let default = default_name(stored, &layer);
             artifact.code = layer_code(store, &layer, &artifact.name)?;
-            artifact.args =
-                if config.config.entrypoint.is_empty() { prefixed(default, args) } else { args };
+            artifact.args = if config.config.entrypoint.is_empty() && !has_entrypoint {
+                prefixed(default, args)
+            } else {
+                args
+            };
         }
         Payload::Rootfs(layers) => {
             let tree = rootfs::unpack(store, &layers)?;

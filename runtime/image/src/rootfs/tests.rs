@@ -186,6 +186,20 @@ fn a_whiteout_hides_lower_layers_and_not_its_own() {
 }
 
 #[test]
+fn a_sparse_file_is_refused() {
+    let fixture = fixture();
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(tar::EntryType::GNUSparse);
+    header.set_size(0);
+    header.as_gnu_mut().unwrap().name[..4].copy_from_slice(b"zero");
+    header.as_gnu_mut().unwrap().realsize[..12].copy_from_slice(b"30000000000\0");
+    header.set_cksum();
+    let mut tar = header.as_bytes().to_vec();
+    tar.resize(tar.len() + 1024, 0);
+    assert!(fixture.unpack(&[tar]).is_err());
+}
+
+#[test]
 fn a_layer_that_is_made_to_fill_the_disk_is_given_up() {
     let fixture = fixture();
     let zeros = vec![0; 64 << 20];
