@@ -97,18 +97,14 @@ fn unpack_into(store: &Store, layers: &[RootfsLayer], draft: &Path) -> Result<()
     let mut budget = Budget { bytes: most, entries: MOST_ENTRIES };
     for layer in layers {
         let path = store.blob_path(&layer.blob.digest);
-        let file = File::open(&path).map_err(disk_error("open", &path))?;
         let digest = &layer.blob.digest;
         let tar_error = |source| UnpackError::Tar { digest: digest.clone(), source };
-        let found = match layer.packing {
-            Packing::Plain => apply(&tree, file, digest, &mut budget)?,
-            Packing::Gzip => {
-                apply(&tree, flate2::read::MultiGzDecoder::new(file), digest, &mut budget)?
-            }
-            Packing::Zstd => {
-                apply(&tree, zstd_reader(file).map_err(tar_error)?, digest, &mut budget)?
-            }
+        let open = || -> Result<Box<dyn Read>, UnpackError> {
+            let file = File::open(&path).map_err(disk_error("open", &path))?;
+            unpacked(file, layer.packing).map_err(tar_error)
         };
+        check_names(open()?, most).map_err(tar_error)?;
+        let found = apply(&tree, open()?, digest, &mut budget)?;
         match &layer.diff_id {
             Some(expected) if *expected != found => {
                 return Err(UnpackError::DiffId {
@@ -121,6 +117,38 @@ fn unpack_into(store: &Store, layers: &[RootfsLayer], draft: &Path) -> Result<()
         }
     }
     Ok(())
+}
+
+/// The longest name, and the longest record about an entry, that is read into memory.
+const LONGEST_RECORD: u64 = 64 << 10;
+
+/// Reads through an archive whose names are not put together, and refuses one in which they are
+/// made to fill memory.
+fn check_names(archive: impl Read, most: u64) -> io::Result<()> {
+    let mut archive = tar::Archive::new(archive.take(most));
+    for entry in archive.entries()?.raw(true) {
+        let entry = entry?;
+        let kind = entry.header().entry_type();
+        let is_record = kind.is_gnu_longname()
+            || kind.is_gnu_longlink()
+            || kind.is_pax_local_extensions()
+            || kind.is_pax_global_extensions();
+        if is_record && entry.size() > LONGEST_RECORD {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "a name is longer than any file's",
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn unpacked(file: File, packing: Packing) -> io::Result<Box<dyn Read>> {
+    Ok(match packing {
+        Packing::Plain => Box::new(file),
+        Packing::Gzip => Box::new(flate2::read::MultiGzDecoder::new(file)),
+        Packing::Zstd => Box::new(zstd_reader(file)?),
+    })
 }
 
 fn zstd_reader(file: File) -> io::Result<impl Read> {

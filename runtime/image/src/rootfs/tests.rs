@@ -186,6 +186,19 @@ fn a_whiteout_hides_lower_layers_and_not_its_own() {
 }
 
 #[test]
+fn a_name_that_is_made_to_fill_memory_is_refused() {
+    let fixture = fixture();
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(tar::EntryType::GNULongName);
+    header.set_size(1 << 20);
+    header.set_cksum();
+    let mut tar = header.as_bytes().to_vec();
+    tar.resize(tar.len() + (1 << 20), b'a');
+    tar.extend(tar_of(&[Item::File("x", "1")]));
+    assert!(fixture.unpack(&[tar]).is_err());
+}
+
+#[test]
 fn a_sparse_file_is_refused() {
     let fixture = fixture();
     let mut header = tar::Header::new_gnu();
