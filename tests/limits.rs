@@ -219,6 +219,35 @@ fn scratch_space_has_a_size_and_is_gone_at_the_end() {
 }
 
 #[test]
+fn statement_4_1_names_are_limited_on_every_path() {
+    for name in ["fill.p1", "fill.p2", "fill.p3"] {
+        for kind in ["file", "folder", "link", "symlink"] {
+            let host = Host::new();
+            let guest = guest(name);
+            let mut args = vec!["run", "--tmpfs", "/tmp:size=409600", &guest];
+            args.extend((!name.ends_with("p3")).then_some("/tmp"));
+            args.push(kind);
+            let out = host.cli(&args).success();
+            let full =
+                if name.ends_with("p3") { "ErrorCode::InsufficientSpace" } else { "StorageFull" };
+            // One for the first file, 256 for nothing, and one for every 4 KiB.
+            let expected = format!("356 names, then {full}; the first opens: true\n");
+            assert_eq!(out.stdout, expected, "{name} {kind}");
+        }
+    }
+}
+
+#[test]
+fn statement_4_1_storage_is_limited_for_streams_of_0_3() {
+    let host = Host::new();
+    let out = host.cli(["run", "--tmpfs", "/tmp:size=5000", &guest("fill.p3"), "write", "5001"]);
+    let written = out.success().stdout;
+    assert!(written.contains("InsufficientSpace"), "{written}");
+    let out = host.cli(["run", "--tmpfs", "/tmp:size=5000", &guest("fill.p3"), "write", "5000"]);
+    assert_eq!(out.success().stdout, "5000 bytes: Ok(())\n");
+}
+
+#[test]
 fn rotating_logs_in_a_small_space_goes_on() {
     for name in ["rotate.p1", "rotate.p2"] {
         let host = Host::new();

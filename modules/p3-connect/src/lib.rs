@@ -9,7 +9,8 @@ cli::command::export!(Connect);
 impl Guest for Connect {
     async fn run() -> Result<(), ()> {
         let args = cli::environment::get_arguments();
-        let parts: Vec<u8> = args[1].split('.').map(|part| part.parse().expect("an address")).collect();
+        let parts: Vec<u8> =
+            args[1].split('.').map(|part| part.parse().expect("an address")).collect();
         let address = (parts[0], parts[1], parts[2], parts[3]);
         let port = args[2].parse().expect("a port");
         let to = IpSocketAddress::Ipv4(Ipv4SocketAddress { port, address });
@@ -30,7 +31,11 @@ impl Guest for Connect {
         let answer = answer.collect().await;
         sent.await.expect("sent");
         received.await.expect("received");
-        println!("{} bytes: {}", answer.len(), String::from_utf8_lossy(&answer[..answer.len().min(20)]));
+        println!(
+            "{} bytes: {}",
+            answer.len(),
+            String::from_utf8_lossy(&answer[..answer.len().min(20)])
+        );
         Ok(())
     }
 }

@@ -7,6 +7,7 @@
 //! `profile` makes the one configuration, `sandbox` the one kind of store, `handles` turns grants
 //! into open directories and sockets. Never reads the process environment, and never prints.
 
+mod alive;
 mod cache;
 mod compile;
 mod describe;

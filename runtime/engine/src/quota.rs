@@ -1,21 +1,22 @@
 //! Accounts for what a container writes to its directories, and refuses what is over the limit.
 //!
-//! Counted is how much files grow. A write is charged before it happens; when a limit is reached,
-//! what was deleted in the meantime is found out and given back, so that rotating logs in a small
-//! scratch space goes on for ever. `hooks` calls this on every path that writes.
+//! Counted is how much files grow, and how many names are made, as a file system's own quotas do: a
+//! folder or an empty file has no length and takes space all the same. A write is charged before it
+//! happens; when a limit is reached, what was deleted in the meantime is found out and given back,
+//! so that rotating logs in a small scratch space goes on for ever. `hooks` calls this on every path
+//! that writes.
 
-use std::collections::{HashMap, HashSet, hash_map};
-use std::fs::{self, File, Metadata};
+use std::collections::{HashMap, hash_map};
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
 
+use cap_std::fs::Dir;
 use mote_spec::{Access, Bytes, Limit};
 
+use crate::alive::{Alive, FileKey, Taken, key_in_dir, key_of};
 use crate::handles::OpenDir;
 use crate::limiter::Gauge;
 
@@ -31,16 +32,14 @@ impl Budget {
     }
 }
 
-/// How many files are looked at to find what was deleted.
-const MOST_LOOKED_AT: usize = 100_000;
 /// How many files a container may have written to and kept.
 const MOST_FILES: usize = 65_536;
+/// How many names may be made whatever the limit is, and how many bytes of a limit allow one more.
+const FREE_NAMES: u64 = 256;
+const BYTES_PER_NAME: u64 = 4096;
 
-/// What tells a file from every other, also from a later one with the same number.
-type FileKey = (u64, u64, Option<SystemTime>);
-
-fn key_of(found: &Metadata) -> FileKey {
-    (found.dev(), found.ino(), found.created().ok())
+fn most_names(most: u64) -> u64 {
+    (most / BYTES_PER_NAME).saturating_add(FREE_NAMES)
 }
 
 pub(crate) struct Quota {
@@ -56,19 +55,38 @@ struct Area {
     handle: File,
 }
 
+/// What was charged.
+#[derive(Default, Clone, Copy)]
+struct Charged {
+    bytes: u64,
+    names: u64,
+}
+
 #[derive(Default)]
 struct Books {
-    total: u64,
-    by_area: Vec<u64>,
+    total: Charged,
+    by_area: Vec<Charged>,
     files: HashMap<FileKey, Entry>,
 }
 
 struct Entry {
     area: usize,
-    /// What this file was charged.
-    charged: u64,
+    charged: Charged,
     /// How long the file is, or will be when the writes that were allowed have happened.
     length: u64,
+}
+
+/// Leave to make one name. Dropped before it is used, it is given back.
+pub(crate) struct NewName {
+    quota: Arc<Quota>,
+    area: usize,
+    state: Leave,
+}
+
+#[derive(PartialEq, Eq)]
+enum Leave {
+    Unused,
+    Used,
 }
 
 impl Quota {
@@ -87,7 +105,7 @@ impl Quota {
             let most = dir.budget.map_or(u64::MAX, |budget| budget.most);
             areas.push(Area { most, handle: dir.open_again()? });
         }
-        let books = Books { by_area: vec![0; areas.len()], ..Books::default() };
+        let books = Books { by_area: vec![Charged::default(); areas.len()], ..Books::default() };
         let most = most.bound().map_or(u64::MAX, Bytes::get);
         Ok(Some(Arc::new(Quota { most, areas, gauge, books: Mutex::new(books) })))
     }
@@ -111,12 +129,26 @@ impl Quota {
         let found = file.metadata()?;
         let mut books = self.books();
         let Some(entry) = books.files.get_mut(&key_of(&found)) else { return Ok(()) };
-        let given = entry.charged.saturating_sub(length);
-        (entry.charged, entry.length) = (entry.charged - given, length);
+        let given = entry.charged.bytes.saturating_sub(length);
+        (entry.charged.bytes, entry.length) = (entry.charged.bytes - given, length);
         let area = entry.area;
-        books.give_back(area, given);
+        books.give_back(area, Charged { bytes: given, names: 0 });
         self.show(&books);
         Ok(())
+    }
+
+    /// Charges for a name that is about to be made below a directory.
+    ///
+    /// # Errors
+    /// `ENOSPC` if there may be no more.
+    pub(crate) fn name(self: &Arc<Quota>, dir: &File) -> io::Result<NewName> {
+        let area = self.area_of(dir).ok_or_else(no_space)?;
+        let one = Charged { bytes: 0, names: 1 };
+        let mut books = self.books();
+        self.make_place(&mut books, None)?;
+        self.make_room(&mut books, area, one)?;
+        books.take(area, one);
+        Ok(NewName { quota: Arc::clone(self), area, state: Leave::Unused })
     }
 
     fn settle(&self, file: &Arc<File>, end: impl Fn(u64) -> u64) -> io::Result<()> {
@@ -126,80 +158,79 @@ impl Quota {
         }
         let key = key_of(&found);
         let mut books = self.books();
-        if books.files.len() >= MOST_FILES && !books.files.contains_key(&key) {
-            self.find_deleted(&mut books);
-            if books.files.len() >= MOST_FILES {
-                return Err(no_space());
-            }
-        }
+        self.make_place(&mut books, Some(&key))?;
         let entry = match books.files.entry(key) {
             hash_map::Entry::Occupied(known) => known.into_mut(),
             hash_map::Entry::Vacant(place) => {
                 // What cannot be told where it belongs is not written to.
                 let area = self.area_of(file).ok_or_else(no_space)?;
-                place.insert(Entry { area, charged: 0, length: found.len() })
+                place.insert(Entry { area, charged: Charged::default(), length: found.len() })
             }
         };
         let length = entry.length.max(found.len());
         let (area, end) = (entry.area, end(length));
-        let growth = end.saturating_sub(length);
-        if !self.fits(&books, area, growth) {
-            self.find_deleted(&mut books);
-            if !self.fits(&books, area, growth) {
-                return Err(no_space());
-            }
-        }
+        let growth = Charged { bytes: end.saturating_sub(length), names: 0 };
+        self.make_room(&mut books, area, growth)?;
         let entry = books.files.get_mut(&key).expect("an open file keeps its entry");
-        entry.charged += growth;
+        entry.charged.bytes += growth.bytes;
         entry.length = length.max(end);
-        books.total += growth;
-        books.by_area[area] += growth;
+        books.take(area, growth);
         self.show(&books);
         Ok(())
     }
 
-    fn fits(&self, books: &Books, area: usize, growth: u64) -> bool {
-        books.by_area[area].saturating_add(growth) <= self.areas[area].most
-            && books.total.saturating_add(growth) <= self.most
+    /// Sees to it that so much more fits.
+    fn make_room(&self, books: &mut Books, area: usize, more: Charged) -> io::Result<()> {
+        if !self.fits(books, area, more) {
+            self.find_deleted(books);
+        }
+        if self.fits(books, area, more) { Ok(()) } else { Err(no_space()) }
+    }
+
+    /// Sees to it that one more file can be kept account of.
+    fn make_place(&self, books: &mut Books, key: Option<&FileKey>) -> io::Result<()> {
+        let full = |books: &Books| books.files.len() >= MOST_FILES;
+        if full(books) && !key.is_some_and(|key| books.files.contains_key(key)) {
+            self.find_deleted(books);
+            if full(books) {
+                return Err(no_space());
+            }
+        }
+        Ok(())
+    }
+
+    fn fits(&self, books: &Books, area: usize, more: Charged) -> bool {
+        let fits = |used: Charged, most: u64| {
+            used.bytes.saturating_add(more.bytes) <= most
+                && used.names.saturating_add(more.names) <= most_names(most)
+        };
+        fits(books.by_area[area], self.areas[area].most) && fits(books.total, self.most)
     }
 
     /// Gives back what was charged for files that are neither open nor anywhere below the
-    /// container's directories any more, and for what others lost of their length.
-    ///
-    /// Looks twice, since a rename that is under way may carry a file past one look. What cannot be
-    /// looked at in full counts as still there.
+    /// container's directories any more, and for what others lost of their length and their names.
     fn find_deleted(&self, books: &mut Books) {
-        let (Some(first), Some(mut alive)) = (self.look(), self.look()) else { return };
-        for (key, length) in first {
-            let seen = alive.entry(key).or_insert(length);
-            *seen = length.max(*seen);
-        }
-        let open = open_files();
+        let Some(alive) = Alive::look(self.areas.iter().map(|area| &area.handle)) else { return };
         let mut back = Vec::new();
         books.files.retain(|key, entry| {
-            if open.contains(key) {
+            if alive.is_open(key) {
                 return true;
             }
-            let length = alive.get(key).copied();
-            let given = entry.charged.saturating_sub(length.unwrap_or(0));
-            (entry.charged, entry.length) = (entry.charged - given, length.unwrap_or(0));
+            let found = alive.taken(key);
+            let Taken { length, names } = found.unwrap_or_default();
+            let given = Charged {
+                bytes: entry.charged.bytes.saturating_sub(length),
+                names: entry.charged.names.saturating_sub(names),
+            };
+            entry.charged.bytes -= given.bytes;
+            entry.charged.names -= given.names;
+            entry.length = length;
             back.push((entry.area, given));
-            length.is_some()
+            found.is_some()
         });
         for (area, given) in back {
             books.give_back(area, given);
         }
-    }
-
-    /// Every file below the container's directories, with its length; `None` if that is not to be
-    /// found out.
-    fn look(&self) -> Option<HashMap<FileKey, u64>> {
-        let mut found = HashMap::new();
-        for area in &self.areas {
-            let path = PathBuf::from(format!("/proc/self/fd/{}", area.handle.as_raw_fd()));
-            collect(&path, &mut found)?;
-        }
-        Some(found)
     }
 
     /// The innermost directory that a file is in, by their names at this moment.
@@ -215,7 +246,7 @@ impl Quota {
     }
 
     fn show(&self, books: &Books) {
-        self.gauge.stored.store(books.total, Ordering::Relaxed);
+        self.gauge.stored.store(books.total.bytes, Ordering::Relaxed);
     }
 
     fn books(&self) -> MutexGuard<'_, Books> {
@@ -224,36 +255,55 @@ impl Quota {
 }
 
 impl Books {
-    fn give_back(&mut self, area: usize, bytes: u64) {
-        self.total = self.total.saturating_sub(bytes);
-        self.by_area[area] = self.by_area[area].saturating_sub(bytes);
+    fn take(&mut self, area: usize, more: Charged) {
+        for used in [&mut self.total, &mut self.by_area[area]] {
+            used.bytes += more.bytes;
+            used.names += more.names;
+        }
+    }
+
+    fn give_back(&mut self, area: usize, less: Charged) {
+        for used in [&mut self.total, &mut self.by_area[area]] {
+            used.bytes = used.bytes.saturating_sub(less.bytes);
+            used.names = used.names.saturating_sub(less.names);
+        }
     }
 }
 
-/// Collects the files below a folder with their lengths; `None` if some could not be looked at.
-fn collect(folder: &Path, into: &mut HashMap<FileKey, u64>) -> Option<()> {
-    for entry in fs::read_dir(folder).ok()? {
-        let entry = entry.ok()?;
-        let found = entry.metadata().ok()?;
-        if into.len() >= MOST_LOOKED_AT {
-            return None;
-        }
-        if found.is_dir() {
-            collect(&entry.path(), into)?;
-        } else if found.is_file() {
-            into.insert(key_of(&found), found.len());
+impl NewName {
+    /// Notes what was made under a path below a directory.
+    pub(crate) fn made(mut self, dir: &File, path: &str) {
+        self.state = Leave::Used;
+        let found = dir
+            .try_clone()
+            .and_then(|dir| Dir::from_std_file(dir).symlink_metadata(path))
+            .map(|found| (key_in_dir(&found), found.len()));
+        // What has gone or moved already stays charged, since nobody can tell which it was.
+        let Ok((key, length)) = found else { return };
+        let fresh = Entry { area: self.area, charged: Charged::default(), length };
+        self.quota.books().files.entry(key).or_insert(fresh).charged.names += 1;
+    }
+
+    /// Notes the file that was opened, and made if it was not there. One that is on the books, or
+    /// is not empty, was there.
+    pub(crate) fn opened(mut self, file: &File) {
+        let Ok(found) = file.metadata() else { return self.state = Leave::Used };
+        if let hash_map::Entry::Vacant(place) = self.quota.books().files.entry(key_of(&found))
+            && found.len() == 0
+        {
+            let charged = Charged { bytes: 0, names: 1 };
+            place.insert(Entry { area: self.area, charged, length: 0 });
+            self.state = Leave::Used;
         }
     }
-    Some(())
 }
 
-/// The files that this process has open, by whatever handle: they take space without a name, too.
-fn open_files() -> HashSet<FileKey> {
-    let entries = fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
-    entries
-        .filter_map(|entry| fs::metadata(entry.path()).ok())
-        .map(|found| key_of(&found))
-        .collect()
+impl Drop for NewName {
+    fn drop(&mut self) {
+        if self.state == Leave::Unused {
+            self.quota.books().give_back(self.area, Charged { bytes: 0, names: 1 });
+        }
+    }
 }
 
 fn no_space() -> io::Error {
@@ -359,6 +409,36 @@ mod tests {
             openat(&dir, "x", OFlags::CREATE | OFlags::RDWR | OFlags::APPEND, Mode::RWXU).unwrap();
         let deep = Arc::new(File::from(deep));
         assert!(fixture.append(&deep, 1).is_err(), "nobody can tell where it belongs");
+    }
+
+    #[test]
+    fn names_are_bounded_and_given_back() {
+        let fixture = fixture(Limit::Unlimited, &["/a:size=4096"]);
+        let area = File::open(fixture.folder.path().join("0")).unwrap();
+        let make = |name: &str| {
+            let leave = fixture.quota.name(&area)?;
+            fs::create_dir(fixture.folder.path().join("0").join(name))?;
+            leave.made(&area, name);
+            io::Result::Ok(())
+        };
+        for number in 0..FREE_NAMES + 1 {
+            make(&number.to_string()).unwrap();
+        }
+        assert!(make("more").is_err());
+        fs::remove_dir(fixture.folder.path().join("0/7")).unwrap();
+        make("7").unwrap();
+        assert!(make("more").is_err());
+    }
+
+    #[test]
+    fn a_name_that_was_not_made_is_not_charged() {
+        let fixture = fixture(Limit::Unlimited, &["/a:size=4096"]);
+        let area = File::open(fixture.folder.path().join("0")).unwrap();
+        for _ in 0..2 * FREE_NAMES {
+            drop(fixture.quota.name(&area).unwrap());
+            let file = fixture.file("0/same");
+            fixture.quota.name(&area).unwrap().opened(&file);
+        }
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! The state that a guest's host calls work on, and the one place that builds a store.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::fs::File;
+use std::sync::{Arc, Weak};
 
 use mote_spec::{Access, Limit, Policy, Protocol};
 use wasmtime::Store;
@@ -34,10 +35,17 @@ pub(crate) struct Sandbox {
     pub(crate) pace: Arc<Pace>,
     /// The names behind the look-ups that a 0.2 guest has under way, by the stream's number.
     pub(crate) lookups: HashMap<u32, String>,
-    /// The files that a preview 1 guest has open, by descriptor.
-    pub(crate) files: HashMap<u32, std::sync::Weak<std::fs::File>>,
+    /// What a preview 1 guest has open that it may write to, by descriptor; kept only for the quota.
+    pub(crate) noted: HashMap<u32, Noted>,
     /// Keeps the granted directories open for as long as the guest runs.
     _handles: Vec<crate::handles::OpenDir>,
+    _preopened: Vec<Arc<File>>,
+}
+
+/// What is behind a descriptor of preview 1.
+pub(crate) enum Noted {
+    File(Weak<File>),
+    Dir(Weak<File>),
 }
 
 impl WasiView for Sandbox {
@@ -68,6 +76,10 @@ pub(crate) fn store(
     let limits = policy.limits();
     let quota = Quota::new(limits.storage, &handles.dirs, Arc::clone(gauge))
         .map_err(|source| EngineError::Scratch { path: "storage".into(), source })?;
+    let preopened = match quota {
+        Some(_) => writable(&handles)?,
+        None => Vec::new(),
+    };
     let mut p1 = context(&handles, process, stdio)?;
     p1.ctx().table.set_max_capacity(limits.bounds.handles as usize);
     let pace = Pace::new(limits.net_rate);
@@ -81,8 +93,9 @@ pub(crate) fn store(
         quota,
         pace,
         lookups: HashMap::new(),
-        files: HashMap::new(),
+        noted: preopened.iter().map(|(fd, dir)| (*fd, Noted::Dir(Arc::downgrade(dir)))).collect(),
         _handles: handles.dirs.into_iter().chain(handles.cwd).collect(),
+        _preopened: preopened.into_iter().map(|(_, dir)| dir).collect(),
     };
     let mut store = Store::new(&engine.inner, sandbox);
     store.limiter(|sandbox| &mut sandbox.limiter);
@@ -99,6 +112,22 @@ pub(crate) fn store(
         store.set_fuel(fuel).map_err(|source| EngineError::Start { source })?;
     }
     Ok(store)
+}
+
+/// The first descriptor of preview 1 that is a directory (WASI preview 1, after stdio).
+const FIRST_DIRECTORY: u32 = 3;
+
+/// The directories that a guest starts with and may write to, under preview 1's descriptors.
+fn writable(handles: &Handles) -> Result<Vec<(u32, Arc<File>)>, EngineError> {
+    (FIRST_DIRECTORY..)
+        .zip(handles.dirs.iter().chain(&handles.cwd))
+        .filter(|(_, dir)| dir.access == Access::ReadWrite)
+        .map(|(fd, dir)| {
+            let opened = dir.open_again();
+            let failed = |source| EngineError::Scratch { path: dir.path(), source };
+            Ok((fd, Arc::new(opened.map_err(failed)?)))
+        })
+        .collect()
 }
 
 fn context(handles: &Handles, process: &Process, stdio: &Stdio) -> Result<WasiP1Ctx, EngineError> {

@@ -23,7 +23,12 @@ fn main() {
         "etc/passwd".into(),
     ];
     // What the host put there, and what a guest can make itself.
-    for (link, target) in [("mine", "../../../../etc/passwd"), ("mine-abs", "/etc/passwd"), ("chain", "mine"), ("dir", "../..")] {
+    for (link, target) in [
+        ("mine", "../../../../etc/passwd"),
+        ("mine-abs", "/etc/passwd"),
+        ("chain", "mine"),
+        ("dir", "../.."),
+    ] {
         #[allow(deprecated)]
         let made = symlink(Path::new(target), Path::new(&at(link)));
         if made {
@@ -53,7 +58,8 @@ fn symlink(target: &Path, link: &Path) -> bool {
     unsafe extern "C" {
         fn symlink(target: *const std::ffi::c_char, link: *const std::ffi::c_char) -> i32;
     }
-    let text = |path: &Path| std::ffi::CString::new(path.to_str().expect("text")).expect("no zero bytes");
+    let text =
+        |path: &Path| std::ffi::CString::new(path.to_str().expect("text")).expect("no zero bytes");
     let (target, link) = (text(target), text(link));
     // SAFETY: both are strings that end in a zero byte and outlive the call.
     unsafe { symlink(target.as_ptr(), link.as_ptr()) == 0 }

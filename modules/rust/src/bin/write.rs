@@ -5,7 +5,11 @@ fn main() {
     let args: Vec<String> = std::env::args().collect();
     let wanted: u64 = args[2].parse().expect("a number of bytes");
     let mut options = std::fs::OpenOptions::new();
-    if args.get(3).is_some_and(|mode| mode == "append") { options.append(true) } else { options.write(true) };
+    if args.get(3).is_some_and(|mode| mode == "append") {
+        options.append(true)
+    } else {
+        options.write(true)
+    };
     let mut file = match options.create(true).open(&args[1]) {
         Ok(file) => file,
         Err(error) => return println!("cannot open: {:?}", error.kind()),

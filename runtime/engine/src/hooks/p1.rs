@@ -1,6 +1,6 @@
-//! WASI preview 1: `wasi_snapshot_preview1`, and the older `wasi_unstable`.
+//! What makes files grow in WASI preview 1: `wasi_snapshot_preview1`, and the older `wasi_unstable`.
 //!
-//! Preview 1's table of descriptors is private to its implementation, so the file behind a
+//! Preview 1's table of descriptors is private to its implementation, so what is behind a
 //! descriptor is taken note of when it is opened. A descriptor whose file is not known may not
 //! be written to: what cannot be accounted for does not happen.
 
@@ -10,63 +10,15 @@ use std::sync::Arc;
 use wasmtime::component::Resource;
 use wasmtime::{AsContextMut, Caller, Extern, Linker};
 use wasmtime_wasi::WasiView;
-use wasmtime_wasi::filesystem::Descriptor;
+use wasmtime_wasi::filesystem::{Descriptor, FsPerms};
 use wasmtime_wasi::p1::types::{self, Errno, Fdflags, Filetype};
 use wasmtime_wasi::p1::wasi_snapshot_preview1::{self as raw, WasiSnapshotPreview1};
 use wiggle::{GuestMemory, GuestPtr};
 
 use crate::quota::Quota;
-use crate::sandbox::Sandbox;
+use crate::sandbox::{Noted, Sandbox};
 
-pub(crate) fn link(linker: &mut Linker<Sandbox>) -> wasmtime::Result<()> {
-    for module in ["wasi_snapshot_preview1", "wasi_unstable"] {
-        link_module(linker, module)?;
-    }
-    Ok(())
-}
-
-fn link_module(linker: &mut Linker<Sandbox>, module: &str) -> wasmtime::Result<()> {
-    linker.func_wrap_async(
-        module,
-        "path_open",
-        |mut caller: Caller<'_, Sandbox>,
-         (dir, follow, path, length, oflags, rights, inheriting, flags, opened): (
-            i32,
-            i32,
-            i32,
-            i32,
-            i32,
-            i64,
-            i64,
-            i32,
-            i32,
-        )| {
-            Box::new(async move {
-                let mut guest = Guest::of(&mut caller)?;
-                let note = guest.prepare()?;
-                let (memory, sandbox) = (&mut guest.memory, &mut *guest.sandbox);
-                let errno = raw::path_open(
-                    &mut sandbox.p1,
-                    memory,
-                    dir,
-                    follow,
-                    path,
-                    length,
-                    oflags,
-                    rights,
-                    inheriting,
-                    flags,
-                    opened,
-                )
-                .await?;
-                if errno == 0 {
-                    let fd = memory.read(GuestPtr::<u32>::new(opened as u32))?;
-                    guest.take_note(note, fd);
-                }
-                Ok(errno)
-            })
-        },
-    )?;
+pub(super) fn link(linker: &mut Linker<Sandbox>, module: &str) -> wasmtime::Result<()> {
     linker.func_wrap_async(
         module,
         "fd_write",
@@ -126,9 +78,9 @@ fn link_module(linker: &mut Linker<Sandbox>, module: &str) -> wasmtime::Result<(
                 let (sandbox, mut memory) = (guest.sandbox, guest.memory);
                 let errno = raw::fd_renumber(&mut sandbox.p1, &mut memory, from, to).await?;
                 if errno == 0 {
-                    let moved = sandbox.files.remove(&(from as u32));
-                    sandbox.files.remove(&(to as u32));
-                    sandbox.files.extend(moved.map(|file| (to as u32, file)));
+                    let moved = sandbox.noted.remove(&(from as u32));
+                    sandbox.noted.remove(&(to as u32));
+                    sandbox.noted.extend(moved.map(|noted| (to as u32, noted)));
                 }
                 Ok(errno)
             })
@@ -138,13 +90,13 @@ fn link_module(linker: &mut Linker<Sandbox>, module: &str) -> wasmtime::Result<(
 }
 
 /// The guest's memory and its sandbox, as a host call sees them.
-struct Guest<'a> {
-    memory: GuestMemory<'a>,
-    sandbox: &'a mut Sandbox,
+pub(super) struct Guest<'a> {
+    pub(super) memory: GuestMemory<'a>,
+    pub(super) sandbox: &'a mut Sandbox,
 }
 
 impl<'a> Guest<'a> {
-    fn of(caller: &'a mut Caller<'_, Sandbox>) -> wasmtime::Result<Guest<'a>> {
+    pub(super) fn of(caller: &'a mut Caller<'_, Sandbox>) -> wasmtime::Result<Guest<'a>> {
         let Some(Extern::Memory(memory)) = caller.get_export("memory") else {
             return Err(wasmtime::format_err!("the module exports no memory"));
         };
@@ -155,7 +107,7 @@ impl<'a> Guest<'a> {
     }
 
     /// Finds out which place in the table the next file will get.
-    fn prepare(&mut self) -> wasmtime::Result<u32> {
+    pub(super) fn prepare(&mut self) -> wasmtime::Result<u32> {
         let table = self.sandbox.p1.ctx().table;
         let probe = table.push(())?;
         let place = probe.rep();
@@ -163,20 +115,34 @@ impl<'a> Guest<'a> {
         Ok(place)
     }
 
-    /// Notes which file was opened under a descriptor.
-    fn take_note(&mut self, place: u32, fd: u32) {
+    /// Notes what was opened under a descriptor, and returns it if it is a file.
+    pub(super) fn take_note(&mut self, place: u32, fd: u32) -> Option<Arc<File>> {
         let table = self.sandbox.p1.ctx().table;
-        let file = match table.get(&Resource::<Descriptor>::new_borrow(place)) {
-            Ok(Descriptor::File(file)) => Some(Arc::downgrade(&file.file)),
-            Ok(Descriptor::Dir(_)) | Err(_) => None,
-        };
-        self.sandbox.files.remove(&fd);
-        self.sandbox.files.extend(file.map(|file| (fd, file)));
+        self.sandbox.noted.remove(&fd);
+        match table.get(&Resource::<Descriptor>::new_borrow(place)) {
+            Ok(Descriptor::File(opened)) => {
+                let file = Arc::clone(&opened.file);
+                self.sandbox.noted.insert(fd, Noted::File(Arc::downgrade(&file)));
+                Some(file)
+            }
+            Ok(Descriptor::Dir(opened)) => {
+                if opened.perms == FsPerms::ReadWrite {
+                    let dir = Arc::downgrade(&opened.dir);
+                    self.sandbox.noted.insert(fd, Noted::Dir(dir));
+                }
+                None
+            }
+            Err(_) => None,
+        }
     }
 
     fn known(&self, fd: i32) -> Option<(Arc<Quota>, Option<Arc<File>>)> {
         let quota = self.sandbox.quota.clone()?;
-        Some((quota, self.sandbox.files.get(&(fd as u32)).and_then(std::sync::Weak::upgrade)))
+        let file = match self.sandbox.noted.get(&(fd as u32)) {
+            Some(Noted::File(file)) => file.upgrade(),
+            Some(Noted::Dir(_)) | None => None,
+        };
+        Some((quota, file))
     }
 
     /// Charges for a write; the error number to answer with if it may not happen.

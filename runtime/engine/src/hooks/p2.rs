@@ -1,4 +1,4 @@
-//! WASI 0.2: `wasi:filesystem/types`.
+//! What makes files grow in WASI 0.2: `wasi:filesystem/types`.
 
 use std::fs::File;
 use std::io;
@@ -88,7 +88,7 @@ fn charged(
     })
 }
 
-fn outcome<T>(result: Result<T, FsError>) -> wasmtime::Result<(Result<T, ErrorCode>,)> {
+pub(super) fn outcome<T>(result: Result<T, FsError>) -> wasmtime::Result<(Result<T, ErrorCode>,)> {
     match result {
         Ok(value) => Ok((Ok(value),)),
         Err(error) => Ok((Err(error.downcast()?),)),
@@ -115,7 +115,7 @@ fn wrapped(
     Ok((Ok(files.table.push(stream)?),))
 }
 
-pub(crate) fn link(linker: &mut Linker<Sandbox>) -> wasmtime::Result<()> {
+pub(super) fn link(linker: &mut Linker<Sandbox>) -> wasmtime::Result<()> {
     let mut types = linker.instance("wasi:filesystem/types@0.2.12")?;
     types.func_wrap(
         "[method]descriptor.write-via-stream",

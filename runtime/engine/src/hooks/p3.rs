@@ -1,4 +1,4 @@
-//! WASI 0.3: `wasi:filesystem/types`.
+//! What makes files grow in WASI 0.3: `wasi:filesystem/types`.
 
 use std::fs::File;
 use std::io;
@@ -132,7 +132,7 @@ fn pour(
     })?,))
 }
 
-pub(crate) fn link(linker: &mut Linker<Sandbox>) -> wasmtime::Result<()> {
+pub(super) fn link(linker: &mut Linker<Sandbox>) -> wasmtime::Result<()> {
     let mut types = linker.instance("wasi:filesystem/types@0.3.0")?;
     types.func_wrap(
         "[method]descriptor.write-via-stream",
