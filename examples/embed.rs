@@ -16,7 +16,8 @@ async fn pull_and_run(image: &ImageRef, folder: PathBuf) -> Result<String, Error
     let store = Store::open(&folder.join("images"))?;
     let client = Client::new(Settings::default())?;
     let stored = mote_image::pull(&store, &client, image, None, &Default::default()).await?;
-    let artifact = mote_image::open(&store, &stored, Overrides::default())?;
+    let lease = store.lease()?;
+    let artifact = mote_image::open(&store, &lease, &stored, Overrides::default())?;
 
     let how = (Profile::detect(), Counting::Off);
     let (cache, key) =

@@ -117,10 +117,10 @@ fn standard_input_is_passed_on_only_when_asked() {
 #[test]
 fn the_working_directory_is_the_guests_own() {
     let host = Host::new();
-    let out = host.cli(["run", "-w", "/data", &guest("env.p1")]).success();
-    assert_eq!(out.stdout, "PWD=/data\n");
     host.file("data/sub/note", "found");
     let volume = format!("{}:/data", host.folder("data"));
+    let out = host.cli(["run", "-v", &volume, "-w", "/data", &guest("env.p1")]).success();
+    assert_eq!(out.stdout, "PWD=/data\n");
     for name in ["read.p1", "read.p2"] {
         let out = host
             .cli(["run", "-v", &volume, "-w", "/data/sub", &guest(name), "note", "/data/sub/note"])
@@ -137,7 +137,7 @@ fn the_working_directory_is_the_guests_own() {
 #[test]
 fn what_an_image_asks_for_is_refused_by_flag_until_it_is_granted() {
     let host = Host::new();
-    let file = host.file("a.wat", printing("granted"));
+    let file = guest("hello.p2");
     let table = [
         (
             "io.mote.allow-net=tcp://db.example.com:5432",
@@ -155,9 +155,9 @@ fn what_an_image_asks_for_is_refused_by_flag_until_it_is_granted() {
         host.cli(["import", "--annotation", annotation, &file, "asks:1"]).success();
         host.cli(["run", "asks:1"]).fails(126, &[&format!("allow it with {}", flags.join(" "))]);
         let out = host.cli([&["run"], flags.as_slice(), &["asks:1"]].concat()).success();
-        assert_eq!(out.stdout, "granted\n");
+        assert_eq!(out.stdout, "hello from asks\n");
         let said = host.cli(["run", "--annotation", annotation, "asks:1"]).success();
-        assert_eq!(said.stdout, "granted\n", "the operator's annotation is the same word");
+        assert_eq!(said.stdout, "hello from asks\n", "the operator's annotation is the same word");
     }
     host.cli(["import", "--annotation", "io.mote.memroy=1m", &file, "x:1"])
         .fails(126, &["io.mote.memroy"]);
@@ -210,4 +210,63 @@ fn a_name_is_unique_while_its_container_runs() {
     first.kill().expect("killed");
     first.wait().expect("ended");
     host.cli(["run", "--name", "one", &guest("hello.p1")]).success();
+}
+
+#[test]
+fn what_would_have_no_effect_is_refused() {
+    let host = Host::new();
+    let module = guest("hello.p1");
+    for flags in [
+        vec!["-p", "127.0.0.1:18098:80"],
+        vec!["--allow-net", "tcp://*:*"],
+        vec!["--allow-http", "http://localhost"],
+        vec!["--network", "host"],
+    ] {
+        let out = host.cli([&["run"], &flags[..], &[module.as_str()]].concat());
+        out.fails(126, &["has no sockets", "wasm32-wasip2"]);
+    }
+    host.cli(["run", "-w", "/none", &module]).fails(125, &["no folder /none", "-w"]);
+    host.cli(["run", "-w", "/", &module]).success();
+    let note = ["run", "--annotation", "org.acme.note=x", module.as_str()];
+    host.cli(note).fails(125, &["only io.mote.*"]);
+    host.cli(["run", "--platform", "wasip1/wasm", &module]).fails(125, &["is a file"]);
+    host.cli(["pull", "--authfile", "/none.json", "localhost:1/x"]).fails(125, &["/none.json"]);
+}
+
+#[test]
+fn a_profile_that_a_flag_names_has_to_fit() {
+    let host = Host::new();
+    let module = guest("hello.p1");
+    let run = |words: &str| {
+        let mut shell = std::process::Command::new("sh");
+        let mote = host.command(["run"]);
+        shell.args([
+            "-c",
+            &format!("ulimit -v 2000000; exec {} {words}", mote.get_program().display()),
+        ]);
+        shell.env_clear().envs(mote.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        crate::harness::run(&mut shell)
+    };
+    run(&format!("--profile gateway run {module}")).fails(125, &["address space", "micro"]);
+    assert_eq!(run(&format!("run {module}")).success().stdout, "hello from hello.p1.wasm\n");
+    let config = host.file("config.toml", "[engine]\nprofile = \"gateway\"\n");
+    run(&format!("--config {config} run {module}")).success();
+}
+
+#[test]
+fn an_empty_variable_is_passed_on() {
+    let host = Host::new();
+    let mut command = host.command(["run", "-e", "EMPTY", "-e", "ABSENT", &guest("env.p1")]);
+    let out = crate::harness::run(command.env("EMPTY", "")).success();
+    assert_eq!(out.stdout, "EMPTY=\n");
+}
+
+#[test]
+fn a_listing_that_cannot_be_printed_is_an_error() {
+    let host = Host::new();
+    host.import("one:1", &printing("x"));
+    let full = std::fs::File::options().write(true).open("/dev/full").expect("a full device");
+    let out = host.command(["images"]).stdout(full).output().expect("ended");
+    assert_eq!(out.status.code(), Some(125));
+    assert!(String::from_utf8_lossy(&out.stderr).contains("cannot write to standard output"));
 }

@@ -54,6 +54,10 @@ fn images_are_named_by_the_start_of_their_digest() {
     let id = host.cli(["images", "-q"]).success().stdout.trim().to_owned();
     host.cli(["tag", &id[..6], "again:1"]).success();
     assert_eq!(host.cli(["run", "again:1"]).success().stdout, "one:1\n");
+    assert_eq!(host.cli(["run", "--pull", "never", &id]).success().stdout, "one:1\n");
+    host.cli(["rmi", &id]).fails(1, &["several names: one:1, again:1", "--force"]);
+    host.cli(["rmi", "--force", &id]).success();
+    assert_eq!(host.cli(["images", "-q"]).success().stdout, "");
 }
 
 #[test]
@@ -92,7 +96,8 @@ fn the_store_tells_what_it_takes_and_finds_what_is_damaged() {
     std::fs::write(&blob, bytes).expect("damaged");
     let found = host.cli(["system", "check"]).fails(1, &["--repair"]);
     assert!(found.stdout.contains("is damaged"), "{found:?}");
-    host.cli(["system", "check", "--repair"]).success();
+    let told = host.cli(["system", "check", "--repair"]).success().stderr;
+    assert!(told.contains("image one:1 is gone: `mote pull one:1`"), "{told}");
     host.cli(["system", "check"]).success();
     host.cli(["run", "--pull", "never", "one:1"]).fails(127, &["is not here"]);
     assert_eq!(host.cli(["run", "two:1"]).success().stdout, "two:1\n", "the other is as it was");
@@ -104,8 +109,12 @@ fn an_empty_or_broken_index_is_found_and_mended() {
         let host = host_with(&["one:1"]);
         std::fs::write(host.path("root/images/index.json"), content).expect("damaged");
         host.cli(["images"]).fails(125, &["is damaged", "mote system check --repair"]);
-        host.cli(["system", "check", "--repair"]).success();
-        host.cli(["images"]).success();
+        let told = host.cli(["system", "check", "--repair"]).success().stderr;
+        assert!(told.contains("has lost its name"), "{told}");
+        let id = host.cli(["images", "-q"]).success().stdout.trim().to_owned();
+        host.cli(["tag", &id, "found:1"]).success();
+        assert_eq!(host.cli(["run", "found:1"]).success().stdout, "one:1\n");
+        assert!(host.path("root/images/index.json.damaged").exists());
         host.import("one:1", &printing("again"));
         assert_eq!(host.cli(["run", "one:1"]).success().stdout, "again\n");
     }

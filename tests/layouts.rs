@@ -14,7 +14,8 @@ fn oras_image_runs(config: Option<(&str, &str)>, layer: &str) {
         host.file("push/config.json", text);
         format!("config.json:{media_type}")
     });
-    let layer = format!("app.wasm:{layer}");
+    // Without a type, as most people push, oras calls the file a tar.
+    let layer = if layer.is_empty() { "app.wasm".to_owned() } else { format!("app.wasm:{layer}") };
     let image = registry.oras_push(&host.folder("push"), "app:1", config.as_deref(), &[&layer]);
     assert_eq!(host.cli(["run", &image]).success().stdout, "found\n");
 }
@@ -56,6 +57,7 @@ fn solo_and_istio() {
 fn a_bare_oras_push() {
     oras_image_runs(None, "application/wasm");
     oras_image_runs(None, "application/octet-stream");
+    oras_image_runs(None, "");
 }
 
 /// Builds an image of layers with buildah; `settings` go to `buildah config`.

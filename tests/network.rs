@@ -43,6 +43,10 @@ fn connections_take_a_rule() {
     ] {
         let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
         assert_eq!(run(&flags, &server), format!("{server}: PermissionDenied\n"), "{flags:?}");
+        let guest = guest("connect.p2");
+        let out = host.cli([&["run"], &flags[..], &[guest.as_str(), &server, "hi"]].concat());
+        let told = format!("was refused what --allow-net tcp://{server} would allow\n");
+        assert!(out.stderr.ends_with(&told), "{out:?}");
     }
 }
 
@@ -69,6 +73,8 @@ fn names_are_looked_up_only_where_a_rule_says() {
             .stdout
     };
     assert_eq!(run(&[]), "localhost: refused\n");
+    let told = host.cli(["run", &guest("resolve.p2"), "localhost"]).success().stderr;
+    assert!(told.contains("--allow-dns, to look up localhost"), "{told}");
     assert!(run(&["--allow-dns"]).contains("127.0.0.1"));
     assert!(run(&["--allow-net", "tcp://localhost:80"]).contains("127.0.0.1"));
     assert_eq!(run(&["--allow-net", "tcp://other.example:80"]), "localhost: refused\n");
@@ -106,6 +112,7 @@ fn a_port_that_is_not_published_is_not_listened_on() {
             .cli([&["run"], flags.as_slice(), &[guest("listen.p2").as_str(), "8080"]].concat())
             .success();
         assert_eq!(out.stdout, "cannot listen on 8080: PermissionDenied\n", "{flags:?}");
+        assert!(out.stderr.contains("-p 8080:8080 would allow"), "{out:?}");
     }
 }
 
@@ -176,6 +183,9 @@ fn http_requests_take_a_rule() {
     for rule in ["https://127.0.0.1/v1", "http://127.0.0.1/v1", &format!("http://{server}/v2")] {
         let out = run(&["--allow-http", rule]);
         assert!(out.contains("HttpRequestDenied"), "{rule}: {out}");
+        let guest = guest("get.p2");
+        let told = host.cli(["run", "--allow-http", rule, &guest, &address]).success().stderr;
+        assert!(told.contains(&format!("--allow-http http://{server} would allow")), "{told}");
     }
     let out = run(&["--allow-net", "tcp://*:*"]);
     assert!(out.contains("HttpRequestDenied"), "a rule for connections is none for HTTP: {out}");

@@ -11,9 +11,9 @@ fn files_run_as_they_are() {
     assert_eq!(host.cli(["run", &wasm]).success().stdout, "binary\n");
     host.cli(["run", "./none.wasm"]).fails(127, &["cannot read ./none.wasm"]);
     let broken = host.file("b.wat", "(module");
-    host.cli(["run", &broken]).fails(125, &["not valid WebAssembly text"]);
+    host.cli(["run", &broken]).fails(126, &["not valid WebAssembly text"]);
     let invalid = host.file("c.wasm", b"\0asm\x01\0\0\0\xff\xff");
-    host.cli(["run", &invalid]).fails(125, &["compiler did not finish", "does not compile"]);
+    host.cli(["run", &invalid]).fails(126, &["compiler did not finish", "does not compile"]);
 }
 
 #[test]
@@ -39,6 +39,61 @@ fn an_image_is_saved_loaded_and_run_from_its_archive() {
         "",
         "run from an archive gives no name"
     );
+}
+
+#[test]
+fn a_damaged_image_is_not_saved_and_is_mended_by_loading_it() {
+    let host = Host::new();
+    host.import("acme/hello:1", &printing("archived"));
+    let archive = host.path("hello.tar").display().to_string();
+    host.cli(["save", "-o", &archive, "acme/hello:1"]).success();
+    let digest =
+        host.cli(["inspect", "-f", "{{.Program.Digest}}", "acme/hello:1"]).success().stdout;
+    let blob = host.path(&format!("root/images/blobs/{}", digest.trim().replace(':', "/")));
+    let mut bytes = std::fs::read(&blob).expect("a blob");
+    bytes[20] ^= 1;
+    std::fs::write(&blob, bytes).expect("damaged");
+    let other = host.path("other.tar").display().to_string();
+    host.cli(["save", "-o", &other, "acme/hello:1"]).fails(125, &["is damaged", "--repair"]);
+    assert!(!host.path("other.tar").exists() && !host.path("other.tar.part").exists());
+    host.cli(["load", "-i", &archive]).success();
+    host.cli(["system", "check"]).success();
+}
+
+#[test]
+fn archives_go_through_pipes() {
+    let host = Host::new();
+    host.import("acme/hello:1", &printing("piped"));
+    let output = host.command(["save", "acme/hello:1"]).output().expect("saved");
+    let other = Host::new();
+    let mut load = other.command(["load"]);
+    load.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+    let mut child = load.spawn().expect("started");
+    std::io::Write::write_all(&mut child.stdin.take().expect("a pipe"), &output.stdout)
+        .expect("written");
+    let said = child.wait_with_output().expect("loaded").stdout;
+    assert_eq!(String::from_utf8_lossy(&said), "Loaded image: acme/hello:1\n");
+    assert_eq!(other.cli(["run", "--pull", "never", "acme/hello:1"]).success().stdout, "piped\n");
+}
+
+#[test]
+fn what_is_pulled_from_a_folder_or_an_archive_gets_a_name() {
+    let host = Host::new();
+    host.import("acme/hello:1", &printing("named"));
+    let store = host.path("root/images").display().to_string();
+    let archive = host.path("whole.tar").display().to_string();
+    host.cli(["save", "-o", &archive, "acme/hello:1"]).success();
+    let layout = host.path("layout").display().to_string();
+    let from = format!("oci:{store}:docker.io/acme/hello:1");
+    tool("skopeo", ["copy", &from, &format!("oci:{layout}:v2")]);
+    let other = Host::new();
+    for (source, name) in [
+        (format!("oci:{layout}"), "localhost/layout:v2"),
+        (format!("oci-archive:{archive}"), "acme/hello:1"),
+    ] {
+        other.cli(["pull", &source]).success();
+        assert_eq!(other.cli(["run", "--pull", "never", name]).success().stdout, "named\n");
+    }
 }
 
 #[test]

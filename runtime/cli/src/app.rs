@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use mote_engine::{Cache, CompileIn, Profile};
+use mote_engine::{Cache, CompileIn, Profile, machine_memory};
 use mote_image::Store;
-use mote_spec::{Bytes, Ceiling};
+use mote_spec::Ceiling;
 
 use crate::config::Config;
 use crate::environment::Environment;
@@ -14,23 +14,11 @@ use crate::error::CliError;
 /// Options that every verb has
 #[derive(Args, Debug)]
 pub(crate) struct Globals {
-    /// Folder of images and compiled programs
-    #[arg(
-        long,
-        global = true,
-        value_name = "DIR",
-        env = "MOTE_ROOT",
-        help_heading = "Global options"
-    )]
+    /// Folder of images and compiled programs [env: MOTE_ROOT]
+    #[arg(long, global = true, value_name = "DIR", help_heading = "Global options")]
     root: Option<PathBuf>,
-    /// Folder of what lasts until the next boot
-    #[arg(
-        long,
-        global = true,
-        value_name = "DIR",
-        env = "MOTE_STATE",
-        help_heading = "Global options"
-    )]
+    /// Folder of what lasts until the next boot [env: MOTE_STATE]
+    #[arg(long, global = true, value_name = "DIR", help_heading = "Global options")]
     state: Option<PathBuf>,
     /// Configuration file to read instead of the usual ones
     #[arg(long, global = true, value_name = "FILE", help_heading = "Global options")]
@@ -57,7 +45,7 @@ pub(crate) struct App {
     pub(crate) state: PathBuf,
     pub(crate) config: Config,
     pub(crate) environment: Environment,
-    profile: Option<Profile>,
+    profile: Profile,
 }
 
 impl App {
@@ -74,12 +62,11 @@ impl App {
             files = vec![file.clone()];
         }
         let config = Config::read(&files)?;
-        let configured = config.engine.profile.as_deref().map(str::parse::<Profile>).transpose();
-        let configured = configured.map_err(|error| CliError::new(error.to_string()))?;
+        let profile = profile(globals.profile, config.profile()?)?;
         Ok(App {
-            root: globals.root.clone().unwrap_or(root),
-            state: globals.state.clone().unwrap_or(state),
-            profile: globals.profile.or(configured),
+            root: globals.root.clone().or_else(|| environment.root.clone()).unwrap_or(root),
+            state: globals.state.clone().or_else(|| environment.state.clone()).unwrap_or(state),
+            profile,
             config,
             environment,
         })
@@ -93,13 +80,9 @@ impl App {
         Ok(Cache::open(&self.root.join("compiled"))?)
     }
 
-    /// The profile to run with; falls back to the small one where the machine cannot bear it.
+    /// The profile to run with.
     pub(crate) fn profile(&self) -> Profile {
-        match self.profile {
-            Some(profile) if profile.fits() => profile,
-            Some(_) => Profile::Micro,
-            None => Profile::detect(),
-        }
+        self.profile
     }
 
     /// Programs are compiled in a child process, whose memory is bounded.
@@ -115,12 +98,18 @@ impl App {
     }
 }
 
-#[allow(clippy::useless_conversion, reason = "a 32-bit kernel counts in 32 bits")]
-fn machine_memory() -> Bytes {
-    let info = rustix::system::sysinfo();
-    Bytes::new(
-        u64::try_from(info.totalram).unwrap_or(u64::MAX).saturating_mul(u64::from(info.mem_unit)),
-    )
+/// The profile that a flag names has to fit; a configured one, which may have been written for many
+/// machines, gives way to the small one.
+fn profile(flag: Option<Profile>, configured: Option<Profile>) -> Result<Profile, CliError> {
+    match (flag, configured) {
+        (Some(flag), _) if !flag.fits() => {
+            let message = format!("this machine has not the address space for the {flag} profile");
+            Err(CliError::new(message).hint("--profile micro runs everywhere"))
+        }
+        (Some(profile), _) => Ok(profile),
+        (None, Some(profile)) => Ok(if profile.fits() { profile } else { Profile::Micro }),
+        (None, None) => Ok(Profile::detect()),
+    }
 }
 
 /// The usual folders: the system's for root, one's own for everybody else.

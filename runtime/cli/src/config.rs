@@ -1,27 +1,36 @@
-//! The host's configuration: `/etc/mote/config.toml`, or `~/.config/mote/config.toml`.
+//! The host's configuration: `/etc/mote/config.toml`, and a user's own `~/.config/mote/config.toml`.
+//!
+//! A user's file adds to the system's, and its ceiling can only be lower.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
+use mote_engine::{Profile, UnknownProfile};
 use mote_spec::{
-    Bounds, Bytes, Ceiling, CpuShare, Fuel, LimitWants, Network, Rate, Timeout, Volumes,
+    Bounds, Bytes, Ceiling, CpuShare, Fuel, LimitWants, Limits, Network, Rate, Timeout, Volumes,
 };
 use serde::Deserialize;
 
 use crate::error::CliError;
 
-/// The file's content. Keys that mote does not know are an error: a misspelt limit must not be
+/// What the files say, a user's first.
+#[derive(Debug, Default)]
+pub(crate) struct Config {
+    files: Vec<ConfigFile>,
+}
+
+/// A file's content. Keys that mote does not know are an error: a misspelt limit must not be
 /// no limit.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub(crate) struct Config {
+struct ConfigFile {
     /// Limits of containers that ask for none.
     defaults: LimitsTable,
     /// Limits that no container may be above.
     ceiling: CeilingTable,
-    bounds: Bounds,
-    pub(crate) registries: Registries,
-    pub(crate) engine: EngineTable,
+    bounds: Option<Bounds>,
+    registries: Registries,
+    engine: EngineTable,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -50,7 +59,7 @@ struct CeilingTable {
 }
 
 /// How registries are reached.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Registries {
     pub(crate) plain_http: Vec<String>,
@@ -63,47 +72,89 @@ pub(crate) struct Registries {
 /// How the engine uses the machine.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub(crate) struct EngineTable {
+struct EngineTable {
     /// `micro`, `gateway` or `server`; by default what the machine can bear.
-    pub(crate) profile: Option<String>,
+    profile: Option<String>,
 }
 
 impl Config {
-    /// Reads the first file that is there.
+    /// Reads the files that are there.
     pub(crate) fn read(paths: &[PathBuf]) -> Result<Config, CliError> {
+        let mut files = Vec::new();
         for path in paths {
             match std::fs::read_to_string(path) {
-                Ok(text) => return parse(&text, path),
+                Ok(text) => files.push(parse(&text, path)?),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => {
                     return Err(CliError::new(format!("cannot read {}: {error}", path.display())));
                 }
             }
         }
-        Ok(Config::default())
+        Ok(Config { files })
     }
 
-    /// The ceiling that the file sets on a machine with so much memory.
+    /// The engine's profile, where a file names one.
+    pub(crate) fn profile(&self) -> Result<Option<Profile>, CliError> {
+        let named = self.files.iter().find_map(|file| file.engine.profile.as_deref());
+        named.map(str::parse).transpose().map_err(|error: UnknownProfile| {
+            CliError::new(format!("the configuration's [engine] cannot be followed: {error}"))
+        })
+    }
+
+    /// How registries are reached, all files together.
+    pub(crate) fn registries(&self) -> Registries {
+        let mut all = Registries::default();
+        for file in &self.files {
+            let Registries { plain_http, mirrors, authorities, stall } = file.registries.clone();
+            all.plain_http.extend(plain_http);
+            all.mirrors.extend(mirrors);
+            all.authorities.extend(authorities);
+            all.stall = all.stall.or(stall);
+        }
+        all
+    }
+
+    /// The ceiling that the files set on a machine with so much memory.
     pub(crate) fn ceiling(&self, memory: Bytes) -> Ceiling {
+        // The system's file comes last in the list and says how far a user's own may go.
+        let mut files = self.files.iter().rev();
         let machine = Ceiling::of_machine(memory);
-        let defaults = machine.defaults.with(self.defaults.wants());
-        let most = machine.most.with(self.ceiling.wants());
-        let volumes = match &self.ceiling.volumes {
-            Some(roots) => Volumes::Below(roots.clone()),
-            None => machine.volumes,
-        };
+        let Some(first) = files.next() else { return machine };
+        files.fold(first.over(machine), |above, file| file.over(above.clone()).at_most(&above))
+    }
+}
+
+impl ConfigFile {
+    /// The ceiling of this file, and another's where it is silent.
+    fn over(&self, base: Ceiling) -> Ceiling {
+        let bounds = self.bounds.unwrap_or(base.most.bounds);
+        let most = Limits { bounds, ..base.most.with(self.ceiling.wants()) };
+        let defaults = Limits { bounds, ..base.defaults.with(self.defaults.wants()) };
         Ceiling {
-            defaults: mote_spec::Limits { bounds: self.bounds, ..defaults }.at_most(&most),
-            most: mote_spec::Limits { bounds: self.bounds, ..most },
-            volumes,
-            network: self.ceiling.network.unwrap_or(machine.network),
+            defaults: defaults.at_most(&most),
+            most,
+            volumes: match &self.ceiling.volumes {
+                Some(roots) => Volumes::Below(roots.clone()),
+                None => base.volumes,
+            },
+            network: self.ceiling.network.unwrap_or(base.network),
         }
     }
 }
 
-fn parse(text: &str, path: &Path) -> Result<Config, CliError> {
-    toml::from_str(text)
-        .map_err(|error| CliError::new(format!("{} cannot be understood: {error}", path.display())))
+/// The stacks that every profile can give, or gives its most of.
+const STACKS: std::ops::RangeInclusive<u64> = (64 << 10)..=(1 << 20);
+
+fn parse(text: &str, path: &Path) -> Result<ConfigFile, CliError> {
+    let bad =
+        |why: String| CliError::new(format!("{} cannot be understood: {why}", path.display()));
+    let file: ConfigFile = toml::from_str(text).map_err(|error| bad(error.to_string()))?;
+    match file.bounds {
+        Some(bounds) if !STACKS.contains(&bounds.stack.get()) => {
+            Err(bad(format!("a stack of {} is not between 64k and 1m", bounds.stack)))
+        }
+        _ => Ok(file),
+    }
 }
 
 impl LimitsTable {
@@ -137,14 +188,30 @@ mod tests {
         let path = Path::new("config.toml");
         assert!(parse("[ceiling]\nmemroy = \"1g\"", path).is_err());
         assert!(parse("[ceiling]\nmemory = \"lots\"", path).is_err());
-        let config = parse(
+        assert!(parse("[bounds]\nstack = \"8m\"", path).is_err());
+        let ceiling = ceiling_of(&[
             "[ceiling]\nmemory = \"1g\"\nvolumes = [\"/srv\"]\n[defaults]\nmemory = \"64m\"",
-            path,
-        )
-        .unwrap();
-        let ceiling = config.ceiling(Bytes::mib(4096));
+        ]);
         assert_eq!(ceiling.most.memory, Bytes::mib(1024));
         assert_eq!(ceiling.defaults.memory, Bytes::mib(64));
         assert_eq!(ceiling.volumes, Volumes::Below(vec!["/srv".into()]));
+    }
+
+    fn ceiling_of(files: &[&str]) -> Ceiling {
+        let parse = |text: &&str| parse(text, Path::new("config.toml")).unwrap();
+        Config { files: files.iter().map(parse).collect() }.ceiling(Bytes::mib(4096))
+    }
+
+    #[test]
+    fn a_users_file_stays_below_the_systems() {
+        let system = "[ceiling]\nmemory = \"1g\"\nvolumes = [\"/srv\"]\nnetwork = \"rules\"";
+        let user = "[ceiling]\nmemory = \"2g\"\nvolumes = [\"/etc\", \"/srv/me\"]\nnetwork = \"host\"\n[defaults]\nmemory = \"3g\"";
+        let ceiling = ceiling_of(&[user, system]);
+        assert_eq!(ceiling.most.memory, Bytes::mib(1024));
+        assert_eq!(ceiling.defaults.memory, Bytes::mib(1024));
+        assert_eq!(ceiling.volumes, Volumes::Below(vec!["/srv/me".into()]));
+        assert_eq!(ceiling.network, Network::Rules);
+        assert_eq!(ceiling_of(&["[ceiling]\nmemory = \"8m\"", system]).most.memory, Bytes::mib(8));
+        assert_eq!(ceiling_of(&["", system]), ceiling_of(&[system]));
     }
 }

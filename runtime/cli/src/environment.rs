@@ -5,6 +5,9 @@ use std::path::PathBuf;
 /// What mote takes from its environment.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Environment {
+    /// `MOTE_ROOT` and `MOTE_STATE`: folders to use instead of the usual ones.
+    pub(crate) root: Option<PathBuf>,
+    pub(crate) state: Option<PathBuf>,
     pub(crate) home: Option<PathBuf>,
     pub(crate) data_home: Option<PathBuf>,
     pub(crate) config_home: Option<PathBuf>,
@@ -18,8 +21,10 @@ pub(crate) struct Environment {
 
 impl Environment {
     pub(crate) fn read() -> Environment {
-        let either = |name: &str| variable(&name.to_lowercase()).or_else(|| variable(name));
+        let either = |name: &str| filled(&name.to_lowercase()).or_else(|| filled(name));
         Environment {
+            root: path("MOTE_ROOT"),
+            state: path("MOTE_STATE"),
             home: path("HOME"),
             data_home: path("XDG_DATA_HOME"),
             config_home: path("XDG_CONFIG_HOME"),
@@ -36,9 +41,14 @@ impl Environment {
 /// A variable for a guest that is to have it from us (`-e NAME`).
 #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
 pub(crate) fn variable(name: &str) -> Option<String> {
-    std::env::var(name).ok().filter(|value| !value.is_empty())
+    std::env::var(name).ok()
+}
+
+/// A variable of our own; an empty one says nothing.
+fn filled(name: &str) -> Option<String> {
+    variable(name).filter(|value| !value.is_empty())
 }
 
 fn path(name: &str) -> Option<PathBuf> {
-    variable(name).map(PathBuf::from)
+    filled(name).map(PathBuf::from)
 }

@@ -6,7 +6,7 @@ use std::fmt;
 use mote_engine::EngineError;
 use mote_image::archive::ArchiveError;
 use mote_image::registry::{CredentialError, RegistryError};
-use mote_image::{OpenError, PullError, StoreError};
+use mote_image::{OpenError, PullError, SaveError, StoreError};
 use mote_spec::{AnnotationError, GrantError, ReferenceError, Refused};
 
 /// Mote failed before the guest started.
@@ -32,6 +32,10 @@ impl CliError {
 
     pub(crate) fn not_found(message: impl Into<String>) -> CliError {
         CliError { code: NOT_FOUND, ..CliError::new(message) }
+    }
+
+    pub(crate) fn not_runnable(message: impl Into<String>) -> CliError {
+        CliError { code: NOT_RUNNABLE, ..CliError::new(message) }
     }
 
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> CliError {
@@ -82,26 +86,36 @@ fn registry_advice(error: &RegistryError) -> (u8, Option<&'static str>) {
         RegistryError::NotFound { .. } => {
             (NOT_FOUND, Some("check the name and the tag; `mote images` lists what is here"))
         }
-        RegistryError::Unauthorized { .. } => (
-            FAILED,
-            Some(
-                "log in with `mote login REGISTRY`, or check that the image exists and is yours to read",
-            ),
-        ),
+        RegistryError::Unauthorized { .. } => {
+            (FAILED, Some("check the user name and the password"))
+        }
         RegistryError::RateLimited { .. } => {
             (FAILED, Some("wait a while, or log in for a higher limit"))
         }
-        RegistryError::Transport { .. } => (
-            FAILED,
-            Some(
-                "check the address and the network; a registry without TLS needs --tls-verify=false",
-            ),
-        ),
+        RegistryError::Transport { source, .. } => (FAILED, Some(transport_advice(source))),
         RegistryError::Realm { .. } => (
             FAILED,
             Some("no credential was sent; if the registry is yours, mend its token address"),
         ),
         _ => (FAILED, None),
+    }
+}
+
+fn transport_advice(error: &dyn Error) -> &'static str {
+    let mut chain = Vec::new();
+    let mut cause = Some(error);
+    while let Some(next) = cause {
+        chain.push(next.to_string().to_lowercase());
+        cause = next.source();
+    }
+    let says =
+        |words: &[&str]| chain.iter().any(|text| words.iter().any(|word| text.contains(word)));
+    if says(&["dns error", "lookup address"]) {
+        "check the registry's name, and whether this machine can look names up"
+    } else if says(&["certificate", "tls", "corrupt message", "invalidcontenttype"]) {
+        "a registry with a certificate of its own needs `authorities` in the configuration; one without TLS needs --tls-verify=false"
+    } else {
+        "check the address, the network, and whether the registry runs"
     }
 }
 
@@ -166,6 +180,7 @@ impl From<OpenError> for CliError {
             | OpenError::Manifest { .. }
             | OpenError::Config { .. }
             | OpenError::Read { .. } => (FAILED, None),
+            OpenError::TooLarge { .. } => (NOT_RUNNABLE, None),
         };
         CliError::of(error, code, hint)
     }
@@ -180,8 +195,19 @@ impl From<EngineError> for CliError {
                     "mote provides WASI preview 1, 0.2 and 0.3 with wasi:http; the program was built for another host",
                 ),
             ),
-            EngineError::World { .. } | EngineError::NotWasm | EngineError::Compile { .. } => {
-                (NOT_RUNNABLE, None)
+            EngineError::World { .. }
+            | EngineError::NotWasm
+            | EngineError::TooLarge { .. }
+            | EngineError::Compile { .. }
+            | EngineError::Compiler { .. } => (NOT_RUNNABLE, None),
+            EngineError::NoSockets => (
+                NOT_RUNNABLE,
+                Some(
+                    "leave the network flags out, or build the program as a component (wasm32-wasip2)",
+                ),
+            ),
+            EngineError::WorkingFolder { .. } => {
+                (FAILED, Some("grant it with -v or --tmpfs, or name another with -w"))
             }
             EngineError::MemoryAtStart { .. } => (NOT_RUNNABLE, Some("give it more with --memory")),
             EngineError::NoExport { .. } => (NOT_FOUND, None),
@@ -189,8 +215,7 @@ impl From<EngineError> for CliError {
             EngineError::Directory { .. } | EngineError::NotDirectory { .. } => {
                 (FAILED, Some("a volume is written HOST_DIR:GUEST_DIR, and HOST_DIR has to exist"))
             }
-            EngineError::Compiler { .. }
-            | EngineError::Link { .. }
+            EngineError::Link { .. }
             | EngineError::Cache { .. }
             | EngineError::Load { .. }
             | EngineError::Call { .. }
@@ -207,9 +232,12 @@ impl From<Refused> for CliError {
             Refused::NotGranted { .. } => (NOT_RUNNABLE, None),
             Refused::OverCeiling(_)
             | Refused::VolumeOutside { .. }
-            | Refused::NetworkOverCeiling => {
-                (FAILED, Some("the ceiling is set in /etc/mote/config.toml"))
-            }
+            | Refused::NetworkOverCeiling => (
+                FAILED,
+                Some(
+                    "the ceiling is in the configuration: /etc/mote/config.toml, ~/.config/mote/config.toml, or --config FILE",
+                ),
+            ),
             Refused::SamePlace(_) => (FAILED, None),
         };
         CliError::of(error, code, hint)
@@ -226,6 +254,16 @@ impl From<ArchiveError> for CliError {
             _ => FAILED,
         };
         CliError::of(error, code, None)
+    }
+}
+
+impl From<SaveError> for CliError {
+    fn from(error: SaveError) -> CliError {
+        let hint = match &error {
+            SaveError::Store(inner) => store_advice(inner),
+            SaveError::Write { .. } => None,
+        };
+        CliError::of(error, FAILED, hint)
     }
 }
 

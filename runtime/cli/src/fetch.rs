@@ -1,33 +1,22 @@
 //! Gets an image: from the store, from a registry, from a file. What `run` and `pull` share.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use clap::{Args, ValueEnum};
 use mote_image::manifest::Platform;
-use mote_image::registry::{Client, Credential, Credentials, Proxy, Settings, TlsVerify};
-use mote_image::{Artifact, Code, Overrides, Source, Store, Stored, archive};
+use mote_image::registry::{Client, RegistryError};
+use mote_image::{Artifact, Code, Lease, Overrides, PullError, Source, Store, Stored, archive};
 use mote_spec::ImageRef;
 
 use crate::app::App;
 use crate::error::CliError;
+use crate::output;
 use crate::progress::{self, Show};
-
-/// Options of what contacts a registry
-#[derive(Args, Debug, Clone)]
-pub(crate) struct RegistryArgs {
-    /// Check certificates; `false` also allows plain HTTP
-    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    tls_verify: bool,
-    /// Credential to use, as USER:PASSWORD
-    #[arg(long, value_name = "USER:PASSWORD")]
-    creds: Option<String>,
-    /// File of credentials, in the form of docker's config.json
-    #[arg(long, value_name = "FILE")]
-    authfile: Option<PathBuf>,
-}
+use crate::registry::RegistryArgs;
 
 /// Options of what pulls images
 #[derive(Args, Debug, Clone)]
+#[command(next_help_heading = "Registry options")]
 pub(crate) struct PullOptions {
     #[command(flatten)]
     pub(crate) registry: RegistryArgs,
@@ -58,61 +47,6 @@ fn parse_platform(text: &str) -> Result<Platform, String> {
     }
 }
 
-impl RegistryArgs {
-    /// How registries are reached: these options, the configuration, the environment.
-    pub(crate) fn settings(&self, app: &App) -> Result<Settings, CliError> {
-        let environment = &app.environment;
-        let explicit = self.creds.as_deref().map(|text| match text.split_once(':') {
-            Some((user, password)) => {
-                Ok(Credential::Password { user: user.to_owned(), password: password.to_owned() })
-            }
-            None => Err(CliError::new("--creds is written USER:PASSWORD")),
-        });
-        Ok(Settings {
-            verify: if self.tls_verify { TlsVerify::Always } else { TlsVerify::Never },
-            plain_http: app.config.registries.plain_http.clone(),
-            mirrors: app.config.registries.mirrors.clone(),
-            authorities: app.config.registries.authorities.clone(),
-            credentials: Credentials {
-                explicit: explicit.transpose()?,
-                files: self.auth_files(app),
-            },
-            proxy: Proxy {
-                http: environment.http_proxy.clone(),
-                https: environment.https_proxy.clone(),
-                no_proxy: environment.no_proxy.clone(),
-            },
-            stall: app
-                .config
-                .registries
-                .stall
-                .map_or(Settings::default().stall, |stall| stall.duration()),
-        })
-    }
-
-    /// The files to look for credentials in: the one that was named, or mote's, podman's, docker's.
-    pub(crate) fn auth_files(&self, app: &App) -> Vec<PathBuf> {
-        let environment = &app.environment;
-        if let Some(file) = self.authfile.as_ref().or(environment.auth_file.as_ref()) {
-            return vec![file.clone()];
-        }
-        let home = environment.home.clone().unwrap_or_default();
-        let config = environment.config_home.clone().unwrap_or_else(|| home.join(".config"));
-        let docker = environment.docker_config.clone().unwrap_or_else(|| home.join(".docker"));
-        let podman =
-            environment.runtime_dir.as_ref().map(|folder| folder.join("containers/auth.json"));
-        [
-            Some(config.join("mote/auth.json")),
-            podman,
-            Some(config.join("containers/auth.json")),
-            Some(docker.join("config.json")),
-        ]
-        .into_iter()
-        .flatten()
-        .collect()
-    }
-}
-
 /// Runs something asynchronous to its end on this thread.
 pub(crate) fn block_on<T>(work: impl Future<Output = T>) -> Result<T, CliError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -129,91 +63,197 @@ pub(crate) fn pull(
     options: &PullOptions,
     show: Show,
 ) -> Result<Stored, CliError> {
+    options.registry.check_authfile()?;
+    pull_with(app, store, image, options, show)?.map_err(|error| explained(error, image))
+}
+
+/// The error of a pull, with the registry's own name in what to do.
+fn explained(error: PullError, image: &ImageRef) -> CliError {
+    let refused = matches!(error, PullError::Registry(RegistryError::Unauthorized { .. }));
+    let error = CliError::from(error);
+    match refused {
+        true => error.hint(format!(
+            "log in with `mote login {}`, or check that the image exists and is yours to read",
+            image.registry()
+        )),
+        false => error,
+    }
+}
+
+fn pull_with(
+    app: &App,
+    store: &Store,
+    image: &ImageRef,
+    options: &PullOptions,
+    show: Show,
+) -> Result<Result<Stored, PullError>, CliError> {
     let client = Client::new(options.registry.settings(app)?)?;
-    let _lease = store.lease()?;
-    let stored = progress::during(show, &image.familiar(), |progress| {
+    progress::during(show, &image.familiar(), |progress| {
         block_on(mote_image::pull(store, &client, image, options.platform.as_ref(), progress))
-    })??;
-    Ok(stored)
+    })
 }
 
 /// Finds an image in the store by its name, or by the start of its digest.
 pub(crate) fn find(store: &Store, text: &str) -> Result<Stored, CliError> {
+    let missing = || {
+        CliError::not_found(format!("no image {text} is here"))
+            .hint(format!("`mote pull {text}` brings it; `mote images` lists what is here"))
+    };
+    match known(store, text, 4)?.as_slice() {
+        [] => Err(missing()),
+        [first, rest @ ..] if rest.iter().all(|other| other.manifest == first.manifest) => {
+            Ok(first.clone())
+        }
+        _ => Err(CliError::new(format!("{text} could be several images; write more of its id"))),
+    }
+}
+
+/// Every image of the store that a text names: the one of that name, or those of an id of which at
+/// least so many digits are given.
+pub(crate) fn known(store: &Store, text: &str, digits: usize) -> Result<Vec<Stored>, CliError> {
     if let Ok(image) = text.parse::<ImageRef>()
         && let Some(stored) = store.find(&image)?
     {
-        return Ok(stored);
+        return Ok(vec![stored]);
     }
     let hex = text.strip_prefix("sha256:").unwrap_or(text);
-    let is_id = hex.len() >= 4 && hex.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let mut found: Vec<Stored> = match is_id {
-        true => store
-            .images()?
-            .into_iter()
-            .filter(|image| image.manifest.digest.hex().starts_with(hex))
-            .collect(),
-        false => Vec::new(),
-    };
-    found.dedup_by(|a, b| a.manifest.digest == b.manifest.digest);
-    match found.len() {
-        1 => Ok(found.remove(0)),
-        0 => Err(CliError::not_found(format!("no image {text} is here"))
-            .hint(format!("`mote pull {text}` brings it; `mote images` lists what is here"))),
-        _ => Err(CliError::new(format!("{text} could be several images; write more of its id"))),
+    let is_id = hex.len() >= digits && hex.bytes().all(|byte| byte.is_ascii_hexdigit());
+    match is_id {
+        true => {
+            let images = store.images()?.into_iter();
+            Ok(images.filter(|image| image.manifest.digest.hex().starts_with(hex)).collect())
+        }
+        false => Ok(Vec::new()),
     }
+}
+
+/// A program, and what keeps its files from being swept until they are open.
+pub(crate) struct Fetched {
+    pub(crate) artifact: Artifact,
+    pub(crate) lease: Option<Lease>,
 }
 
 /// Gets the program that a person named.
 pub(crate) fn artifact(
     app: &App,
-    source: &Source,
+    text: &str,
     when: PullWhen,
     options: &PullOptions,
     overrides: Overrides,
     show: Show,
-) -> Result<Artifact, CliError> {
-    if let Source::File(path) = source {
-        return file(path, overrides);
+) -> Result<Fetched, CliError> {
+    let source: Source = match text.strip_prefix("sha256:") {
+        // An id, which no reference can be.
+        Some(_) => return local(app, text, overrides),
+        None => text.parse()?,
+    };
+    if let Source::File(path) = &source {
+        options.check_unused(text)?;
+        return Ok(Fetched { artifact: file(path, overrides)?, lease: None });
     }
     let store = app.store()?;
-    let _lease = store.lease()?;
-    let stored = match source {
-        Source::Registry(image) => registry_image(app, &store, image, when, options, show)?,
-        Source::OciDir { path, tag } => archive::import_oci_dir(&store, path, tag.as_deref())?,
-        Source::OciArchive(path) => archive::import_oci_archive(&store, path)?,
-        Source::DockerArchive(path) => archive::import_docker_archive(&store, path)?,
-        Source::File(_) => unreachable!("files were dealt with above"),
+    let lease = store.lease()?;
+    let stored = match &source {
+        Source::Registry(image) => registry_image(app, &store, (text, image), when, options, show)?,
+        local => import(&store, local, options.platform.as_ref())?.0,
     };
-    let mut artifact = mote_image::open(&store, &stored, overrides)?;
+    let mut artifact = mote_image::open(&store, &lease, &stored, overrides)?;
     if stored.name.is_none() {
         artifact.name = source.to_string();
     }
-    Ok(artifact)
+    Ok(Fetched { artifact, lease: Some(lease) })
+}
+
+/// Opens an image of this machine by its id.
+fn local(app: &App, id: &str, overrides: Overrides) -> Result<Fetched, CliError> {
+    let store = app.store()?;
+    let lease = store.lease()?;
+    let artifact = mote_image::open(&store, &lease, &find(&store, id)?, overrides)?;
+    Ok(Fetched { artifact, lease: Some(lease) })
+}
+
+/// Copies an image from a folder or an archive into the store, and says what it would be called.
+pub(crate) fn import(
+    store: &Store,
+    source: &Source,
+    platform: Option<&Platform>,
+) -> Result<(Stored, Option<ImageRef>), CliError> {
+    let (imported, path) = match source {
+        Source::OciDir { path, tag } => {
+            (archive::import_oci_dir(store, path, tag.as_deref(), platform)?, path)
+        }
+        Source::OciArchive(path) => (archive::import_oci_archive(store, path, platform)?, path),
+        Source::DockerArchive(path) if platform.is_none() => {
+            (archive::import_docker_archive(store, path)?, path)
+        }
+        Source::DockerArchive(_) => {
+            return Err(CliError::new("a docker archive has one platform; leave --platform out"));
+        }
+        Source::Registry(_) | Source::File(_) => {
+            return Err(CliError::new(format!("{source} is neither a layout nor an archive")));
+        }
+    };
+    let name = archive::local_name(path, imported.called.as_deref());
+    Ok((imported.stored, name))
 }
 
 fn registry_image(
     app: &App,
     store: &Store,
-    image: &ImageRef,
+    (text, image): (&str, &ImageRef),
     when: PullWhen,
     options: &PullOptions,
     show: Show,
 ) -> Result<Stored, CliError> {
     let here = match when {
         PullWhen::Always => None,
-        PullWhen::Missing | PullWhen::Never | PullWhen::Newer => store.find(image)?,
+        PullWhen::Missing | PullWhen::Never | PullWhen::Newer => {
+            // As many digits as listings show; fewer could be a name that was meant.
+            let mut known = known(store, text, 12)?.into_iter();
+            known.find(|stored| options.is_wanted(store, stored))
+        }
     };
+    let pull = || pull(app, store, image, options, show);
     match (here, when) {
         (Some(stored), PullWhen::Missing | PullWhen::Never) => Ok(stored),
         (None, PullWhen::Never) => {
+            let of = options.platform.as_ref().map(|platform| format!(" for {platform}"));
             let message = format!(
-                "image {} is not here, and --pull never forbids to look for it",
-                image.familiar()
+                "image {}{} is not here, and --pull never forbids to look for it",
+                image.familiar(),
+                of.unwrap_or_default()
             );
             Err(CliError::not_found(message))
         }
-        (Some(stored), _) => Ok(pull(app, store, image, options, show).unwrap_or(stored)),
-        (None, _) => pull(app, store, image, options, show),
+        (Some(stored), PullWhen::Newer) => {
+            options.registry.check_authfile()?;
+            match pull_with(app, store, image, options, show)? {
+                Err(PullError::Registry(error @ RegistryError::Transport { .. })) => {
+                    output::note(&format!("mote: {error}; going on with the image that is here"));
+                    Ok(stored)
+                }
+                other => Ok(other.map_err(|error| explained(error, image))?),
+            }
+        }
+        (Some(_), PullWhen::Always) | (None, _) => pull(),
+    }
+}
+
+impl PullOptions {
+    /// Whether an image that is here is for the platform that is wanted.
+    fn is_wanted(&self, store: &Store, stored: &Stored) -> bool {
+        let Some(platform) = &self.platform else { return true };
+        mote_image::read(store, &stored.manifest, "").is_ok_and(|(_, config)| {
+            config.os == platform.os && config.architecture == platform.architecture
+        })
+    }
+
+    /// A file has no platform and no registry.
+    fn check_unused(&self, file: &str) -> Result<(), CliError> {
+        match &self.platform {
+            Some(_) => Err(CliError::new(format!("{file} is a file; leave --platform out"))),
+            None => Ok(()),
+        }
     }
 }
 
@@ -250,7 +290,7 @@ pub(crate) fn wasm(bytes: Vec<u8>, name: &str) -> Result<Vec<u8>, CliError> {
         Magic::CoreModule | Magic::Component => Ok(bytes),
         Magic::Text => {
             wat::parse_bytes(&bytes).map(std::borrow::Cow::into_owned).map_err(|error| {
-                CliError::new(format!("{name} is not valid WebAssembly text: {error}"))
+                CliError::not_runnable(format!("{name} is not valid WebAssembly text: {error}"))
             })
         }
         Magic::Elf(platform) => Err(OpenError::Native { name: owned(), platform }.into()),

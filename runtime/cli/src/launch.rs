@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use mote_engine::{
@@ -45,13 +45,15 @@ pub(crate) fn counting(policy: &Policy) -> Counting {
     }
 }
 
-/// A compiled program in the engine that its policy asks for.
+/// A compiled program in the engine that its policy asks for, with its files held.
 pub(crate) struct Ready {
     engine: Engine,
     module: Module,
+    /// The tree must not be swept while the guest reads it.
+    _tree: Option<File>,
 }
 
-/// Compiles a program if that was not done before, and loads it.
+/// Compiles a program if that was not done before, and loads it. After that its image may go.
 pub(crate) fn prepare(
     app: &App,
     artifact: &Artifact,
@@ -62,7 +64,8 @@ pub(crate) fn prepare(
     let code = compiled(app, artifact, counting, show)?;
     let engine = Engine::new(app.profile(), counting, policy.limits().bounds.stack)?;
     let module = Module::load(&engine, &code)?;
-    Ok(Ready { engine, module })
+    let tree = artifact.rootfs.as_ref().map(|root| hold(&root.tree)).transpose()?;
+    Ok(Ready { engine, module, _tree: tree })
 }
 
 /// Runs a program under a policy, and returns how it ended.
@@ -79,8 +82,6 @@ pub(crate) fn run(
         program: root.program.clone(),
         size: policy.limits().storage.bound().unwrap_or(mote_spec::Scratch::DEFAULT_SIZE),
     });
-    // The tree must not be swept while the guest reads it.
-    let _in_use = root.as_ref().map(|root| hold(&root.tree)).transpose()?;
     let copies_root = root.is_some() && policy.grants().root == Root::Copy;
     let scratch = match copies_root || !policy.grants().scratch.is_empty() {
         true => Some(Scratch::make(app)?),
@@ -95,7 +96,12 @@ pub(crate) fn run(
         scratch: scratch.as_ref().map(|scratch| scratch.path.clone()),
         gauge: Arc::clone(&gauge),
     };
-    let outcome = crate::fetch::block_on(mote_engine::run(&ready.engine, &ready.module, launch))??;
+    let ended = {
+        let _guard = DeadlineGuard::arm(&artifact.name, policy);
+        crate::fetch::block_on(mote_engine::run(&ready.engine, &ready.module, launch))
+    };
+    let outcome = ended??;
+    drop(scratch);
     Ok((outcome, gauge))
 }
 
@@ -129,6 +135,16 @@ fn state_folder(app: &App, name: &str) -> Result<PathBuf, CliError> {
     }
 }
 
+/// Where containers write: on the disk with the images, and not in the volatile state, which is
+/// memory on most machines.
+fn scratch_folder(app: &App) -> Result<PathBuf, CliError> {
+    use std::os::unix::fs::DirBuilderExt;
+    let path = app.root.join("scratch");
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&path);
+    made.map_err(|error| CliError::new(format!("cannot make {}: {error}", path.display())))?;
+    Ok(path)
+}
+
 /// A folder for what a container writes, locked while it runs and removed after it.
 struct Scratch {
     path: PathBuf,
@@ -137,7 +153,7 @@ struct Scratch {
 
 impl Scratch {
     fn make(app: &App) -> Result<Scratch, CliError> {
-        let all = state_folder(app, "scratch")?;
+        let all = scratch_folder(app)?;
         let failed = |error| {
             CliError::new(format!("cannot make scratch space in {}: {error}", all.display()))
         };
@@ -189,17 +205,22 @@ pub(crate) fn take_name(app: &App, name: &ContainerName) -> Result<File, CliErro
     }
 }
 
-/// Says what a person needs to know about an end that was not the guest's own.
+/// Says what a person needs to know: what the guest was refused, and an end that was not its own.
 pub(crate) fn explain(name: &str, outcome: &Outcome, policy: &Policy) {
     let limits = policy.limits();
+    for flag in &outcome.denied {
+        output::note(&format!("{name} was refused what {flag} would allow"));
+    }
     let text = match outcome.status {
         ExitStatus::Exited(_) => return,
         ExitStatus::OutOfFuel => format!("{name} ran out of fuel (limit {})", limits.fuel),
         ExitStatus::TimedOut => format!("{name} timed out (limit {})", limits.timeout),
         ExitStatus::OutOfMemory => {
+            let how = outcome.detail.as_deref().map(|how| format!("\nit ended with: {how}"));
             format!(
-                "{name} ran out of memory (limit {}); give it more with --memory",
-                limits.memory
+                "{name} ran out of memory (limit {}); give it more with --memory{}",
+                limits.memory,
+                how.unwrap_or_default()
             )
         }
         ExitStatus::Trapped => {
@@ -214,15 +235,27 @@ pub(crate) fn explain(name: &str, outcome: &Outcome, policy: &Policy) {
 }
 
 /// Ends the process a moment after the deadline if a write to a full pipe holds the guest up: such
-/// a call cannot be taken back.
-pub(crate) fn guard_deadline(name: &str, policy: &Policy) {
-    let Limit::AtMost(timeout) = policy.limits().timeout else { return };
-    let message = format!("{name} timed out (limit {timeout})");
-    std::thread::spawn(move || {
-        std::thread::sleep(timeout.duration() + Duration::from_millis(500));
-        output::note(&message);
-        end(ExitStatus::TimedOut.code());
-    });
+/// a call cannot be taken back. Disarmed when it is dropped.
+struct DeadlineGuard {
+    _disarm: Option<mpsc::Sender<()>>,
+}
+
+impl DeadlineGuard {
+    fn arm(name: &str, policy: &Policy) -> DeadlineGuard {
+        let Limit::AtMost(timeout) = policy.limits().timeout else {
+            return DeadlineGuard { _disarm: None };
+        };
+        let message = format!("{name} timed out (limit {timeout})");
+        let (disarm, disarmed) = mpsc::channel::<()>();
+        std::thread::spawn(move || {
+            let patience = timeout.duration() + Duration::from_millis(500);
+            if disarmed.recv_timeout(patience) == Err(mpsc::RecvTimeoutError::Timeout) {
+                output::note(&message);
+                end(ExitStatus::TimedOut.code());
+            }
+        });
+        DeadlineGuard { _disarm: Some(disarm) }
+    }
 }
 
 #[expect(clippy::exit, reason = "the main thread is held by a call that cannot be interrupted")]

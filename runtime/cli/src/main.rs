@@ -13,6 +13,7 @@ mod fetch;
 mod launch;
 mod output;
 mod progress;
+mod registry;
 mod template;
 
 use std::process::ExitCode;

@@ -10,7 +10,7 @@ use crate::template::Template;
 /// How a listing is printed
 #[derive(clap::Args, Debug)]
 pub(crate) struct ListArgs {
-    /// Print as `json`, or by a template such as '{{.ID}}'
+    /// Print as `json`, or by a template of the fields that `json` shows, such as '{{.Size}}'
     #[arg(long, value_name = "FORMAT")]
     format: Option<String>,
     /// Print only the first field of each entry
@@ -106,22 +106,40 @@ fn print_table(rows: &[Vec<String>]) {
 
 /// Prints one line to standard output.
 pub(crate) fn line(text: &str) {
-    if let Err(error) = writeln!(io::stdout(), "{text}")
-        && error.kind() == io::ErrorKind::BrokenPipe
-    {
-        quit_quietly();
+    raw(format!("{text}\n").as_bytes());
+}
+
+/// Prints bytes to standard output as they are.
+pub(crate) fn raw(bytes: &[u8]) {
+    let mut out = io::stdout();
+    if let Err(error) = out.write_all(bytes).and_then(|()| out.flush()) {
+        quit(&error);
     }
 }
 
-/// Whoever read our output has gone: there is nobody left to tell.
-#[expect(clippy::exit, reason = "the process has nothing left to do and nobody to tell")]
-fn quit_quietly() -> ! {
-    std::process::exit(0)
+/// Ends the command when it cannot say what it was asked: quietly, if whoever read it has gone.
+#[expect(clippy::exit, reason = "the process has nothing left to do")]
+fn quit(why: &io::Error) -> ! {
+    if why.kind() == io::ErrorKind::BrokenPipe {
+        std::process::exit(0)
+    }
+    error(&format!("cannot write to standard output: {why}"));
+    std::process::exit(125)
+}
+
+/// A number of things, in words.
+pub(crate) fn count(number: usize, what: &str) -> String {
+    if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
 }
 
 /// Prints a message about the work to standard error.
 pub(crate) fn note(text: &str) {
     let _ = writeln!(io::stderr(), "{text}");
+}
+
+/// Asks something; the answer comes behind it on the same line.
+pub(crate) fn prompt(text: &str) {
+    let _ = write!(io::stderr(), "{text}");
 }
 
 /// Prints an error.

@@ -10,6 +10,7 @@ use std::io::{self, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use mote_spec::Digest;
 
@@ -136,7 +137,7 @@ impl Cache {
         key: &CodeKey,
         write: impl FnOnce(&File) -> Result<(), EngineError>,
     ) -> Result<Trusted, EngineError> {
-        let draft = self.folder.join(format!(".{}.{}", key.0, std::process::id()));
+        let draft = self.folder.join(format!(".{}.{}", key.0, draft_number()));
         let failed = |source| EngineError::Cache { path: draft.clone(), source };
         let _ = fs::remove_file(&draft);
         let options =
@@ -201,6 +202,12 @@ impl Cache {
     }
 }
 
+/// A name for a draft that no other thread and no other process has.
+fn draft_number() -> String {
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    format!("{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed))
+}
+
 /// Refuses a folder that somebody else could have filled: their key would vouch for their code.
 fn check_owner(folder: &Path) -> io::Result<()> {
     let found = match fs::symlink_metadata(folder) {
@@ -231,7 +238,7 @@ fn make_key(folder: &Path) -> io::Result<[u8; 32]> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     let mut key = [0; 32];
     rustix::rand::getrandom(&mut key, rustix::rand::GetRandomFlags::empty())?;
-    let draft = folder.join(format!(".key.{}", std::process::id()));
+    let draft = folder.join(format!(".key.{}", draft_number()));
     write_small(&draft, &key)?;
     // A link fails where a rename would replace the key of somebody who was quicker.
     let linked = fs::hard_link(&draft, folder.join("host.key"));
@@ -243,7 +250,7 @@ fn make_key(folder: &Path) -> io::Result<[u8; 32]> {
 }
 
 fn write_small(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let draft = path.with_extension(format!("new{}", std::process::id()));
+    let draft = path.with_extension(format!("new{}", draft_number()));
     let mut file =
         File::options().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
     file.write_all(bytes)?;

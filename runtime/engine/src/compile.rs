@@ -1,15 +1,15 @@
 //! Compiles programs, here or in a process of its own with bounded memory.
 
 use std::fs::File;
-use std::io::{Read, Seek, Write};
+use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use mote_spec::{Bytes, Limits};
+use mote_spec::Limits;
 
 use crate::cache::{Cache, CodeKey, Trusted};
 use crate::error::EngineError;
-use crate::profile::{self, Compiler, Counting, Profile};
+use crate::profile::{self, Compiler, Counting, Profile, machine_memory};
 
 /// Where compiling happens.
 #[derive(Debug, Clone)]
@@ -21,8 +21,13 @@ pub enum CompileIn {
     Child { program: PathBuf, args: Vec<String> },
 }
 
-/// How much address space the compiler's process may use.
-pub const COMPILER_MEMORY: Bytes = Bytes::mib(4096);
+/// How much address space the compiler's process may use: what the machine has, within these.
+const LEAST_MEMORY: u64 = 1 << 30;
+const MOST_MEMORY: u64 = 4 << 30;
+/// How long it may compute, in seconds; the largest programs take minutes on a small board.
+const MOST_TIME: u64 = 60 * 60;
+/// The largest program that is compiled.
+pub(crate) const LARGEST_PROGRAM: u64 = 512 << 20;
 
 /// Compiles a program into the cache.
 ///
@@ -50,6 +55,9 @@ fn compile_here(
     wasm: &[u8],
     (profile, counting): (Profile, Counting),
 ) -> Result<Vec<u8>, EngineError> {
+    if wasm.len() as u64 > LARGEST_PROGRAM {
+        return Err(EngineError::TooLarge { most: LARGEST_PROGRAM });
+    }
     let engine = profile::engine(
         code_profile(profile),
         counting,
@@ -115,24 +123,25 @@ pub fn compile_worker(
     mut from: impl Read,
     mut to: impl Write,
 ) -> Result<(), EngineError> {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let path = || PathBuf::from("the compiler's input or output");
-    let failed = |source| EngineError::Cache { path: path(), source };
-    let allowed = getrlimit(Resource::As);
-    let most = allowed.maximum.unwrap_or(u64::MAX).min(COMPILER_MEMORY.get());
-    setrlimit(Resource::As, Rlimit { current: Some(most), maximum: allowed.maximum })
-        .map_err(|error| failed(error.into()))?;
+    let failed =
+        |source| EngineError::Cache { path: "the compiler's input or output".into(), source };
+    bound_this_process().map_err(failed)?;
     let mut wasm = Vec::new();
-    from.read_to_end(&mut wasm).map_err(failed)?;
+    from.by_ref().take(LARGEST_PROGRAM + 1).read_to_end(&mut wasm).map_err(failed)?;
     let code = compile_here(&wasm, (profile, counting))?;
     to.write_all(&code).and_then(|()| to.flush()).map_err(failed)
 }
 
-/// Reads compiled code back whole, for `compile -o`.
-pub fn read_code(code: &Trusted) -> std::io::Result<Vec<u8>> {
-    let mut file = code.file.try_clone()?;
-    file.rewind()?;
-    let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes)?;
-    Ok(bytes)
+/// Bounds memory and time, and dies with whoever wants the code.
+fn bound_this_process() -> std::io::Result<()> {
+    use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
+    let bound = |resource: Resource, most: u64| {
+        let allowed = getrlimit(resource);
+        let current = Some(allowed.maximum.unwrap_or(u64::MAX).min(most));
+        setrlimit(resource, Rlimit { current, maximum: allowed.maximum })
+    };
+    let machine = machine_memory().get();
+    bound(Resource::As, machine.clamp(LEAST_MEMORY, MOST_MEMORY))?;
+    bound(Resource::Cpu, MOST_TIME)?;
+    Ok(rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?)
 }

@@ -36,6 +36,12 @@ pub enum EngineError {
     Link { path: PathBuf, real: PathBuf },
     #[error("{path} is not a directory; mote grants directories")]
     NotDirectory { path: PathBuf },
+    #[error("the container has no folder {path} to work in")]
+    WorkingFolder { path: String },
+    #[error("the program is a WASI preview 1 module, which has no sockets and no HTTP to grant")]
+    NoSockets,
+    #[error("the program has more than {most} bytes")]
+    TooLarge { most: u64 },
     #[error("cannot make scratch space at {path}")]
     Scratch { path: PathBuf, source: io::Error },
     #[error("the program needs more memory to start than its limit of {limit} (--memory)")]

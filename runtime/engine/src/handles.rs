@@ -66,23 +66,32 @@ pub(crate) fn open(
     for (number, grant) in grants.scratch.iter().enumerate() {
         dirs.push(open_scratch(grant, number, scratch)?);
     }
-    let cwd = cwd.and_then(|cwd| open_cwd(&dirs, cwd));
+    let cwd = match cwd {
+        Some(cwd) => open_cwd(&dirs, cwd)?,
+        None => None,
+    };
     Ok(Handles { dirs, cwd, net: NetGate::new(&grants.net) })
 }
 
-/// Opens the working directory below the grant that it is in; `None` if it is in none.
-fn open_cwd(dirs: &[OpenDir], cwd: &str) -> Option<OpenDir> {
+/// Opens the working directory below the grant that it is in. The root needs no grant.
+fn open_cwd(dirs: &[OpenDir], cwd: &str) -> Result<Option<OpenDir>, EngineError> {
     let below = |dir: &OpenDir| Path::new(cwd).strip_prefix(&dir.guest).ok().map(Path::to_owned);
     let inside = dirs.iter().filter(|dir| below(dir).is_some());
-    let dir = inside.max_by_key(|dir| dir.guest.len())?;
-    let path = below(dir).filter(|path| !path.as_os_str().is_empty());
-    let root = Dir::open_ambient_dir(dir.path(), ambient_authority()).ok()?;
-    let opened = match path {
-        Some(path) => root.open_dir(path).ok()?,
-        None => root,
+    let missing = || EngineError::WorkingFolder { path: cwd.to_owned() };
+    let Some(dir) = inside.max_by_key(|dir| dir.guest.len()) else {
+        return if cwd == "/" { Ok(None) } else { Err(missing()) };
     };
-    let handle = open_dir(Path::new(&format!("/proc/self/fd/{}", opened.as_raw_fd()))).ok()?;
-    Some(OpenDir { handle, guest: ".".to_owned(), access: dir.access, budget: None })
+    let path = below(dir).filter(|path| !path.as_os_str().is_empty());
+    let open = || {
+        let root = Dir::open_ambient_dir(dir.path(), ambient_authority())?;
+        match path {
+            Some(path) => root.open_dir(path),
+            None => Ok(root),
+        }
+    };
+    let opened = open().map_err(|_| missing())?;
+    let handle = open_dir(Path::new(&format!("/proc/self/fd/{}", opened.as_raw_fd())))?;
+    Ok(Some(OpenDir { handle, guest: ".".to_owned(), access: dir.access, budget: None }))
 }
 
 fn open_granted(grant: &DirGrant) -> Result<OpenDir, EngineError> {

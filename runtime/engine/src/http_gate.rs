@@ -10,11 +10,13 @@ use http_body_util::BodyExt;
 use mote_spec::{NetGrants, Network, Scheme};
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
+use crate::denied::Denied;
 use crate::limiter::Gauge;
 use crate::sockets::Pace;
 
 pub(crate) struct HttpGate {
     grants: Arc<NetGrants>,
+    denied: Denied,
     gauge: Arc<Gauge>,
     pace: Arc<Pace>,
 }
@@ -22,8 +24,13 @@ pub(crate) struct HttpGate {
 type Sent = (http::Response<WasiBody>, Box<dyn Future<Output = Result<(), Error>> + Send>);
 
 impl HttpGate {
-    pub(crate) fn new(grants: &NetGrants, gauge: Arc<Gauge>, pace: Arc<Pace>) -> HttpGate {
-        HttpGate { grants: Arc::new(grants.clone()), gauge, pace }
+    pub(crate) fn new(
+        grants: &NetGrants,
+        denied: Denied,
+        gauge: Arc<Gauge>,
+        pace: Arc<Pace>,
+    ) -> HttpGate {
+        HttpGate { grants: Arc::new(grants.clone()), denied, gauge, pace }
     }
 }
 
@@ -94,6 +101,13 @@ fn allows(grants: &NetGrants, uri: &http::Uri) -> bool {
     grants.http.iter().any(|rule| rule.allows(scheme, host, uri.port_u16(), uri.path()))
 }
 
+/// The flag that would have allowed it.
+fn flag(uri: &http::Uri) -> String {
+    let scheme = uri.scheme_str().unwrap_or("http");
+    let port = uri.port_u16().map(|port| format!(":{port}")).unwrap_or_default();
+    format!("--allow-http {scheme}://{}{port}", uri.host().unwrap_or_default())
+}
+
 impl WasiHttpHooks for HttpGate {
     fn send_request(
         &mut self,
@@ -102,9 +116,10 @@ impl WasiHttpHooks for HttpGate {
         _sent: Box<dyn Future<Output = Result<(), Error>> + Send>,
     ) -> Box<dyn Future<Output = wasmtime_wasi_http::Result<Sent>> + Send> {
         let (grants, gauge) = (Arc::clone(&self.grants), Arc::clone(&self.gauge));
-        let pace = Arc::clone(&self.pace);
+        let (denied, pace) = (self.denied.clone(), Arc::clone(&self.pace));
         Box::new(async move {
             if !allows(&grants, request.uri()) {
+                denied.note(flag(request.uri()));
                 return Err(Error::HttpRequestDenied);
             }
             let sending = Paced::new(Arc::clone(&gauge), Arc::clone(&pace), |gauge| &gauge.sent);

@@ -10,6 +10,7 @@
 mod alive;
 mod cache;
 mod compile;
+mod denied;
 mod describe;
 mod error;
 mod handles;
@@ -30,11 +31,11 @@ mod sockets_p3;
 mod stdio;
 
 pub use cache::{Cache, CodeKey, ENGINE_VERSION, Trusted};
-pub use compile::{COMPILER_MEMORY, CompileIn, compile, compile_worker, read_code};
+pub use compile::{CompileIn, compile, compile_worker};
 pub use describe::{Description, Kind, World, describe};
 pub use error::EngineError;
 pub use limiter::Gauge;
 pub use module::{Engine, Module};
-pub use profile::{Counting, Profile, UnknownProfile};
+pub use profile::{Counting, Profile, UnknownProfile, machine_memory};
 pub use run::{Blocking, Call, Launch, Outcome, Process, RootFiles, run};
 pub use stdio::{Captured, Input, Output, Stdio, Terminal};

@@ -10,12 +10,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use mote_spec::{Dns, NetGrants, Network, Protocol, Publish, Target};
 use wasmtime_wasi::sockets::SocketAddrUse;
 
+use crate::denied::Denied;
+
 /// How many peers of published datagram ports are remembered, to answer them.
 const MOST_PEERS: usize = 4_096;
 
 /// What a container may reach, and what is known of names.
 pub(crate) struct NetGate {
     grants: NetGrants,
+    denied: Denied,
     known: Mutex<Known>,
 }
 
@@ -27,31 +30,26 @@ struct Known {
 
 impl NetGate {
     pub(crate) fn new(grants: &NetGrants) -> Arc<NetGate> {
-        Arc::new(NetGate { grants: grants.clone(), known: Mutex::default() })
+        let grants = grants.clone();
+        Arc::new(NetGate { grants, denied: Denied::default(), known: Mutex::default() })
     }
 
-    /// Whether sockets of a protocol are any use at all.
-    pub(crate) fn opens(&self, protocol: Protocol) -> bool {
-        self.grants.network == Network::Host
-            || self.grants.connect.iter().any(|rule| rule.protocol == protocol)
-            || self.grants.publish.iter().any(|publish| publish.protocol == protocol)
-    }
-
-    /// Whether any name may be looked up.
-    pub(crate) fn looks_up(&self) -> bool {
-        let named = |rule: &mote_spec::NetRule| matches!(rule.target, Target::Name(_));
-        self.grants.network == Network::Host
-            || self.grants.dns == Dns::Allowed
-            || self.grants.connect.iter().any(named)
+    /// What the guest was refused.
+    pub(crate) fn denied(&self) -> &Denied {
+        &self.denied
     }
 
     /// Whether this name may be looked up.
     pub(crate) fn allows_name(&self, name: &str) -> bool {
         let name = name.trim_end_matches('.').to_ascii_lowercase();
         let named = |rule: &mote_spec::NetRule| rule.target == Target::Name(name.clone());
-        self.grants.network == Network::Host
+        let allowed = self.grants.network == Network::Host
             || self.grants.dns == Dns::Allowed
-            || self.grants.connect.iter().any(named)
+            || self.grants.connect.iter().any(named);
+        if !allowed {
+            self.denied.note(format!("--allow-dns, to look up {}", printable(&name)));
+        }
+        allowed
     }
 
     /// Remembers an address that a name was found to have.
@@ -70,9 +68,14 @@ impl NetGate {
 
     /// Whether an address may be used in this way.
     pub(crate) async fn allows(&self, address: SocketAddr, way: SocketAddrUse) -> bool {
-        if self.grants.network == Network::Host {
-            return true;
+        let allowed = self.grants.network == Network::Host || self.rules_allow(address, way).await;
+        if !allowed {
+            self.denied.note(flag(address, way));
         }
+        allowed
+    }
+
+    async fn rules_allow(&self, address: SocketAddr, way: SocketAddrUse) -> bool {
         match way {
             SocketAddrUse::TcpBind => self.may_bind(Protocol::Tcp, address),
             SocketAddrUse::UdpBind => self.may_bind(Protocol::Udp, address),
@@ -106,11 +109,11 @@ impl NetGate {
         self.grants.publish.iter().find(same).map(|publish| publish.guest)
     }
 
-    /// An unnamed port is for connecting; a named one has to be published.
+    /// An unnamed port is for connecting, which is decided when it happens; a named one has to be
+    /// published.
     fn may_bind(&self, protocol: Protocol, address: SocketAddr) -> bool {
         let unnamed = address.port() == 0 && address.ip().is_unspecified();
-        let connects = self.grants.connect.iter().any(|rule| rule.protocol == protocol);
-        (unnamed && connects) || self.is_published(protocol, address)
+        unnamed || self.is_published(protocol, address)
     }
 
     fn is_published(&self, protocol: Protocol, address: SocketAddr) -> bool {
@@ -167,6 +170,26 @@ impl NetGate {
     }
 }
 
+/// The flag that would have allowed it.
+fn flag(address: SocketAddr, way: SocketAddrUse) -> String {
+    let port = address.port();
+    match way {
+        SocketAddrUse::TcpBind | SocketAddrUse::TcpListen | SocketAddrUse::TcpAccept => {
+            format!("-p {port}:{port}")
+        }
+        SocketAddrUse::UdpBind => format!("-p {port}:{port}/udp"),
+        SocketAddrUse::TcpConnect => format!("--allow-net tcp://{address}"),
+        SocketAddrUse::UdpSend | SocketAddrUse::UdpReceive => {
+            format!("--allow-net udp://{address}")
+        }
+    }
+}
+
+/// A guest's text as it may be printed to a terminal.
+fn printable(name: &str) -> String {
+    name.chars().take(100).filter(|c| c.is_ascii_graphic()).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -195,7 +218,9 @@ mod tests {
         ] {
             assert!(!gate.allows(at("127.0.0.1:80"), way).await, "{way:?}");
         }
-        assert!(!gate.opens(Protocol::Tcp) && !gate.looks_up());
+        let flags =
+            ["--allow-net tcp://127.0.0.1:80", "--allow-net udp://127.0.0.1:80", "-p 80:80"];
+        assert_eq!(gate.denied().flags(), flags);
     }
 
     #[tokio::test]
@@ -218,7 +243,9 @@ mod tests {
         assert_eq!(gate.guest_port(Protocol::Tcp, host), Some(80));
         let other = gate.host_address(Protocol::Tcp, at("0.0.0.0:81"));
         assert!(!gate.allows(other, SocketAddrUse::TcpBind).await);
-        assert!(!gate.allows(at("0.0.0.0:0"), SocketAddrUse::TcpBind).await);
+        assert!(gate.allows(at("0.0.0.0:0"), SocketAddrUse::TcpBind).await, "to connect from");
+        assert!(!gate.allows(at("0.0.0.0:40000"), SocketAddrUse::TcpListen).await);
+        assert!(!gate.allows(at("127.0.0.1:0"), SocketAddrUse::TcpBind).await);
     }
 
     #[tokio::test]

@@ -139,6 +139,14 @@ fn pool(slots: u32) -> PoolingAllocationConfig {
     pool
 }
 
+/// The memory of this machine.
+#[allow(clippy::useless_conversion, reason = "a 32-bit kernel counts in 32 bits")]
+pub fn machine_memory() -> Bytes {
+    let info = rustix::system::sysinfo();
+    let total = u64::try_from(info.totalram).unwrap_or(u64::MAX);
+    Bytes::new(total.saturating_mul(u64::from(info.mem_unit)))
+}
+
 /// Asks the kernel for address space and gives it back at once.
 fn can_reserve(bytes: u64) -> bool {
     use rustix::mm::{MapFlags, ProtFlags};

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use mote_spec::{Bytes, ExitStatus, Limit, Policy};
+use mote_spec::{Bytes, ExitStatus, Limit, NetGrants, Policy};
 use wasmtime::{Store, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
@@ -79,6 +79,8 @@ pub struct Outcome {
     /// What a called function returned.
     pub results: Vec<String>,
     pub fuel_used: Option<u64>,
+    /// The flags that would have allowed what the guest was refused.
+    pub denied: Vec<String>,
 }
 
 /// How a guest's run ended, as far as wasmtime tells.
@@ -94,8 +96,10 @@ pub async fn run(
     launch: Launch<'_>,
 ) -> Result<Outcome, EngineError> {
     let Launch { policy, process, stdio, root, scratch, gauge } = launch;
+    check_sockets(module, policy)?;
     let handles =
         handles::open(policy.grants(), root.as_ref(), scratch.as_deref(), process.cwd.as_deref())?;
+    let net = Arc::clone(&handles.net);
     let mut store = sandbox::store(engine, policy, handles, &process, &stdio, &gauge)?;
     let limits = policy.limits();
     let guest = async {
@@ -111,13 +115,10 @@ pub async fn run(
         Limit::AtMost(timeout) => tokio::time::timeout(timeout.duration(), metered).await.ok(),
         Limit::Unlimited => Some(metered.await),
     };
+    let denied = net.denied().flags();
     let Some((ended, fuel_used)) = finished else {
-        return Ok(Outcome {
-            status: ExitStatus::TimedOut,
-            detail: None,
-            results: Vec::new(),
-            fuel_used: None,
-        });
+        let (status, detail, results) = (ExitStatus::TimedOut, None, Vec::new());
+        return Ok(Outcome { status, detail, results, fuel_used: None, denied });
     };
     let refused = gauge.refused.load(Ordering::Relaxed);
     let (status, detail, results) = match ended? {
@@ -127,7 +128,7 @@ pub async fn run(
             (status, detail, Vec::new())
         }
     };
-    Ok(Outcome { status, detail, results, fuel_used })
+    Ok(Outcome { status, detail, results, fuel_used, denied })
 }
 
 /// Instantiates the program and calls it. The outer error is that it could not be started.
@@ -153,6 +154,14 @@ async fn start(
             let ready = link::component(engine, code, store.data())?;
             component_call(store, &ready, code, call, memory).await
         }
+    }
+}
+
+/// A preview 1 module has no sockets, so that a grant of some would have no effect.
+fn check_sockets(module: &Module, policy: &Policy) -> Result<(), EngineError> {
+    match &module.code {
+        Code::Core(_) if policy.grants().net != NetGrants::default() => Err(EngineError::NoSockets),
+        Code::Core(_) | Code::Component(_) => Ok(()),
     }
 }
 
@@ -380,7 +389,8 @@ fn judge(error: &wasmtime::Error, memory_refused: bool) -> (ExitStatus, Option<S
         Some(Trap::OutOfFuel) => (ExitStatus::OutOfFuel, None),
         Some(Trap::Interrupt) => (ExitStatus::Killed, None),
         Some(Trap::AllocationTooLarge) => (ExitStatus::OutOfMemory, None),
-        _ if memory_refused => (ExitStatus::OutOfMemory, None),
+        // Most guests die of refused memory by a trap of their own; which it was, the stack tells.
+        _ if memory_refused => (ExitStatus::OutOfMemory, Some(explain(error))),
         _ => (ExitStatus::Trapped, Some(explain(error))),
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::sync::{Arc, Weak};
 
-use mote_spec::{Access, Limit, Policy, Protocol};
+use mote_spec::{Access, Limit, Policy};
 use wasmtime::Store;
 use wasmtime_wasi::filesystem::FsPerms;
 use wasmtime_wasi::p1::WasiP1Ctx;
@@ -86,7 +86,12 @@ pub(crate) fn store(
     let sandbox = Sandbox {
         p1,
         http: WasiHttpCtx::new(),
-        http_gate: HttpGate::new(&policy.grants().net, Arc::clone(gauge), Arc::clone(&pace)),
+        http_gate: HttpGate::new(
+            &policy.grants().net,
+            handles.net.denied().clone(),
+            Arc::clone(gauge),
+            Arc::clone(&pace),
+        ),
         limiter: Limiter::new(limits.memory, limits.bounds, Arc::clone(gauge)),
         gauge: Arc::clone(gauge),
         net: handles.net,
@@ -151,13 +156,12 @@ fn context(handles: &Handles, process: &Process, stdio: &Stdio) -> Result<WasiP1
         builder.preopened_dir(dir.path(), &dir.guest, access).map_err(failed)?;
     }
     let net = Arc::clone(&handles.net);
-    builder
-        .allow_tcp(net.opens(Protocol::Tcp))
-        .allow_udp(net.opens(Protocol::Udp))
-        .allow_ip_name_lookup(net.looks_up())
-        .socket_addr_check(move |address, way| {
+    // Every use of a socket and every name is decided by the gate, which can say what was missing.
+    builder.allow_tcp(true).allow_udp(true).allow_ip_name_lookup(true).socket_addr_check(
+        move |address, way| {
             let net = Arc::clone(&net);
             Box::pin(async move { net.allows(address, way).await })
-        });
+        },
+    );
     Ok(builder.build_p1())
 }

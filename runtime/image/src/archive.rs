@@ -1,30 +1,29 @@
-//! Reads images from folders and archives, and writes archives.
+//! Reads images from folders and archives.
 //!
 //! All three forms (an OCI layout's folder, the same as a tar, `docker save`'s tar) are files with
 //! names; a blob is copied into the store under the digest that it must have.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use mote_spec::{Algorithm, Digest, ImageRef};
 use serde::Deserialize;
 
-use crate::artifact;
 use crate::blob;
-use crate::manifest::{Descriptor, Document, Index, LARGEST_MANIFEST, Manifest, ManifestError};
+use crate::manifest::{
+    Descriptor, Document, Index, LARGEST_MANIFEST, Manifest, ManifestError, Platform,
+};
 use crate::media;
 use crate::select::{self, SelectError};
-use crate::store::{REF_NAME, Store, StoreError, Stored, empty_index};
+use crate::store::{REF_NAME, Store, StoreError, Stored};
 
-/// Why an archive cannot be read or written.
+/// Why an archive cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ArchiveError {
     #[error("cannot read {path}")]
     Read { path: PathBuf, source: io::Error },
-    #[error("cannot write {path}")]
-    Write { path: PathBuf, source: io::Error },
     #[error("{path} holds no {file}; is it an image?")]
     NoFile { path: PathBuf, file: String },
     #[error("{file} of {path} cannot be understood")]
@@ -118,35 +117,64 @@ fn joined(name: &str, link: &str) -> String {
     parts.join("/")
 }
 
-/// Copies an image of an OCI layout's folder into the store; it has no name there.
+/// An image that was copied into the store, where it has no name.
+pub struct Imported {
+    pub stored: Stored,
+    /// What it is called where it came from: a reference, or only a tag.
+    pub called: Option<String>,
+}
+
+/// Copies an image of an OCI layout's folder into the store.
 pub fn import_oci_dir(
     store: &Store,
     path: &Path,
     tag: Option<&str>,
-) -> Result<Stored, ArchiveError> {
-    let _lease = store.lease()?;
-    let files = Folder(path.to_owned());
-    let index = oci_index(&files)?;
-    let entry = pick(&files, &index, tag)?;
-    import_entry(store, &files, &entry)
+    platform: Option<&Platform>,
+) -> Result<Imported, ArchiveError> {
+    import_oci(store, &Folder(path.to_owned()), tag, platform)
 }
 
-/// Copies the only image of an OCI archive into the store; it has no name there.
-pub fn import_oci_archive(store: &Store, path: &Path) -> Result<Stored, ArchiveError> {
-    let _lease = store.lease()?;
-    let files = Tar::open(path)?;
-    let index = oci_index(&files)?;
-    let entry = pick(&files, &index, None)?;
-    import_entry(store, &files, &entry)
+/// Copies the only image of an OCI archive into the store.
+pub fn import_oci_archive(
+    store: &Store,
+    path: &Path,
+    platform: Option<&Platform>,
+) -> Result<Imported, ArchiveError> {
+    import_oci(store, &Tar::open(path)?, None, platform)
 }
 
-/// Copies the first image of a `docker save` archive into the store; it has no name there.
-pub fn import_docker_archive(store: &Store, path: &Path) -> Result<Stored, ArchiveError> {
+fn import_oci(
+    store: &Store,
+    files: &dyn Files,
+    tag: Option<&str>,
+    platform: Option<&Platform>,
+) -> Result<Imported, ArchiveError> {
+    let _lease = store.lease()?;
+    let entry = pick(files, &oci_index(files)?, tag)?;
+    let stored = import_entry(store, files, &entry, platform)?;
+    Ok(Imported { stored, called: entry_name(&entry).map(str::to_owned) })
+}
+
+/// Copies the first image of a `docker save` archive into the store.
+pub fn import_docker_archive(store: &Store, path: &Path) -> Result<Imported, ArchiveError> {
     let _lease = store.lease()?;
     let files = Tar::open(path)?;
     let images = docker_images(&files)?;
     let missing = || ArchiveError::NoFile { path: path.to_owned(), file: "image".into() };
-    import_docker(store, &files, images.first().ok_or_else(missing)?)
+    let image = images.first().ok_or_else(missing)?;
+    let stored = import_docker(store, &files, image)?;
+    let called = image.repo_tags.iter().flatten().next().cloned();
+    Ok(Imported { stored, called })
+}
+
+/// The name that an image gets here: its own where that is a whole reference, else below
+/// `localhost`, after the folder or file that it came from, with its own tag.
+pub fn local_name(from: &Path, called: Option<&str>) -> Option<ImageRef> {
+    if let Some(called) = called.filter(|called| called.contains(['/', ':'])) {
+        return called.parse().ok();
+    }
+    let stem = from.file_stem()?.to_str()?.to_ascii_lowercase();
+    format!("localhost/{stem}:{}", called.unwrap_or("latest")).parse().ok()
 }
 
 /// Loads every image of an archive of either form, under the names that it has there.
@@ -156,8 +184,9 @@ pub fn load(store: &Store, path: &Path) -> Result<Vec<Stored>, ArchiveError> {
     let mut loaded = Vec::new();
     if files.index.contains_key("index.json") {
         for entry in oci_index(&files)?.manifests {
-            let stored = import_entry(store, &files, &entry)?;
-            let name = entry_name(&entry).and_then(|name| name.parse().ok());
+            let stored = import_entry(store, &files, &entry, None)?;
+            let called = entry_name(&entry).filter(|called| !called.is_empty());
+            let name = called.and_then(|called| local_name(path, Some(called)));
             loaded.push(named(store, stored, name)?);
         }
         return Ok(loaded);
@@ -230,7 +259,7 @@ fn pick(files: &dyn Files, index: &Index, tag: Option<&str>) -> Result<Descripto
     }
 }
 
-fn blob_name(digest: &Digest) -> String {
+pub(crate) fn blob_name(digest: &Digest) -> String {
     format!("blobs/{}/{}", digest.algorithm().name(), digest.hex())
 }
 
@@ -238,6 +267,7 @@ fn import_entry(
     store: &Store,
     files: &dyn Files,
     entry: &Descriptor,
+    platform: Option<&Platform>,
 ) -> Result<Stored, ArchiveError> {
     let bad = |source| ArchiveError::Manifest { path: files.path().to_owned(), source };
     let resolved = entry.digest.clone();
@@ -247,7 +277,7 @@ fn import_entry(
         match Document::parse(&store.read_small(&descriptor.digest)?).map_err(bad)? {
             Document::Manifest(manifest) => break manifest,
             Document::Index(index) => {
-                let chosen = select::choose(&index, None).map_err(|source| {
+                let chosen = select::choose(&index, platform).map_err(|source| {
                     ArchiveError::Select { path: files.path().to_owned(), source }
                 })?;
                 copy_blob(store, files, chosen, &blob_name(&chosen.digest))?;
@@ -270,6 +300,11 @@ fn copy_blob(
     blob: &Descriptor,
     name: &str,
 ) -> Result<(), ArchiveError> {
+    if store.is_sound(blob)? {
+        return Ok(());
+    }
+    // What is there and damaged makes way for what is read now.
+    store.discard(&blob.digest)?;
     let Some(mut ingest) = store.ingest(blob)? else { return Ok(()) };
     ingest.restart()?;
     let path = || files.path().to_owned();
@@ -329,52 +364,4 @@ fn import_docker(
     let bytes = serde_json::to_vec(&manifest).expect("a manifest is always JSON");
     let manifest = store.put(media::OCI_MANIFEST, &bytes)?;
     Ok(Stored { name: None, resolved: manifest.digest.clone(), manifest })
-}
-
-/// Writes images as an OCI archive that `mote load`, skopeo and podman read.
-pub fn save(store: &Store, images: &[Stored], to: &Path) -> Result<(), ArchiveError> {
-    let failed = |source| ArchiveError::Write { path: to.to_owned(), source };
-    let file = File::create(to).map_err(failed)?;
-    let mut tar = tar::Builder::new(io::BufWriter::with_capacity(256 << 10, file));
-    let mut index = empty_index();
-    let mut written = std::collections::HashSet::new();
-    for image in images {
-        let name = image.name.as_ref().map_or_else(String::new, ImageRef::to_string);
-        let (manifest, _) = artifact::read(store, &image.manifest, &name)
-            .map_err(|_| StoreError::Damaged(image.manifest.digest.clone()))?;
-        for blob in std::iter::once(&image.manifest).chain(manifest.blobs()) {
-            if written.insert(blob.digest.clone()) {
-                append_blob(store, &mut tar, blob).map_err(failed)?;
-            }
-        }
-        let mut entry = image.manifest.clone();
-        entry.annotations = BTreeMap::from([(REF_NAME.to_owned(), name)]);
-        index.manifests.push(entry);
-    }
-    let bytes = serde_json::to_vec(&index).expect("an index is always JSON");
-    append(&mut tar, "index.json", bytes.len() as u64, bytes.as_slice()).map_err(failed)?;
-    let layout = br#"{"imageLayoutVersion":"1.0.0"}"#;
-    append(&mut tar, "oci-layout", layout.len() as u64, layout.as_slice()).map_err(failed)?;
-    tar.into_inner().and_then(|mut out| out.flush()).map_err(failed)
-}
-
-fn append_blob(
-    store: &Store,
-    tar: &mut tar::Builder<impl Write>,
-    blob: &Descriptor,
-) -> io::Result<()> {
-    let file = File::open(store.blob_path(&blob.digest))?;
-    append(tar, &blob_name(&blob.digest), file.metadata()?.len(), file)
-}
-
-fn append(
-    tar: &mut tar::Builder<impl Write>,
-    name: &str,
-    size: u64,
-    from: impl Read,
-) -> io::Result<()> {
-    let mut header = tar::Header::new_gnu();
-    header.set_size(size);
-    header.set_mode(0o644);
-    tar.append_data(&mut header, name, from)
 }

@@ -15,9 +15,10 @@ use crate::manifest::{Descriptor, ImageConfig, Manifest, ManifestError, Process}
 use crate::media::Magic;
 use crate::rootfs::{self, UnpackError};
 use crate::store::{Store, StoreError, Stored};
+use crate::sweep::Lease;
 
 /// The largest program that is read.
-const LARGEST_MODULE: u64 = 1 << 30;
+const LARGEST_MODULE: u64 = 512 << 20;
 
 /// A program with all that its image says about it: the seam between images and engine.
 #[derive(Debug, Clone)]
@@ -91,6 +92,8 @@ pub enum OpenError {
     Undecided { name: String, found: usize },
     #[error("cannot read {path}")]
     Read { path: PathBuf, source: io::Error },
+    #[error("the program {path} has more than {most} bytes")]
+    TooLarge { path: PathBuf, most: u64 },
 }
 
 impl Code {
@@ -113,7 +116,10 @@ impl Code {
         let failed = |source| OpenError::Read { path: path.clone(), source };
         let mut bytes = Vec::new();
         let file = File::open(path).map_err(failed)?;
-        file.take(LARGEST_MODULE).read_to_end(&mut bytes).map_err(failed)?;
+        file.take(LARGEST_MODULE + 1).read_to_end(&mut bytes).map_err(failed)?;
+        if bytes.len() as u64 > LARGEST_MODULE {
+            return Err(OpenError::TooLarge { path: path.clone(), most: LARGEST_MODULE });
+        }
         match blob::hash(self.digest.algorithm(), &bytes) == self.digest {
             true => Ok(bytes),
             false => Err(StoreError::Damaged(self.digest.clone()).into()),
@@ -121,11 +127,16 @@ impl Code {
     }
 }
 
-/// Opens a stored image.
+/// Opens a stored image. What it leads to is there for as long as the lease is held.
 ///
 /// # Errors
 /// Fails if a blob is missing or damaged, or if the image holds no Wasm.
-pub fn open(store: &Store, stored: &Stored, overrides: Overrides) -> Result<Artifact, OpenError> {
+pub fn open(
+    store: &Store,
+    _lease: &Lease,
+    stored: &Stored,
+    overrides: Overrides,
+) -> Result<Artifact, OpenError> {
     let name =
         stored.name.as_ref().map_or_else(|| stored.manifest.digest.to_string(), ImageRef::familiar);
     let (manifest, config) = read(store, &stored.manifest, &name)?;

@@ -66,10 +66,14 @@ pub fn payload(manifest: &Manifest, config: &ImageConfig) -> Result<Payload, Lay
         [] => {}
         several => return Err(LayoutError::SeveralModules(several.len())),
     }
+    // Before the tars: `oras push` of a file without a type calls it one.
+    if let Some(file) = titled(manifest)? {
+        return Ok(Payload::Layer(file.clone()));
+    }
     if let Some(layers) = rootfs(manifest, config)? {
         return Ok(Payload::Rootfs(layers));
     }
-    bare_file(manifest)
+    untyped(manifest)
 }
 
 /// The CNCF layout: exactly one layer, of Wasm, and the configuration agrees.
@@ -107,18 +111,23 @@ fn rootfs(
     Ok(Some(manifest.layers.iter().zip(packed).enumerate().map(layer).collect()))
 }
 
-/// `oras push IMAGE app.wasm`: a file of any type whose title says what it is.
-fn bare_file(manifest: &Manifest) -> Result<Payload, LayoutError> {
-    let named = |layer: &&Descriptor| layer.title().is_some_and(|title| title.ends_with(".wasm"));
-    let titled: Vec<&Descriptor> = manifest.layers.iter().filter(named).collect();
-    match (titled.as_slice(), manifest.layers.as_slice()) {
-        ([only], _) => Ok(Payload::Layer((*only).clone())),
-        ([], [only]) if only.media_type == "application/octet-stream" => {
-            Ok(Payload::Layer(only.clone()))
-        }
-        ([], []) => Err(LayoutError::Empty),
-        ([], layers) => Err(LayoutError::NoWasm(types(layers))),
-        (several, _) => Err(LayoutError::SeveralModules(several.len())),
+/// `oras push IMAGE app.wasm`: a file of any type, whose title says what it is.
+fn titled(manifest: &Manifest) -> Result<Option<&Descriptor>, LayoutError> {
+    let is_wasm = |layer: &&Descriptor| layer.title().is_some_and(|title| title.ends_with(".wasm"));
+    let titled: Vec<&Descriptor> = manifest.layers.iter().filter(is_wasm).collect();
+    match titled.as_slice() {
+        [] => Ok(None),
+        [only] => Ok(Some(only)),
+        several => Err(LayoutError::SeveralModules(several.len())),
+    }
+}
+
+/// One layer that says nothing about itself.
+fn untyped(manifest: &Manifest) -> Result<Payload, LayoutError> {
+    match manifest.layers.as_slice() {
+        [] => Err(LayoutError::Empty),
+        [only] if only.media_type == "application/octet-stream" => Ok(Payload::Layer(only.clone())),
+        layers => Err(LayoutError::NoWasm(types(layers))),
     }
 }
 
@@ -190,6 +199,17 @@ mod tests {
         assert_eq!(
             payload(&oras, &ImageConfig::default()),
             Ok(Payload::Layer(oras.layers[1].clone()))
+        );
+        let untyped = image(
+            media::OCI_EMPTY,
+            vec![
+                titled(media::OCI_LAYER_TAR, "app.wasm", 1),
+                titled(media::OCI_LAYER_TAR, "README.md", 2),
+            ],
+        );
+        assert_eq!(
+            payload(&untyped, &ImageConfig::default()),
+            Ok(Payload::Layer(untyped.layers[0].clone()))
         );
         let tars = image(
             media::OCI_CONFIG,

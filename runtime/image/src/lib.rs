@@ -10,6 +10,7 @@
 pub mod archive;
 mod artifact;
 mod blob;
+mod check;
 pub mod disk;
 #[cfg(test)]
 mod faults;
@@ -22,6 +23,7 @@ mod pull;
 #[cfg(feature = "registry")]
 pub mod registry;
 pub mod rootfs;
+mod save;
 pub mod select;
 mod source;
 mod store;
@@ -29,9 +31,11 @@ mod sweep;
 
 pub use artifact::{Artifact, Code, OpenError, Overrides, Rootfs, open, read};
 pub use blob::{Ingest, Verified, sha256};
+pub use check::{Problem, Repaired};
 pub use pack::{Description, Kind, pack};
 #[cfg(feature = "registry")]
 pub use pull::{Progress, PullError, pull};
+pub use save::{SaveError, save};
 pub use source::Source;
 pub use store::{REF_NAME, Store, StoreError, Stored};
-pub use sweep::{Lease, Problem, Swept};
+pub use sweep::{Lease, Swept};

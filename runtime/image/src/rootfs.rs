@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use cap_std::ambient_authority;
 use cap_std::fs::{Dir, OpenOptions, Permissions, PermissionsExt};
@@ -17,6 +18,7 @@ use crate::blob::{self, Hasher};
 use crate::layout::RootfsLayer;
 use crate::media::Packing;
 use crate::store::{Store, StoreError, disk_error};
+use crate::sweep::entries_of;
 
 /// How much all layers together may become unpacked.
 const MOST_BYTES: u64 = 8 << 30;
@@ -48,43 +50,149 @@ pub enum UnpackError {
 
 /// Unpacks layers, lowest first, unless that was done before; returns the folder of the tree.
 pub fn unpack(store: &Store, layers: &[RootfsLayer]) -> Result<PathBuf, UnpackError> {
-    let known: Option<Vec<Digest>> = layers.iter().map(|layer| layer.diff_id.clone()).collect();
-    // Without diff ids the packed layers name the tree just as well, only not across packings.
-    let chain = chain_id(
-        &known.unwrap_or_else(|| layers.iter().map(|layer| layer.blob.digest.clone()).collect()),
-    );
-    let target = store.rootfs_path(&chain);
+    let target = store.rootfs_path(&chain_id(layers));
     if target.exists() {
         return Ok(target);
     }
-    let draft =
-        store.root().join("ingest").join(format!("rootfs-{}-{}", chain.hex(), std::process::id()));
-    let _ = fs::remove_dir_all(&draft);
-    fs::create_dir_all(&draft).map_err(disk_error("make", &draft))?;
-    let result = unpack_into(store, layers, &draft).and_then(|()| publish(store, &draft, &target));
-    if result.is_err() {
-        let _ = fs::remove_dir_all(&draft);
-    }
-    result.map(|()| target)
+    remove_abandoned(store)?;
+    let draft = Draft::make(store)?;
+    unpack_into(store, layers, &draft.path)?;
+    publish(store, draft, &target)?;
+    Ok(target)
 }
 
-fn publish(store: &Store, draft: &Path, target: &Path) -> Result<(), UnpackError> {
-    store.disk().sync_tree(draft).map_err(disk_error("sync", draft))?;
-    match store.disk().rename(draft, target) {
-        // Another process was quicker, with the same tree.
-        Err(_) if target.exists() => {
-            let _ = fs::remove_dir_all(draft);
+/// A tree that is being made, or taken away: locked for as long, and removed at the end.
+struct Draft {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl Draft {
+    /// A name in `ingest` that nobody has.
+    fn path(store: &Store) -> PathBuf {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        store.root().join("ingest").join(format!("rootfs-{}-{number}", std::process::id()))
+    }
+
+    fn make(store: &Store) -> Result<Draft, UnpackError> {
+        loop {
+            let path = Draft::path(store);
+            match fs::create_dir(&path) {
+                // Left by a process that had our id.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+                made => made.map_err(disk_error("make", &path))?,
+            }
+            // Before it was locked it looked abandoned, and may have been removed.
+            if let Some(lock) = lock_tree(&path)
+                && path.exists()
+            {
+                return Ok(Draft { path, _lock: lock });
+            }
         }
-        other => other.map_err(disk_error("rename", draft))?,
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        // What cannot be removed now is, before the next tree is made.
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}
+
+/// The lock of a tree, unless somebody makes it or uses it.
+fn lock_tree(path: &Path) -> Option<File> {
+    File::open(path).ok().filter(|folder| folder.try_lock().is_ok())
+}
+
+/// Removes the drafts of processes that were killed.
+pub(crate) fn remove_abandoned(store: &Store) -> Result<(), StoreError> {
+    for path in entries_of(&store.root().join("ingest"))? {
+        if path.is_dir()
+            && let Some(_lock) = lock_tree(&path)
+        {
+            fs::remove_dir_all(&path).map_err(disk_error("remove", &path))?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes a tree unless a container uses it. Its name goes first, so that no half of it is ever
+/// taken for the whole.
+pub(crate) fn remove_unused(store: &Store, tree: &Path) -> Result<(), StoreError> {
+    let Some(lock) = lock_tree(tree) else { return Ok(()) };
+    let doomed = Draft { path: Draft::path(store), _lock: lock };
+    let parent = store.root().join("rootfs");
+    store.disk().rename(tree, &doomed.path).map_err(disk_error("rename", tree))?;
+    store.disk().sync_dir(&parent).map_err(disk_error("sync", &parent))
+}
+
+/// Where the digest of a tree is written down.
+fn remark(tree: &Path) -> PathBuf {
+    tree.with_extension("tree")
+}
+
+/// Whether a tree is what was unpacked.
+pub(crate) fn is_sound(tree: &Path) -> bool {
+    let noted = fs::read_to_string(remark(tree)).ok().and_then(|text| text.parse::<Digest>().ok());
+    noted.is_some() && tree_digest(tree).ok() == noted
+}
+
+/// The digest of all names, links and contents below a folder.
+fn tree_digest(tree: &Path) -> io::Result<Digest> {
+    let mut hasher = Hasher::new(Algorithm::Sha256);
+    let dir = Dir::open_ambient_dir(tree, ambient_authority())?;
+    hash_below(&dir, &mut hasher)?;
+    Ok(hasher.finish())
+}
+
+fn hash_below(dir: &Dir, hasher: &mut Hasher) -> io::Result<()> {
+    let mut entries = dir.entries()?.collect::<io::Result<Vec<_>>>()?;
+    entries.sort_by_key(cap_std::fs::DirEntry::file_name);
+    for entry in entries {
+        let (name, kind) = (entry.file_name(), entry.file_type()?);
+        let mut note = |mark: &str, size: u64| {
+            hasher.update(format!("{mark} {} {size} ", name.len()).as_bytes());
+            hasher.update(name.as_encoded_bytes());
+        };
+        if kind.is_dir() {
+            note("dir", 0);
+            hash_below(&dir.open_dir(&name)?, hasher)?;
+            hasher.update(b"end ");
+        } else if kind.is_symlink() {
+            let to = dir.read_link_contents(&name)?;
+            note("link", to.as_os_str().len() as u64);
+            hasher.update(to.as_os_str().as_encoded_bytes());
+        } else {
+            note("file", entry.metadata()?.len());
+            let (content, _) = blob::hash_reader(Algorithm::Sha256, dir.open(&name)?)?;
+            hasher.update(content.hex().as_bytes());
+        }
+    }
+    Ok(())
+}
+
+fn publish(store: &Store, draft: Draft, target: &Path) -> Result<(), UnpackError> {
+    let path = &draft.path;
+    let digest = tree_digest(path).map_err(disk_error("read", path))?;
+    store.disk().sync_tree(path).map_err(disk_error("sync", path))?;
+    store.replace(&remark(target), digest.to_string().as_bytes())?;
+    match store.disk().rename(path, target) {
+        // Another process was quicker, with the same tree.
+        Err(_) if target.exists() => {}
+        other => other.map_err(disk_error("rename", path))?,
     }
     let parent = store.root().join("rootfs");
     store.disk().sync_dir(&parent).map_err(disk_error("sync", &parent))?;
     Ok(())
 }
 
-/// The name of a stack of layers (image-spec, "Layer ChainID").
-pub fn chain_id(diff_ids: &[Digest]) -> Digest {
-    let mut ids = diff_ids.iter();
+/// The name of a stack of layers (image-spec, "Layer ChainID"). Without diff ids the packed layers
+/// name the tree just as well, only not across packings.
+pub fn chain_id(layers: &[RootfsLayer]) -> Digest {
+    let known: Option<Vec<&Digest>> = layers.iter().map(|layer| layer.diff_id.as_ref()).collect();
+    let ids = known.unwrap_or_else(|| layers.iter().map(|layer| &layer.blob.digest).collect());
+    let mut ids = ids.into_iter();
     let first = ids.next().cloned().unwrap_or_else(|| blob::sha256(b""));
     ids.fold(first, |chain, id| blob::sha256(format!("{chain} {id}").as_bytes()))
 }

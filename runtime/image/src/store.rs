@@ -2,9 +2,10 @@
 //!
 //! ```text
 //! ROOT/oci-layout  ROOT/index.json  ROOT/blobs/sha256/HEX   the layout
-//! ROOT/ingest/ALGORITHM-HEX                                 downloads under way; resumed, then renamed
-//! ROOT/rootfs/HEX                                           unpacked file systems, by chain id
+//! ROOT/ingest/ALGORITHM-HEX  ROOT/ingest/rootfs-…           what is being made; then renamed
+//! ROOT/rootfs/HEX  ROOT/rootfs/HEX.tree                     unpacked file systems by chain id, and their digests
 //! ROOT/lock                                                 held while references change
+//! ROOT/leases  ROOT/sweep                                   see `sweep`
 //! ```
 //!
 //! A blob has its name only when it is whole, verified and synced, and a reference is written only
@@ -27,6 +28,8 @@ use crate::media;
 pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// The digest that the reference resolved to, where that was an index and not the manifest itself.
 pub const RESOLVED: &str = "io.mote.image.resolved";
+
+const FOLDERS: [&str; 4] = ["blobs/sha256", "blobs/sha512", "ingest", "rootfs"];
 
 /// The images of this machine.
 #[derive(Clone)]
@@ -87,16 +90,21 @@ impl Store {
     /// Opens the store with another disk; tests use one that fails.
     pub fn open_on(root: &Path, disk: Arc<dyn Disk>) -> Result<Store, StoreError> {
         let store = Store { root: root.to_owned(), disk };
-        if !root.join("oci-layout").exists() {
+        // A copy of the store may lack the folders that were empty.
+        let whole = FOLDERS.iter().all(|folder| root.join(folder).is_dir());
+        if !whole || !root.join("oci-layout").exists() {
             store.make()?;
         }
         Ok(store)
     }
 
     fn make(&self) -> Result<(), StoreError> {
-        for folder in ["blobs/sha256", "blobs/sha512", "ingest", "rootfs"] {
+        use std::os::unix::fs::DirBuilderExt;
+        for folder in FOLDERS {
             let path = self.root.join(folder);
-            fs::create_dir_all(&path).map_err(disk_error("make", &path))?;
+            // Private images are nobody else's business.
+            let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&path);
+            made.map_err(disk_error("make", &path))?;
         }
         let _lock = self.lock()?;
         if !self.index_path().exists() {
@@ -153,6 +161,28 @@ impl Store {
             ingest.finish()?;
         }
         Ok(blob)
+    }
+
+    /// Whether a blob is there and its content is what its name says.
+    pub(crate) fn is_sound(&self, blob: &Descriptor) -> Result<bool, StoreError> {
+        if !self.has(blob) {
+            return Ok(false);
+        }
+        let path = self.blob_path(&blob.digest);
+        let file = File::open(&path).map_err(disk_error("read", &path))?;
+        let hashed = blob::hash_reader(blob.digest.algorithm(), file);
+        Ok(hashed.map_err(disk_error("read", &path))?.0 == blob.digest)
+    }
+
+    /// Removes a blob, if it is there.
+    pub(crate) fn discard(&self, digest: &Digest) -> Result<(), StoreError> {
+        let path = self.blob_path(digest);
+        match self.disk.remove(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(disk_error("remove", &path)(error))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Reads a manifest or configuration, and verifies it.
@@ -215,11 +245,9 @@ impl Store {
         })
     }
 
-    /// Takes a name away; the image's blobs go with `gc`.
-    pub fn unname(&self, name: &ImageRef) -> Result<(), StoreError> {
-        self.change_index(|index| {
-            index.manifests.retain(|other| !is_named(other, &name.to_string()));
-        })
+    /// Takes an image out of the list, whether it has a name or not; its blobs go with `sweep`.
+    pub fn forget(&self, image: &Stored) -> Result<(), StoreError> {
+        self.change_index(|index| index.manifests.retain(|entry| stored(entry) != *image))
     }
 
     /// Reads, changes and replaces the index under the store's lock.
@@ -255,15 +283,16 @@ impl Store {
     }
 
     /// Replaces a small file: temporary file, sync, rename, sync of the folder.
-    fn replace(&self, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+    pub(crate) fn replace(&self, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
         let draft = path.with_extension("new");
+        let folder = path.parent().unwrap_or(&self.root);
         let write = || {
             let mut file = self.disk.append(&draft)?;
             file.clear()?;
             file.write_all(bytes)?;
             file.sync()?;
             self.disk.rename(&draft, path)?;
-            self.disk.sync_dir(&self.root)
+            self.disk.sync_dir(folder)
         };
         write().map_err(disk_error("write", path))
     }

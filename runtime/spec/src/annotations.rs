@@ -9,7 +9,7 @@ use crate::policy::Asks;
 use crate::units::UnitError;
 
 /// What every key of mote's starts with.
-pub const PREFIX: &str = "io.mote.";
+pub const ANNOTATION_PREFIX: &str = "io.mote.";
 
 /// The keys that say what a container wants, each with the flag that says the same.
 pub const KEYS: [(&str, &str); 11] = [
@@ -48,7 +48,7 @@ impl Asks {
     pub fn from_annotations(all: &BTreeMap<String, String>) -> Result<Asks, AnnotationError> {
         let mut asks = Asks::default();
         for (key, value) in all {
-            if key.starts_with(PREFIX) && !key.starts_with("io.mote.image.") {
+            if key.starts_with(ANNOTATION_PREFIX) && !key.starts_with("io.mote.image.") {
                 asks.set(key, value)?;
             }
         }
@@ -61,7 +61,7 @@ impl Asks {
         let mut all = BTreeMap::new();
         let mut put = |key: &str, value: Option<String>| {
             if let Some(value) = value {
-                all.insert(format!("{PREFIX}{key}"), value);
+                all.insert(format!("{ANNOTATION_PREFIX}{key}"), value);
             }
         };
         put("memory", limits.memory.map(|value| value.to_string()));
@@ -81,7 +81,7 @@ impl Asks {
 
     fn set(&mut self, key: &str, value: &str) -> Result<(), AnnotationError> {
         let Asks { limits, net } = self;
-        match &key[PREFIX.len()..] {
+        match &key[ANNOTATION_PREFIX.len()..] {
             "memory" => limits.memory = Some(unit(key, value)?),
             "cpus" => limits.cpus = Some(unit(key, value)?),
             "fuel" => limits.fuel = Some(unit(key, value)?),

@@ -16,7 +16,7 @@ mod policy;
 mod text;
 mod units;
 
-pub use annotations::{AnnotationError, KEYS, PREFIX};
+pub use annotations::{ANNOTATION_PREFIX, AnnotationError, KEYS};
 pub use digest::{Algorithm, Digest, DigestError};
 pub use exit::ExitStatus;
 pub use grants::{

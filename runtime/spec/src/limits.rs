@@ -46,6 +46,20 @@ impl Default for Bounds {
     }
 }
 
+impl Bounds {
+    /// The lower of each bound.
+    pub fn at_most(self, ceiling: &Bounds) -> Bounds {
+        let Bounds { table_elements, instances, handles, stack, host_buffer } = self;
+        Bounds {
+            table_elements: table_elements.min(ceiling.table_elements),
+            instances: instances.min(ceiling.instances),
+            handles: handles.min(ceiling.handles),
+            stack: stack.min(ceiling.stack),
+            host_buffer: host_buffer.min(ceiling.host_buffer),
+        }
+    }
+}
+
 impl Default for Limits {
     /// The limits where neither operator, image nor configuration says anything.
     fn default() -> Limits {
@@ -121,7 +135,7 @@ impl Limits {
             timeout: self.timeout.min(ceiling.timeout),
             storage: self.storage.min(ceiling.storage),
             net_rate: self.net_rate.min(ceiling.net_rate),
-            bounds: self.bounds,
+            bounds: self.bounds.at_most(&ceiling.bounds),
         }
     }
 

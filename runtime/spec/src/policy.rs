@@ -2,6 +2,7 @@
 //!
 //! Pure. The result is one immutable value, and the only thing that a sandbox can be built from.
 
+use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -46,6 +47,8 @@ pub struct Ceiling {
 impl Ceiling {
     /// The ceiling of a machine with so much memory and no configuration.
     pub fn of_machine(memory: crate::Bytes) -> Ceiling {
+        // Whole MiB, as a person reads them.
+        let memory = crate::Bytes::new(memory.get() >> 20 << 20);
         let defaults = Limits::default();
         let defaults = Limits { memory: defaults.memory.min(memory), ..defaults };
         Ceiling {
@@ -53,6 +56,37 @@ impl Ceiling {
             most: Limits { memory, ..defaults },
             volumes: Volumes::Anywhere,
             network: Network::Host,
+        }
+    }
+
+    /// The lower of two ceilings in everything.
+    pub fn at_most(self, other: &Ceiling) -> Ceiling {
+        let Ceiling { defaults, most, volumes, network } = self;
+        let most = most.at_most(&other.most);
+        Ceiling {
+            defaults: defaults.at_most(&most),
+            most,
+            volumes: volumes.at_most(&other.volumes),
+            network: if other.network == Network::Host { network } else { other.network },
+        }
+    }
+}
+
+impl Volumes {
+    /// The folders that both allow.
+    fn at_most(self, other: &Volumes) -> Volumes {
+        match (self, other) {
+            (own, Volumes::Anywhere) => own,
+            (Volumes::Anywhere, other) => other.clone(),
+            (Volumes::Below(own), Volumes::Below(others)) => {
+                let inside = |path: &PathBuf, roots: &[PathBuf]| {
+                    roots.iter().any(|root| path.starts_with(root))
+                };
+                let narrow = own.iter().filter(|path| inside(path, others));
+                let narrower = others.iter().filter(|path| inside(path, &own));
+                let all: BTreeSet<PathBuf> = narrow.chain(narrower).cloned().collect();
+                Volumes::Below(all.into_iter().collect())
+            }
         }
     }
 }

@@ -2,6 +2,9 @@
 
 use clap::Args;
 
+use mote_image::Repaired;
+use mote_spec::ImageRef;
+
 use crate::app::App;
 use crate::error::CliError;
 use crate::output;
@@ -26,18 +29,41 @@ impl CheckArgs {
         if !self.quiet {
             problems.iter().for_each(|problem| output::line(&problem.to_string()));
         }
-        if problems.is_empty() {
-            return Ok(0);
-        }
         if !self.repair {
-            output::note(&format!("{} problems; --repair mends them", problems.len()));
+            if problems.is_empty() {
+                return Ok(0);
+            }
+            let found = output::count(problems.len(), "problem");
+            output::note(&format!(
+                "{found}; `mote system check --repair` mends what can be mended"
+            ));
             return Ok(1);
         }
-        store.repair(&problems)?;
-        let left = store.check()?;
-        match left.len() {
-            0 => Ok(0),
-            count => Err(CliError::new(format!("{count} problems are left"))),
+        if !problems.is_empty() {
+            tell(&store.repair(&problems)?);
         }
+        store.sweep()?;
+        match store.check()?.len() {
+            0 => Ok(0),
+            left => Err(CliError::new(format!("{} left", output::count(left, "problem")))
+                .hint("end the containers that use damaged files, and repair again")),
+        }
+    }
+}
+
+/// Says what mending cost, and what to do about it.
+fn tell(repaired: &Repaired) {
+    for image in &repaired.dropped {
+        match &image.name {
+            Some(name) => output::note(&format!(
+                "image {name} is gone: `mote pull {name}` brings it back, or import or load it again",
+                name = ImageRef::familiar(name)
+            )),
+            None => output::note(&format!("image {} is gone", image.manifest.digest.short())),
+        }
+    }
+    for image in &repaired.nameless {
+        let id = image.manifest.digest.short();
+        output::note(&format!("image {id} has lost its name: `mote tag {id} NAME` gives it one"));
     }
 }

@@ -2,11 +2,11 @@
 
 use clap::Args;
 use mote_engine::{Counting, Profile, compile_worker};
-use mote_image::{Overrides, Source};
+use mote_image::Overrides;
 
 use crate::app::App;
 use crate::error::CliError;
-use crate::fetch::{self, PullOptions, PullWhen};
+use crate::fetch::{self, Fetched, PullOptions, PullWhen};
 use crate::launch;
 use crate::output;
 use crate::progress::Show;
@@ -22,7 +22,7 @@ pub(crate) struct CompileArgs {
     /// Print no progress
     #[arg(short, long)]
     quiet: bool,
-    /// Images or files
+    /// Images, ids of images, or files
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<String>,
 }
@@ -32,10 +32,9 @@ impl CompileArgs {
         let show = if self.quiet { Show::Nothing } else { Show::Progress };
         let counting = if self.fuel { Counting::Fuel } else { Counting::Off };
         for text in &self.images {
-            let source: Source = text.parse()?;
             let overrides = Overrides::default();
-            let artifact =
-                fetch::artifact(app, &source, PullWhen::Missing, &self.options, overrides, show)?;
+            let Fetched { artifact, lease: _lease } =
+                fetch::artifact(app, text, PullWhen::Missing, &self.options, overrides, show)?;
             launch::compiled(app, &artifact, counting, show)?;
             output::line(&artifact.code.digest().to_string());
         }

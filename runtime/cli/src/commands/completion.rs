@@ -7,6 +7,7 @@ use clap_complete::Shell;
 
 use crate::Cli;
 use crate::error::CliError;
+use crate::output;
 
 /// Print the completions of a shell
 ///
@@ -25,7 +26,9 @@ pub(crate) struct ManArgs {
 
 impl CompletionArgs {
     pub(crate) fn exec(self) -> Result<(), CliError> {
-        clap_complete::generate(self.shell, &mut Cli::command(), "mote", &mut std::io::stdout());
+        let mut script = Vec::new();
+        clap_complete::generate(self.shell, &mut Cli::command(), "mote", &mut script);
+        output::raw(&script);
         Ok(())
     }
 }

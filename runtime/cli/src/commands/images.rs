@@ -72,7 +72,7 @@ fn row(store: &Store, image: &Stored, whole: bool) -> Value {
     let digest = &image.manifest.digest;
     json!({
         "ID": if whole { digest.to_string() } else { digest.short().to_owned() },
-        "Repository": repository,
+        "Repository": if name.is_some() { repository } else { "<none>" },
         "Tag": name.and_then(ImageRef::tag).unwrap_or("<none>"),
         "Digest": image.resolved.to_string(),
         "Platform": platform.unwrap_or_else(|| "damaged".to_owned()),

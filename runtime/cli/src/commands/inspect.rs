@@ -39,7 +39,8 @@ impl InspectArgs {
 fn about(app: &App, store: &Store, image: &Stored) -> Result<Value, CliError> {
     let name = image.name.as_ref().map(ImageRef::familiar).unwrap_or_default();
     let (manifest, config) = mote_image::read(store, &image.manifest, &name)?;
-    let artifact = mote_image::open(store, image, Overrides::default())?;
+    let lease = store.lease()?;
+    let artifact = mote_image::open(store, &lease, image, Overrides::default())?;
     let asks = Asks::from_annotations(&artifact.annotations)?;
     let code = launch::compiled(app, &artifact, Counting::Off, Show::Progress)?;
     let engine = Engine::new(app.profile(), Counting::Off, Bytes::new(512 << 10))?;

@@ -1,5 +1,6 @@
 //! `mote load`
 
+use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 
 use clap::Args;
@@ -13,9 +14,9 @@ use crate::output;
 /// Read images from an archive: of `mote save`, `podman save`, `docker save` or skopeo
 #[derive(Args, Debug)]
 pub(crate) struct LoadArgs {
-    /// File to read
+    /// File to read; without it the archive comes from standard input
     #[arg(short, long, value_name = "FILE")]
-    input: PathBuf,
+    input: Option<PathBuf>,
     /// Print nothing
     #[arg(short, long)]
     quiet: bool,
@@ -25,7 +26,15 @@ impl LoadArgs {
     pub(crate) fn exec(self, app: &App) -> Result<(), CliError> {
         let store = app.store()?;
         let _lease = store.lease()?;
-        for image in archive::load(&store, &self.input)? {
+        let copy;
+        let path = match &self.input {
+            Some(path) => path.as_path(),
+            None => {
+                copy = standard_input()?;
+                copy.path()
+            }
+        };
+        for image in archive::load(&store, path)? {
             let digest = image.manifest.digest.to_string();
             let name = image.name.as_ref().map_or(digest, ImageRef::familiar);
             if !self.quiet {
@@ -34,4 +43,17 @@ impl LoadArgs {
         }
         Ok(())
     }
+}
+
+/// Standard input as a file, since an archive is read here and there.
+fn standard_input() -> Result<tempfile::NamedTempFile, CliError> {
+    let mut input = io::stdin().lock();
+    if input.is_terminal() {
+        return Err(CliError::new("there is no archive to read").hint("name a file with -i FILE"));
+    }
+    let failed =
+        |error| CliError::new(format!("cannot keep the archive in a temporary file: {error}"));
+    let mut file = tempfile::NamedTempFile::new().map_err(failed)?;
+    io::copy(&mut input, &mut file).map_err(failed)?;
+    Ok(file)
 }

@@ -7,8 +7,9 @@ use mote_image::registry::{AuthFile, Client, Credential};
 
 use crate::app::App;
 use crate::error::CliError;
-use crate::fetch::{self, RegistryArgs};
+use crate::fetch;
 use crate::output;
+use crate::registry::{self, RegistryArgs};
 
 /// Log in to a registry
 ///
@@ -33,15 +34,10 @@ pub(crate) struct LoginArgs {
 
 impl LoginArgs {
     pub(crate) fn exec(self, app: &App) -> Result<(), CliError> {
-        let registry =
-            format!("{}/x", self.registry).parse::<mote_spec::ImageRef>()?.registry().to_owned();
+        let registry = registry::registry_name(&self.registry)?;
         let user = match &self.username {
             Some(user) => user.clone(),
-            None => {
-                return Err(
-                    CliError::new("the user name is missing").hint("give it with --username")
-                );
-            }
+            None => ask_user(&registry)?,
         };
         let password = self.read_password(&registry)?;
         let mut settings = self.registry_args.settings(app)?;
@@ -70,4 +66,17 @@ impl LoginArgs {
         }
         rpassword::prompt_password(format!("Password for {registry}: ")).map_err(failed)
     }
+}
+
+fn ask_user(registry: &str) -> Result<String, CliError> {
+    use std::io::{BufRead, IsTerminal};
+    let mut input = std::io::stdin().lock();
+    if !input.is_terminal() {
+        return Err(CliError::new("the user name is missing").hint("give it with --username"));
+    }
+    output::prompt(&format!("User name for {registry}: "));
+    let mut user = String::new();
+    let failed = |error| CliError::new(format!("cannot read the user name: {error}"));
+    input.read_line(&mut user).map_err(failed)?;
+    Ok(user.trim().to_owned())
 }

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use mote_engine::Counting;
-use mote_image::{Overrides, Source, archive};
+use mote_image::{Overrides, Source, Store, Stored};
 
 use crate::app::App;
 use crate::error::CliError;
@@ -31,15 +31,13 @@ impl PullArgs {
     pub(crate) fn exec(self, app: &App) -> Result<(), CliError> {
         let show = if self.quiet { Show::Nothing } else { Show::Progress };
         let store = app.store()?;
-        let _lease = store.lease()?;
+        let lease = store.lease()?;
         for text in &self.images {
             let stored = match text.parse::<Source>()? {
                 Source::Registry(image) => fetch::pull(app, &store, &image, &self.options, show)?,
-                Source::OciDir { path, tag } => {
-                    archive::import_oci_dir(&store, &path, tag.as_deref())?
-                }
-                Source::OciArchive(path) => archive::import_oci_archive(&store, &path)?,
-                Source::DockerArchive(path) => archive::import_docker_archive(&store, &path)?,
+                source @ (Source::OciDir { .. }
+                | Source::OciArchive(_)
+                | Source::DockerArchive(_)) => self.copy(&store, &source)?,
                 Source::File(path) => {
                     let hint =
                         format!("`mote import {} NAME:TAG` makes an image of it", path.display());
@@ -49,11 +47,25 @@ impl PullArgs {
                 }
             };
             if !self.no_compile {
-                let artifact = mote_image::open(&store, &stored, Overrides::default())?;
+                let artifact = mote_image::open(&store, &lease, &stored, Overrides::default())?;
                 launch::compiled(app, &artifact, Counting::Off, show)?;
             }
             output::line(&stored.resolved.to_string());
         }
         Ok(())
+    }
+
+    /// Copies an image from a folder or an archive, and names it.
+    fn copy(&self, store: &Store, source: &Source) -> Result<Stored, CliError> {
+        let (stored, name) = fetch::import(store, source, self.options.platform.as_ref())?;
+        let Some(name) = name else {
+            return Err(CliError::new(format!("{source} does not say what its image is called"))
+                .hint("give it a tag where it was made, or run it as it is with `mote run`"));
+        };
+        store.name(&name, &stored.manifest, &stored.resolved)?;
+        if !self.quiet {
+            output::note(&format!("It is here as {}", name.familiar()));
+        }
+        Ok(Stored { name: Some(name), ..stored })
     }
 }

@@ -3,7 +3,8 @@
 use std::collections::HashSet;
 
 use clap::Args;
-use mote_image::{Overrides, Store, Stored};
+use mote_image::{Store, Stored};
+use mote_spec::{Digest, ImageRef};
 
 use crate::app::App;
 use crate::error::CliError;
@@ -16,7 +17,7 @@ pub(crate) struct RmiArgs {
     /// Remove every image
     #[arg(short, long)]
     all: bool,
-    /// Do not mind images that are not here
+    /// Do not mind images that are not here, and remove all names of an id
     #[arg(short, long)]
     force: bool,
     /// Names or ids of images
@@ -30,9 +31,8 @@ impl RmiArgs {
         let mut failed = false;
         let mut doomed: Vec<Stored> = if self.all { store.images()? } else { Vec::new() };
         for text in &self.images {
-            match fetch::find(&store, text) {
-                Ok(image) => doomed.push(image),
-                Err(_) if self.force => {}
+            match self.named(&store, text) {
+                Ok(images) => doomed.extend(images),
                 Err(error) => {
                     output::error(&error.to_string());
                     failed = true;
@@ -40,27 +40,45 @@ impl RmiArgs {
             }
         }
         for image in doomed {
-            if let Some(name) = &image.name {
-                store.unname(name)?;
-                output::line(&format!("Untagged: {}", name.familiar()));
+            store.forget(&image)?;
+            match &image.name {
+                Some(name) => output::line(&format!("Untagged: {}", name.familiar())),
+                None => output::line(&format!("Deleted: {}", image.manifest.digest)),
             }
         }
         store.sweep()?;
-        forget_code(app, &store)?;
+        if let Some(programs) = store.programs()? {
+            let kept: HashSet<&str> = programs.iter().map(Digest::hex).collect();
+            app.cache()?.retain(|program| kept.contains(program))?;
+        }
         Ok(if failed { 1 } else { 0 })
     }
-}
 
-/// Removes the compiled code of programs that no image holds any more.
-fn forget_code(app: &App, store: &Store) -> Result<(), CliError> {
-    let mut kept = HashSet::new();
-    for image in store.images()? {
-        match mote_image::open(store, &image, Overrides::default()) {
-            Ok(artifact) => drop(kept.insert(artifact.code.digest().hex().to_owned())),
-            // What it holds is not known, so nothing is taken away.
-            Err(_) => return Ok(()),
+    /// The images that a text names. An id stands for all names of its image, which takes `--force`.
+    fn named(&self, store: &Store, text: &str) -> Result<Vec<Stored>, CliError> {
+        let images = fetch::known(store, text, 4)?;
+        match images.as_slice() {
+            [] if self.force => Ok(images),
+            [] => Err(CliError::not_found(format!("no image {text} is here"))),
+            [_] => Ok(images),
+            [first, rest @ ..] if rest.iter().all(|other| other.manifest == first.manifest) => {
+                match self.force {
+                    true => Ok(images),
+                    false => Err(CliError::new(format!(
+                        "{text} has several names: {}",
+                        images
+                            .iter()
+                            .filter_map(|image| image.name.as_ref())
+                            .map(ImageRef::familiar)
+                            .collect::<Vec<_>>()
+                            .join(", ")
+                    ))
+                    .hint("remove one by its name, or all with --force")),
+                }
+            }
+            _ => {
+                Err(CliError::new(format!("{text} could be several images; write more of its id")))
+            }
         }
     }
-    app.cache()?.retain(|program| kept.contains(program))?;
-    Ok(())
 }

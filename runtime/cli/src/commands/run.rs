@@ -5,14 +5,14 @@ use std::path::PathBuf;
 
 use clap::Args;
 use mote_engine::{Call, Input, Output, Process, Stdio, Terminal};
-use mote_image::{Artifact, Overrides, Source};
+use mote_image::{Artifact, Overrides};
 use mote_spec::{Asks, ContainerName, Policy, decide};
 
 use crate::app::App;
 use crate::args::{self, GrantArgs, LimitArgs};
 use crate::environment;
 use crate::error::CliError;
-use crate::fetch::{self, PullOptions, PullWhen};
+use crate::fetch::{self, Fetched, PullOptions, PullWhen};
 use crate::launch;
 use crate::output;
 use crate::progress::Show;
@@ -28,17 +28,6 @@ use crate::progress::Show;
 /// found; 134 trapped; 137 out of memory; 152 out of fuel.
 #[derive(Args, Debug)]
 pub(crate) struct RunArgs {
-    #[command(flatten)]
-    grants: GrantArgs,
-    #[command(flatten)]
-    limits: LimitArgs,
-    #[command(flatten)]
-    pull_options: PullOptions,
-    /// When to look for the image in its registry
-    #[arg(long, value_name = "WHEN", default_value = "missing")]
-    pull: PullWhen,
-    #[command(flatten)]
-    process: ProcessArgs,
     /// Print no progress
     #[arg(short, long)]
     quiet: bool,
@@ -48,15 +37,27 @@ pub(crate) struct RunArgs {
     /// Name that messages use, and that no other running container has
     #[arg(long, value_name = "NAME")]
     name: Option<ContainerName>,
-    /// Image or file to run
+    /// When to look for the image in its registry
+    #[arg(long, value_name = "WHEN", default_value = "missing")]
+    pull: PullWhen,
+    /// Image, id of an image, or file to run
     image: String,
     /// Arguments of the program
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     args: Vec<String>,
+    #[command(flatten)]
+    process: ProcessArgs,
+    #[command(flatten)]
+    grants: GrantArgs,
+    #[command(flatten)]
+    limits: LimitArgs,
+    #[command(flatten)]
+    pull_options: PullOptions,
 }
 
 /// How the program is started
 #[derive(Args, Debug)]
+#[command(next_help_heading = "Process")]
 struct ProcessArgs {
     /// Set an environment variable; a name alone takes mote's own value
     #[arg(short, long, value_name = "NAME[=VALUE]")]
@@ -70,7 +71,7 @@ struct ProcessArgs {
     /// Program of the image to run instead of its own
     #[arg(long, value_name = "PROGRAM")]
     entrypoint: Option<String>,
-    /// Pass standard input on
+    /// Pass standard input on; without it the program finds it empty
     #[arg(short, long)]
     interactive: bool,
     /// Tell the program that it talks to a terminal, where it does
@@ -98,12 +99,12 @@ impl RunArgs {
             image,
             args,
         } = self;
-        let source: Source = image.parse()?;
         let show = if quiet { Show::Nothing } else { Show::Progress };
         let _name = name.as_ref().map(|name| launch::take_name(app, name)).transpose()?;
         let entrypoint = process.entrypoint.clone().map(|program| vec![program]);
         let overrides = Overrides { entrypoint, args };
-        let artifact = fetch::artifact(app, &source, pull, &pull_options, overrides, show)?;
+        let Fetched { artifact, lease } =
+            fetch::artifact(app, &image, pull, &pull_options, overrides, show)?;
         let said = Asks::from_annotations(&process.annotations()?)?;
         let request = args::request(grants, limits, said)?;
         let asks = Asks::from_annotations(&artifact.annotations)?;
@@ -112,7 +113,7 @@ impl RunArgs {
         let stdio = process.stdio();
         let process = process.process(&artifact, &policy)?;
         let ready = launch::prepare(app, &artifact, &policy, show)?;
-        launch::guard_deadline(shown, &policy);
+        drop(lease);
         let (outcome, _) = launch::run(app, &ready, &artifact, &policy, process, stdio)?;
         outcome.results.iter().for_each(|result| output::line(result));
         launch::explain(shown, &outcome, &policy);
@@ -123,7 +124,12 @@ impl RunArgs {
 impl ProcessArgs {
     fn annotations(&self) -> Result<BTreeMap<String, String>, CliError> {
         let pair = |text: &String| match text.split_once('=') {
-            Some((key, value)) => Ok((key.to_owned(), value.to_owned())),
+            Some((key, value)) if key.starts_with(mote_spec::ANNOTATION_PREFIX) => {
+                Ok((key.to_owned(), value.to_owned()))
+            }
+            Some((key, _)) => Err(CliError::new(format!(
+                "--annotation {key}: only io.mote.* annotations say something to `mote run`"
+            ))),
             None => Err(CliError::new(format!("--annotation {text}: write KEY=VALUE"))),
         };
         self.annotation.iter().map(pair).collect()
@@ -139,7 +145,9 @@ impl ProcessArgs {
     }
 
     fn process(self, artifact: &Artifact, policy: &Policy) -> Result<Process, CliError> {
-        let cwd = self.workdir.clone().or_else(|| artifact.cwd.clone());
+        // A working folder of an image without files leads nowhere.
+        let own = artifact.cwd.clone().filter(|_| artifact.rootfs.is_some());
+        let cwd = self.workdir.clone().or(own);
         let call = match (&self.invoke, &artifact.export) {
             (Some(call), _) => Call::Invoke(call.clone()),
             (None, Some(export)) if export != "_start" => Call::Export(export.clone()),

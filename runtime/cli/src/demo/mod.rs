@@ -12,7 +12,7 @@ use clap::Args;
 use mote_engine::{Blocking, Call, Captured, Input, Output, Process, Stdio, Terminal};
 use mote_image::registry::{Client, Settings};
 use mote_image::{Description, Kind, Overrides, Store, pack};
-use mote_spec::{Asks, ImageRef, decide};
+use mote_spec::{Asks, ExitStatus, ImageRef, decide};
 
 use crate::app::{App, Globals};
 use crate::error::CliError;
@@ -82,7 +82,8 @@ fn show(app: &App, image: &ImageRef, workload: &Workload) -> Result<(), CliError
     let start = Instant::now();
     let stored = block_on(mote_image::pull(&store, &client, image, None, &Default::default()))??;
     let pulled = start.elapsed();
-    let artifact = mote_image::open(&store, &stored, Overrides::default())?;
+    let lease = store.lease()?;
+    let artifact = mote_image::open(&store, &lease, &stored, Overrides::default())?;
     let policy = decide(workload.request()?, &Asks::default(), &app.ceiling())?;
     let start = Instant::now();
     let ready = launch::prepare(app, &artifact, &policy, Show::Nothing)?;
@@ -108,7 +109,11 @@ fn show(app: &App, image: &ImageRef, workload: &Workload) -> Result<(), CliError
         output::line(&format!("   | {line}"));
     }
     let cpu = Duration::from_nanos(gauge.cpu_nanos.load(Ordering::Relaxed));
-    output::line(&format!("   => {} (exit code {})", outcome.status, outcome.status.code()));
+    let code = match outcome.status {
+        ExitStatus::Exited(_) => String::new(),
+        _ => format!(" (exit code {})", outcome.status.code()),
+    };
+    output::line(&format!("   => {}{code}", outcome.status));
     let mut figures = format!(
         "   pulled in {}, compiled in {}, ran for {}, computed for {} ({:.0} % of a CPU), memory at most {}",
         brief(pulled),

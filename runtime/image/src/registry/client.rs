@@ -84,7 +84,7 @@ pub enum RegistryError {
     #[error("registry {registry} sends another part of {what} than was asked")]
     BadRange { registry: String, what: String },
     #[error("cannot read {path}")]
-    HostsFile { path: PathBuf, source: std::io::Error },
+    ConfigFile { path: PathBuf, source: std::io::Error },
     #[error("{path} is not a hosts.toml that mote understands")]
     Hosts { path: PathBuf, source: Box<toml::de::Error> },
     #[error("{path} is not a PEM file of certificates")]

@@ -30,7 +30,8 @@ impl Clients {
         let mut authorities = Vec::new();
         for path in &settings.authorities {
             let bad = || RegistryError::Authority { path: path.clone() };
-            let pem = std::fs::read(path).map_err(|_| bad())?;
+            let unread = |source| RegistryError::ConfigFile { path: path.clone(), source };
+            let pem = std::fs::read(path).map_err(unread)?;
             authorities.extend(Certificate::from_pem_bundle(&pem).map_err(|_| bad())?);
         }
         Ok(Clients {

@@ -46,7 +46,7 @@ pub(crate) fn mirrors(
             match std::fs::read_to_string(&path) {
                 Ok(text) => return parse(&text, registry, &path).map(Some),
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                Err(source) => return Err(RegistryError::HostsFile { path, source }),
+                Err(source) => return Err(RegistryError::ConfigFile { path, source }),
             }
         }
     }

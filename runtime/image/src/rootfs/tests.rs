@@ -256,12 +256,62 @@ fn the_same_layers_are_unpacked_once() {
     assert!(fixture.unpack(&tars).unwrap().join("mark").exists());
 }
 
+#[test]
+fn a_change_of_an_unpacked_tree_is_found_and_mended() {
+    let fixture = fixture();
+    let tars = [tar_of(&[Item::File("d/a", "1"), Item::Symlink("l", "d/a")])];
+    for damage in [
+        |tree: &Path| fs::write(tree.join("d/a"), "2").unwrap(),
+        |tree: &Path| fs::remove_file(tree.join("l")).unwrap(),
+        |tree: &Path| fs::write(tree.join("new"), "").unwrap(),
+    ] {
+        let tree = fixture.unpack(&tars).unwrap();
+        assert_eq!(fixture.store.check().unwrap(), []);
+        damage(&tree);
+        let problems = fixture.store.check().unwrap();
+        assert_eq!(problems, [crate::Problem::Tree { path: tree.clone() }]);
+        fixture.store.repair(&problems).unwrap();
+        assert!(!tree.exists());
+    }
+    assert_eq!(fs::read_to_string(fixture.unpack(&tars).unwrap().join("d/a")).unwrap(), "1");
+}
+
+#[test]
+fn what_a_killed_process_left_half_unpacked_is_removed() {
+    let fixture = fixture();
+    let ingest = fixture.store.root().join("ingest");
+    fs::create_dir_all(ingest.join("rootfs-1-1/deep")).unwrap();
+    fs::create_dir(ingest.join("rootfs-1-2")).unwrap();
+    let _busy = lock_tree(&ingest.join("rootfs-1-2")).unwrap();
+    fixture.unpack(&[tar_of(&[Item::File("a", "1")])]).unwrap();
+    let left: Vec<_> = fs::read_dir(&ingest).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(left, [ingest.join("rootfs-1-2")], "somebody is at work there");
+}
+
+#[test]
+fn a_tree_in_use_outlives_a_sweep() {
+    let fixture = fixture();
+    let tree = fixture.unpack(&[tar_of(&[Item::File("a", "1")])]).unwrap();
+    let used = File::open(&tree).unwrap();
+    used.lock_shared().unwrap();
+    fixture.store.sweep().unwrap();
+    assert!(tree.join("a").exists());
+    drop(used);
+    fixture.store.sweep().unwrap();
+    assert_eq!(fs::read_dir(tree.parent().unwrap()).unwrap().count(), 0, "nor its remarks");
+}
+
 proptest::proptest! {
     /// Statement 2.2: layers form a chain without a cycle; order and content decide its name.
     #[test]
     fn statement_2_2_a_chain_of_layers_is_acyclic(seeds in proptest::collection::vec(0u8..4, 1..6)) {
-        let ids: Vec<Digest> = seeds.iter().map(|seed| blob::sha256(&[*seed])).collect();
-        let chain: Vec<Digest> = (1..=ids.len()).map(|upto| chain_id(&ids[..upto])).collect();
+        let layer = |seed: &u8| RootfsLayer {
+            blob: Descriptor::new(media::OCI_LAYER_TAR, blob::sha256(b"packed"), 1),
+            packing: Packing::Plain,
+            diff_id: Some(blob::sha256(&[*seed])),
+        };
+        let layers: Vec<RootfsLayer> = seeds.iter().map(layer).collect();
+        let chain: Vec<Digest> = (1..=layers.len()).map(|upto| chain_id(&layers[..upto])).collect();
         let distinct: std::collections::HashSet<_> = chain.iter().collect();
         proptest::prop_assert_eq!(distinct.len(), chain.len(), "no layer is its own ancestor");
     }
