@@ -15,11 +15,9 @@ use crate::select::{self, SelectError};
 use crate::store::{Store, StoreError, Stored};
 
 /// How many blobs are downloaded at once.
-const PARALLEL: usize = 4;
+const PARALLEL: usize = 6;
 /// How many blobs are made durable at once.
-const COMMITS: usize = 16;
-/// How many chunks may wait between the network and the disk.
-const CHUNKS_AHEAD: usize = 16;
+const COMMITS: usize = 40;
 /// How often a download may fail without having brought anything.
 const FRUITLESS_ATTEMPTS: u32 = 4;
 
@@ -63,8 +61,7 @@ pub async fn pull(
     let _lease = blocking(move || leased.lease()).await?;
     let resolved = client.manifest(image).await?;
     let (fetched, manifest) = resolve(client, image, &resolved, platform).await?;
-    let config = client.small_blob(image, &manifest.config).await?;
-    check_layout(image, &manifest, &config)?;
+    check_layout(image, &manifest, &ImageConfig::default())?;
     check_space(store, image, &manifest)?;
 
     let wanted: Vec<Descriptor> =
@@ -78,14 +75,22 @@ pub async fn pull(
         .buffer_unordered(COMMITS)
         .try_collect::<()>();
     let descriptor = fetched.descriptor();
-    let mut documents =
-        vec![(manifest.config.media_type, config), (fetched.media_type, fetched.bytes)];
-    if resolved.digest != fetched.digest {
-        documents.push((resolved.media_type, resolved.bytes));
-    }
-    futures_util::future::try_join(layers, put(store, documents)).await?;
-    store.name(image, &descriptor, &resolved.digest)?;
-    Ok(Stored { name: Some(image.clone()), manifest: descriptor, resolved: resolved.digest })
+    let resolved_digest = resolved.digest.clone();
+    // The layers do not wait for the configuration; if that contradicts them, they are for nothing.
+    let documents = async {
+        let config = client.small_blob(image, &manifest.config).await?;
+        let bad = |source| PullError::Config { image: image.clone(), source };
+        check_layout(image, &manifest, &ImageConfig::parse(&config).map_err(bad)?)?;
+        let config = (manifest.config.media_type.clone(), config);
+        let mut documents = vec![config, (fetched.media_type, fetched.bytes)];
+        if resolved.digest != fetched.digest {
+            documents.push((resolved.media_type, resolved.bytes));
+        }
+        put(store, documents).await
+    };
+    futures_util::future::try_join(layers, documents).await?;
+    store.name(image, &descriptor, &resolved_digest)?;
+    Ok(Stored { name: Some(image.clone()), manifest: descriptor, resolved: resolved_digest })
 }
 
 /// Stores the small blobs, while the layers are still on their way.
@@ -126,11 +131,13 @@ fn typed(mut fetched: Fetched) -> Fetched {
     fetched
 }
 
-/// Refuses what cannot run before its layers are downloaded.
-fn check_layout(image: &ImageRef, manifest: &Manifest, config: &[u8]) -> Result<(), PullError> {
-    let config = ImageConfig::parse(config)
-        .map_err(|source| PullError::Config { image: image.clone(), source })?;
-    let payload = layout::payload(manifest, &config);
+/// Refuses what cannot run, as early as it is known.
+fn check_layout(
+    image: &ImageRef,
+    manifest: &Manifest,
+    config: &ImageConfig,
+) -> Result<(), PullError> {
+    let payload = layout::payload(manifest, config);
     payload.map(drop).map_err(|source| PullError::Layout { image: image.clone(), source })
 }
 
@@ -207,7 +214,8 @@ async fn download(
     }
 }
 
-/// Moves a stream to the disk; hashing and writing happen on another thread than receiving.
+/// Moves a stream to the disk. To hand every piece to another thread costs more than it brings:
+/// what takes time is the sync, and that is done elsewhere.
 async fn pour(
     mut ingest: Ingest,
     mut stream: BlobStream,
@@ -219,31 +227,18 @@ async fn pour(
             return (ingest, Err(error.into()));
         }
     }
-    let (sender, mut receiver) = tokio::sync::mpsc::channel::<bytes::Bytes>(CHUNKS_AHEAD);
-    let writer = tokio::task::spawn_blocking(move || {
-        while let Some(chunk) = receiver.blocking_recv() {
-            if let Err(error) = ingest.write(&chunk) {
-                return (ingest, Err(error));
-            }
-            progress.done.fetch_add(chunk.len() as u64, Ordering::Relaxed);
-        }
-        (ingest, Ok(()))
-    });
-    let received = loop {
+    loop {
         match stream.next().await {
-            // The writer is gone only if it failed, and says why below.
             Ok(Some(chunk)) => {
-                if sender.send(chunk).await.is_err() {
-                    break Ok(());
+                if let Err(error) = ingest.write(&chunk) {
+                    return (ingest, Err(error.into()));
                 }
+                progress.done.fetch_add(chunk.len() as u64, Ordering::Relaxed);
             }
-            Ok(None) => break Ok(()),
-            Err(error) => break Err(error),
+            Ok(None) => return (ingest, Ok(())),
+            Err(error) => return (ingest, Err(error.into())),
         }
-    };
-    drop(sender);
-    let (ingest, written) = writer.await.expect("writing a blob does not panic");
-    (ingest, written.map_err(PullError::from).and(received.map_err(PullError::from)))
+    }
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
