@@ -254,6 +254,17 @@ fn a_profile_that_a_flag_names_has_to_fit() {
 }
 
 #[test]
+fn what_follows_the_image_is_the_programs() {
+    let host = Host::new();
+    let module = guest("hello.p1");
+    let out = host.cli(["run", "-q", &module, "-e", "x", "--help", "--memory", "--", "-"]);
+    assert_eq!(out.success().stdout, "hello from hello.p1.wasm -e x --help --memory -- -\n");
+    host.cli(["run", "--memroy", "5m", &module]).fails(125, &["--memroy", "--memory"]);
+    let out = host.cli(["run", "--help"]).success();
+    assert!(out.stdout.contains("<IMAGE> [ARG]..."), "{}", out.stdout);
+}
+
+#[test]
 fn an_empty_variable_is_passed_on() {
     let host = Host::new();
     let mut command = host.command(["run", "-e", "EMPTY", "-e", "ABSENT", &guest("env.p1")]);

@@ -54,3 +54,31 @@ fn a_program_written_by_others_does_its_work() {
         .success();
     assert_eq!(out.stdout, "/tree/b/two.txt:a needle in it\n");
 }
+
+#[test]
+fn large_programs_written_by_others_do_their_work() {
+    let host = Host::new();
+    let script =
+        "import json, sys\nprint(json.dumps({'sum': sum(range(10)), 'args': sys.argv[1:]}))\n";
+    host.file("work/a.py", script);
+    host.file("work/a.php", "<?php echo strrev('etom'), \"\\n\";");
+    let volume = format!("{}:/work:ro", host.folder("work"));
+    // CPython and PHP, compiled from C; gojq, from Go; acorn, in JavaScript.
+    let out = host.cli(["run", "-v", &volume, &guest("python-3.11.3"), "/work/a.py", "x"]);
+    assert_eq!(out.success().stdout, "{\"sum\": 45, \"args\": [\"x\"]}\n");
+    let out = host.cli(["run", "-v", &volume, &guest("php-cgi-8.2.0"), "-q", "/work/a.php"]);
+    assert_eq!(out.success().stdout.lines().last(), Some("mote"));
+    let out = host.cli_with_input(&["run", "-i", &guest("gojq"), ".a | add"], r#"{"a":[1,2,3]}"#);
+    assert_eq!(out.success().stdout, "6\n");
+    let out = host.cli(["run", &guest("acorn.js"), "let a = 1; function f() {}"]);
+    assert_eq!(out.success().stdout, "VariableDeclaration FunctionDeclaration\n");
+    // SQLite, built years ago for `wasi_unstable`; its file is written through the storage quota.
+    let data = format!("{}:/data", host.folder("data"));
+    let sql = |text: &str| {
+        let args =
+            ["run", "-i", "-v", &data, "--storage-opt", "size=1m", &guest("sqlite"), "/data/x.db"];
+        host.cli_with_input(&args, text).success().stdout
+    };
+    sql("create table t(n); insert into t values (6), (7);\n");
+    assert!(sql("select n * 7 from t where n = 6;\n").contains("42"));
+}

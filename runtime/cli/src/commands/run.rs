@@ -40,11 +40,9 @@ pub(crate) struct RunArgs {
     /// When to look for the image in its registry
     #[arg(long, value_name = "WHEN", default_value = "missing")]
     pull: PullWhen,
-    /// Image, id of an image, or file to run
-    image: String,
-    /// Arguments of the program
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    args: Vec<String>,
+    /// Image, id of an image, or file to run; all that follows is the program's
+    #[arg(required = true, trailing_var_arg = true, value_names = ["IMAGE", "ARG"])]
+    command: Vec<String>,
     #[command(flatten)]
     process: ProcessArgs,
     #[command(flatten)]
@@ -96,9 +94,10 @@ impl RunArgs {
             quiet,
             rm: _,
             name,
-            image,
-            args,
+            mut command,
         } = self;
+        let args = command.split_off(1);
+        let image = command.remove(0);
         let show = if quiet { Show::Nothing } else { Show::Progress };
         let _name = name.as_ref().map(|name| launch::take_name(app, name)).transpose()?;
         let entrypoint = process.entrypoint.clone().map(|program| vec![program]);
