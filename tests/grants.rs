@@ -229,7 +229,9 @@ fn what_would_have_no_effect_is_refused() {
     host.cli(["run", "-w", "/", &module]).success();
     let note = ["run", "--annotation", "org.acme.note=x", module.as_str()];
     host.cli(note).fails(125, &["only io.mote.*"]);
-    host.cli(["run", "--platform", "wasip1/wasm", &module]).fails(125, &["is a file"]);
+    host.cli(["run", "--platform", "wasip1/wasm", &module]).fails(125, &["leave --platform out"]);
+    host.cli(["run", "--creds", "a:b", &module]).fails(125, &["leave --creds out"]);
+    host.cli(["run", "--pull", "always", &module]).fails(125, &["leave --pull out"]);
     host.cli(["pull", "--authfile", "/none.json", "localhost:1/x"]).fails(125, &["/none.json"]);
 }
 

@@ -247,6 +247,102 @@ fn statement_4_1_storage_is_limited_for_streams_of_0_3() {
     assert_eq!(out.success().stdout, "5000 bytes: Ok(())\n");
 }
 
+/// A preview 1 module that makes the calls it is given and no other, as no compiler's library does.
+/// `$name` holds the number of the round in its last three characters.
+fn bare_calls(rounds: u32, calls: &str) -> String {
+    let (file, size) = ("(param i32 i32 i32 i32) (result i32)", "(param i32 i64) (result i32)");
+    let open = "(param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)";
+    format!(
+        r#"(module
+  (import "wasi_snapshot_preview1" "path_open" (func $open {open}))
+  (import "wasi_snapshot_preview1" "fd_write" (func $write {file}))
+  (import "wasi_snapshot_preview1" "fd_filestat_set_size" (func $set_size {size}))
+  (import "wasi_snapshot_preview1" "path_create_directory" (func $mkdir (param i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_close" (func $close (param i32) (result i32)))
+  (memory (export "memory") 4)
+  (data (i32.const 0) "name000.")
+  (data (i32.const 16) "\00\00\01\00\00\00\01\00")
+  (func $round (param $n i32)
+    (i32.store8 (i32.const 6) (i32.add (i32.const 48) (i32.rem_u (local.get $n) (i32.const 10))))
+    (i32.store8 (i32.const 5) (i32.add (i32.const 48) (i32.rem_u (i32.div_u (local.get $n) (i32.const 10)) (i32.const 10))))
+    (i32.store8 (i32.const 4) (i32.add (i32.const 48) (i32.div_u (local.get $n) (i32.const 100))))
+    {calls})
+  (func (export "_start") (local $n i32)
+    (loop $again
+      (call $round (local.get $n))
+      (local.set $n (i32.add (local.get $n) (i32.const 1)))
+      (br_if $again (i32.lt_u (local.get $n) (i32.const {rounds}))))))"#
+    )
+}
+
+#[test]
+fn statement_4_1_a_shortening_that_fails_gives_nothing_back() {
+    let host = Host::new();
+    let file = host.file(
+        "shorten.wat",
+        bare_calls(
+            40,
+            "(drop (call $open (i32.const 3) (i32.const 0) (i32.const 0) (i32.const 7) (i32.const 1) (i64.const 64) (i64.const 0) (i32.const 0) (i32.const 32)))
+             (drop (call $write (i32.load (i32.const 32)) (i32.const 16) (i32.const 1) (i32.const 36)))
+             (drop (call $close (i32.load (i32.const 32))))
+             (drop (call $open (i32.const 3) (i32.const 0) (i32.const 0) (i32.const 7) (i32.const 0) (i64.const 2) (i64.const 0) (i32.const 0) (i32.const 32)))
+             (drop (call $set_size (i32.load (i32.const 32)) (i64.const 0)))
+             (drop (call $close (i32.load (i32.const 32))))",
+        ),
+    );
+    let volume = format!("{}:/data", host.folder("data"));
+    host.cli(["run", "--storage-opt", "size=65536", "-v", &volume, &file]).success();
+    let sizes = std::fs::read_dir(host.path("data")).expect("a folder").flatten();
+    let total: u64 = sizes.map(|entry| entry.metadata().expect("a file").len()).sum();
+    assert_eq!(total, 65_536);
+}
+
+#[test]
+fn statement_4_1_a_guest_without_a_library_is_held_to_its_storage() {
+    let host = Host::new();
+    let volume = format!("{}:/data", host.folder("data"));
+    let open_self = "(drop (call $open (i32.const 3) (i32.const 0) (i32.const 7) (i32.const 1) (i32.const 2) (i64.const 0) (i64.const 0) (i32.const 0) (i32.const 32)))";
+    let mkdir = "(drop (call $mkdir (i32.load (i32.const 32)) (i32.const 0) (i32.const 7)))";
+    let folders = host.file("folders.wat", bare_calls(600, &format!("{open_self}{mkdir}")));
+    host.cli(["run", "--storage-opt", "size=4096", "-v", &volume, &folders]).success();
+    assert_eq!(std::fs::read_dir(host.path("data")).expect("a folder").count(), 257);
+    // One whose first call opens a file may write to it as any other.
+    let write = host.file(
+        "first.wat",
+        bare_calls(
+            1,
+            "(drop (call $open (i32.const 3) (i32.const 0) (i32.const 0) (i32.const 7) (i32.const 1) (i64.const 64) (i64.const 0) (i32.const 0) (i32.const 32)))
+             (if (call $write (i32.load (i32.const 32)) (i32.const 16) (i32.const 1) (i32.const 36)) (then unreachable))",
+        ),
+    );
+    let other = format!("{}:/data", host.folder("other"));
+    host.cli(["run", "--storage-opt", "size=100000", "-v", &other, &write]).success();
+    assert_eq!(std::fs::metadata(host.path("other/name000")).expect("a file").len(), 65_536);
+}
+
+#[test]
+fn files_that_are_there_may_be_written_anew_as_often_as_one_likes() {
+    for name in ["rotate.p1", "rotate.p2"] {
+        let host = Host::new();
+        for number in 0..400 {
+            host.file(&format!("data/{number}"), "x");
+        }
+        let volume = format!("{}:/data", host.folder("data"));
+        let out = host.cli([
+            "run",
+            "--storage-opt",
+            "size=40960",
+            "-v",
+            &volume,
+            &guest(name),
+            "/data",
+            "400",
+            "10",
+        ]);
+        assert_eq!(out.success().stdout, "400 rounds\n", "{name}");
+    }
+}
+
 #[test]
 fn rotating_logs_in_a_small_space_goes_on() {
     for name in ["rotate.p1", "rotate.p2"] {

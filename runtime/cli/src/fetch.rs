@@ -63,7 +63,7 @@ pub(crate) fn pull(
     options: &PullOptions,
     show: Show,
 ) -> Result<Stored, CliError> {
-    options.registry.check_authfile()?;
+    options.registry.reach.check_authfile()?;
     pull_with(app, store, image, options, show)?.map_err(|error| explained(error, image))
 }
 
@@ -142,13 +142,18 @@ pub(crate) fn artifact(
     overrides: Overrides,
     show: Show,
 ) -> Result<Fetched, CliError> {
-    let source: Source = match text.strip_prefix("sha256:") {
+    let source = match text.strip_prefix("sha256:") {
         // An id, which no reference can be.
-        Some(_) => return local(app, text, overrides),
-        None => text.parse()?,
+        Some(_) => None,
+        None => Some(text.parse::<Source>()?),
     };
+    if !matches!(source, Some(Source::Registry(_))) {
+        options.check_local(text)?;
+        when.check_local(text)?;
+    }
+    let Some(source) = source else { return local(app, text, options, overrides) };
     if let Source::File(path) = &source {
-        options.check_unused(text)?;
+        options.check_platform(text)?;
         return Ok(Fetched { artifact: file(path, overrides)?, lease: None });
     }
     let store = app.store()?;
@@ -165,7 +170,13 @@ pub(crate) fn artifact(
 }
 
 /// Opens an image of this machine by its id.
-fn local(app: &App, id: &str, overrides: Overrides) -> Result<Fetched, CliError> {
+fn local(
+    app: &App,
+    id: &str,
+    options: &PullOptions,
+    overrides: Overrides,
+) -> Result<Fetched, CliError> {
+    options.check_platform(id)?;
     let store = app.store()?;
     let lease = store.lease()?;
     let artifact = mote_image::open(&store, &lease, &find(&store, id)?, overrides)?;
@@ -193,7 +204,7 @@ pub(crate) fn import(
             return Err(CliError::new(format!("{source} is neither a layout nor an archive")));
         }
     };
-    let name = archive::local_name(path, imported.called.as_deref());
+    let name = archive::local_name(Some(path), imported.called.as_deref());
     Ok((imported.stored, name))
 }
 
@@ -226,7 +237,7 @@ fn registry_image(
             Err(CliError::not_found(message))
         }
         (Some(stored), PullWhen::Newer) => {
-            options.registry.check_authfile()?;
+            options.registry.reach.check_authfile()?;
             match pull_with(app, store, image, options, show)? {
                 Err(PullError::Registry(error @ RegistryError::Transport { .. })) => {
                     output::note(&format!("mote: {error}; going on with the image that is here"));
@@ -244,15 +255,37 @@ impl PullOptions {
     fn is_wanted(&self, store: &Store, stored: &Stored) -> bool {
         let Some(platform) = &self.platform else { return true };
         mote_image::read(store, &stored.manifest, "").is_ok_and(|(_, config)| {
-            config.os == platform.os && config.architecture == platform.architecture
+            // A configuration does not name its variant, so that one that is asked for is looked up.
+            config.os == platform.os
+                && config.architecture == platform.architecture
+                && platform.variant.is_none()
         })
     }
 
-    /// A file has no platform and no registry.
-    fn check_unused(&self, file: &str) -> Result<(), CliError> {
+    /// What is named by its content has no other platform.
+    fn check_platform(&self, what: &str) -> Result<(), CliError> {
         match &self.platform {
-            Some(_) => Err(CliError::new(format!("{file} is a file; leave --platform out"))),
+            Some(_) => Err(CliError::new(format!("{what} is one program; leave --platform out"))),
             None => Ok(()),
+        }
+    }
+
+    /// What comes from no registry has no use for what reaches one.
+    pub(crate) fn check_local(&self, what: &str) -> Result<(), CliError> {
+        match self.registry.set() {
+            Some(flag) => Err(CliError::new(format!("{what} is in no registry; leave {flag} out"))),
+            None => Ok(()),
+        }
+    }
+}
+
+impl PullWhen {
+    fn check_local(self, what: &str) -> Result<(), CliError> {
+        match self {
+            PullWhen::Always | PullWhen::Newer => {
+                Err(CliError::new(format!("{what} is in no registry; leave --pull out")))
+            }
+            PullWhen::Missing | PullWhen::Never => Ok(()),
         }
     }
 }

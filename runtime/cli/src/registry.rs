@@ -12,44 +12,69 @@ use crate::error::CliError;
 /// Options of what contacts a registry
 #[derive(Args, Debug, Clone)]
 #[command(next_help_heading = "Registry options")]
-pub(crate) struct RegistryArgs {
+pub(crate) struct ReachArgs {
     /// Check certificates; `false` also allows plain HTTP
     #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     tls_verify: bool,
-    /// Credential to use, as USER:PASSWORD
-    #[arg(long, value_name = "USER:PASSWORD")]
-    creds: Option<String>,
     /// File of credentials, in the form of docker's config.json
     #[arg(long, value_name = "FILE")]
     authfile: Option<PathBuf>,
 }
 
+/// The same, with a credential
+#[derive(Args, Debug, Clone)]
+#[command(next_help_heading = "Registry options")]
+pub(crate) struct RegistryArgs {
+    #[command(flatten)]
+    pub(crate) reach: ReachArgs,
+    /// Credential to use, as USER:PASSWORD
+    #[arg(long, value_name = "USER:PASSWORD")]
+    creds: Option<String>,
+}
+
 impl RegistryArgs {
-    /// How registries are reached: these options, the configuration, the environment.
+    /// How registries are reached, with the credential that was given.
     pub(crate) fn settings(&self, app: &App) -> Result<Settings, CliError> {
-        let (environment, registries) = (&app.environment, app.config.registries());
         let explicit = self.creds.as_deref().map(|text| match text.split_once(':') {
             Some((user, password)) => {
                 Ok(Credential::Password { user: user.to_owned(), password: password.to_owned() })
             }
             None => Err(CliError::new("--creds is written USER:PASSWORD")),
         });
-        Ok(Settings {
+        let mut settings = self.reach.settings(app);
+        settings.credentials.explicit = explicit.transpose()?;
+        Ok(settings)
+    }
+
+    /// The first of these flags that was given.
+    pub(crate) fn set(&self) -> Option<&'static str> {
+        let RegistryArgs { reach: ReachArgs { tls_verify, authfile }, creds } = self;
+        let flags = [
+            ("--creds", creds.is_some()),
+            ("--authfile", authfile.is_some()),
+            ("--tls-verify", !tls_verify),
+        ];
+        flags.into_iter().find(|(_, given)| *given).map(|(flag, _)| flag)
+    }
+}
+
+impl ReachArgs {
+    /// How registries are reached: these options, the configuration, the environment.
+    pub(crate) fn settings(&self, app: &App) -> Settings {
+        let (environment, registries) = (&app.environment, app.config.registries());
+        Settings {
             verify: if self.tls_verify { TlsVerify::Always } else { TlsVerify::Never },
             plain_http: registries.plain_http,
             mirrors: registries.mirrors,
             authorities: registries.authorities,
-            credentials: Credentials {
-                explicit: explicit.transpose()?,
-                files: self.auth_files(app),
-            },
+            credentials: Credentials { explicit: None, files: self.auth_files(app) },
             proxy: Proxy {
                 http: environment.http_proxy.clone(),
                 https: environment.https_proxy.clone(),
                 no_proxy: environment.no_proxy.clone(),
             },
             stall: registries.stall.map_or(Settings::default().stall, |stall| stall.duration()),
-        })
+        }
     }
 
     /// A file that was named has to be there to be read from.

@@ -77,9 +77,17 @@ fn below<'a>(dirs: impl Iterator<Item = &'a File>) -> Option<HashMap<FileKey, Ta
 
 /// Collects what is below a folder; `None` if some of it could not be looked at.
 fn collect(folder: &Path, into: &mut HashMap<FileKey, Taken>) -> Option<()> {
-    for entry in fs::read_dir(folder).ok()? {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) => return is_empty_for_us(folder, &error).then_some(()),
+    };
+    for entry in entries {
         let entry = entry.ok()?;
-        let found = entry.metadata().ok()?;
+        let found = match entry.metadata() {
+            Ok(found) => found,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(_) => return None,
+        };
         if into.len() >= MOST_LOOKED_AT {
             return None;
         }
@@ -90,6 +98,19 @@ fn collect(folder: &Path, into: &mut HashMap<FileKey, Taken>) -> Option<()> {
         }
     }
     Some(())
+}
+
+/// Whether a folder that cannot be read holds nothing of the guest's: it has gone, or the guest, which
+/// acts as this process, cannot have put anything there.
+fn is_empty_for_us(folder: &Path, error: &io::Error) -> bool {
+    use rustix::fs::{Access, access};
+    match error.kind() {
+        io::ErrorKind::NotFound => true,
+        io::ErrorKind::PermissionDenied => {
+            access(folder, Access::WRITE_OK | Access::EXEC_OK).is_err()
+        }
+        _ => false,
+    }
 }
 
 /// The files that this process has open, by whatever handle: they take space without a name, too.

@@ -43,6 +43,14 @@ impl OpenDir {
         PathBuf::from(format!("/proc/self/fd/{}", self.handle.as_raw_fd()))
     }
 
+    /// The same directory with a bound, for tests of what bounds it.
+    #[cfg(test)]
+    pub(crate) fn reopened(dir: &File, most: mote_spec::Bytes) -> OpenDir {
+        let handle = dir.try_clone().unwrap().into();
+        let budget = Some(Budget::new(most));
+        OpenDir { handle, guest: "/again".to_owned(), access: Access::ReadWrite, budget }
+    }
+
     /// The directory again, to look through what is below it.
     pub(crate) fn open_again(&self) -> io::Result<File> {
         File::open(self.path())

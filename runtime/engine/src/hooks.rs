@@ -39,18 +39,33 @@ pub(crate) fn link_p3(linker: &mut component::Linker<Sandbox>) -> wasmtime::Resu
 /// call itself then says.
 type Leave = Option<(NewName, Arc<File>)>;
 
-/// Asks for leave to make a name below a component's directory.
-fn leave(quota: Option<&Arc<Quota>>, dir: &Descriptor) -> io::Result<Leave> {
-    match (quota, dir) {
-        (Some(quota), Descriptor::Dir(dir)) if dir.perms == FsPerms::ReadWrite => {
-            Ok(Some((quota.name(&dir.dir)?, Arc::clone(&dir.dir))))
-        }
-        _ => Ok(None),
+/// The directory behind a component's descriptor, if names may be made below it.
+fn directory(descriptor: &Descriptor) -> Option<Arc<File>> {
+    match descriptor {
+        Descriptor::Dir(dir) if dir.perms == FsPerms::ReadWrite => Some(Arc::clone(&dir.dir)),
+        Descriptor::Dir(_) | Descriptor::File(_) => None,
     }
 }
 
-fn made(leave: Leave, path: &str) {
-    if let Some((leave, dir)) = leave {
-        leave.made(&dir, path);
+/// Asks for leave to make a name below a directory.
+fn leave(quota: Option<&Arc<Quota>>, dir: Option<Arc<File>>) -> io::Result<Leave> {
+    let (Some(quota), Some(dir)) = (quota, dir) else { return Ok(None) };
+    Ok(quota.name(&dir)?.map(|name| (name, dir)))
+}
+
+/// Notes how an attempt to make a name ended.
+fn settle(leave: Leave, made: Made<'_>) {
+    let Some((leave, dir)) = leave else { return };
+    match made {
+        Made::Nothing => leave.unused(),
+        Made::Named(path) => leave.made(&dir, path),
+        Made::File(file) => leave.opened(file),
     }
+}
+
+/// What an attempt to make a name brought about.
+enum Made<'a> {
+    Nothing,
+    Named(&'a str),
+    File(&'a File),
 }

@@ -69,8 +69,8 @@ impl NetGate {
     /// Whether an address may be used in this way.
     pub(crate) async fn allows(&self, address: SocketAddr, way: SocketAddrUse) -> bool {
         let allowed = self.grants.network == Network::Host || self.rules_allow(address, way).await;
-        if !allowed {
-            self.denied.note(flag(address, way));
+        if !allowed && let Some(flag) = flag(address, way) {
+            self.denied.note(flag);
         }
         allowed
     }
@@ -170,18 +170,19 @@ impl NetGate {
     }
 }
 
-/// The flag that would have allowed it.
-fn flag(address: SocketAddr, way: SocketAddrUse) -> String {
+/// The flag that would have allowed it, where the guest itself chose the address: what strangers send
+/// is no reason to let them in.
+fn flag(address: SocketAddr, way: SocketAddrUse) -> Option<String> {
     let port = address.port();
     match way {
-        SocketAddrUse::TcpBind | SocketAddrUse::TcpListen | SocketAddrUse::TcpAccept => {
-            format!("-p {port}:{port}")
-        }
-        SocketAddrUse::UdpBind => format!("-p {port}:{port}/udp"),
-        SocketAddrUse::TcpConnect => format!("--allow-net tcp://{address}"),
-        SocketAddrUse::UdpSend | SocketAddrUse::UdpReceive => {
-            format!("--allow-net udp://{address}")
-        }
+        SocketAddrUse::TcpBind | SocketAddrUse::UdpBind if port == 0 => None,
+        SocketAddrUse::TcpBind => Some(format!("-p {port}:{port}")),
+        SocketAddrUse::UdpBind => Some(format!("-p {port}:{port}/udp")),
+        // On a port that the host chose.
+        SocketAddrUse::TcpListen => Some("-p HOST_PORT:GUEST_PORT".to_owned()),
+        SocketAddrUse::TcpConnect => Some(format!("--allow-net tcp://{address}")),
+        SocketAddrUse::UdpSend => Some(format!("--allow-net udp://{address}")),
+        SocketAddrUse::TcpAccept | SocketAddrUse::UdpReceive => None,
     }
 }
 

@@ -76,17 +76,12 @@ struct Entry {
     length: u64,
 }
 
-/// Leave to make one name. Dropped before it is used, it is given back.
+/// Leave to make one name. Whoever drops it does not know how the attempt ended, so that it stays
+/// charged.
+#[must_use]
 pub(crate) struct NewName {
     quota: Arc<Quota>,
     area: usize,
-    state: Leave,
-}
-
-#[derive(PartialEq, Eq)]
-enum Leave {
-    Unused,
-    Used,
 }
 
 impl Quota {
@@ -110,7 +105,8 @@ impl Quota {
         Ok(Some(Arc::new(Quota { most, areas, gauge, books: Mutex::new(books) })))
     }
 
-    /// Charges for a write that ends at byte `end` of a file.
+    /// Charges for a write that ends at byte `end` of a file, or for a new length of it. What a file
+    /// loses is given back when it is closed: until then a write that was allowed may be under way.
     ///
     /// # Errors
     /// `ENOSPC` if a limit would be passed; nothing is charged then, and nothing may be written.
@@ -123,32 +119,26 @@ impl Quota {
         self.settle(file, |length| length.saturating_add(bytes))
     }
 
-    /// Charges for, or credits, a new length of a file.
-    pub(crate) fn resize(&self, file: &Arc<File>, length: u64) -> io::Result<()> {
-        self.settle(file, |_| length)?;
-        let found = file.metadata()?;
-        let mut books = self.books();
-        let Some(entry) = books.files.get_mut(&key_of(&found)) else { return Ok(()) };
-        let given = entry.charged.bytes.saturating_sub(length);
-        (entry.charged.bytes, entry.length) = (entry.charged.bytes - given, length);
-        let area = entry.area;
-        books.give_back(area, Charged { bytes: given, names: 0 });
-        self.show(&books);
-        Ok(())
-    }
-
-    /// Charges for a name that is about to be made below a directory.
+    /// Charges for a name that is about to be made below a directory; `None` where names are free.
     ///
     /// # Errors
     /// `ENOSPC` if there may be no more.
-    pub(crate) fn name(self: &Arc<Quota>, dir: &File) -> io::Result<NewName> {
+    pub(crate) fn name(self: &Arc<Quota>, dir: &File) -> io::Result<Option<NewName>> {
         let area = self.area_of(dir).ok_or_else(no_space)?;
+        if !self.is_bounded(area) {
+            return Ok(None);
+        }
         let one = Charged { bytes: 0, names: 1 };
         let mut books = self.books();
         self.make_place(&mut books, None)?;
         self.make_room(&mut books, area, one)?;
         books.take(area, one);
-        Ok(NewName { quota: Arc::clone(self), area, state: Leave::Unused })
+        Ok(Some(NewName { quota: Arc::clone(self), area }))
+    }
+
+    /// Whether anything bounds what is written to an area.
+    fn is_bounded(&self, area: usize) -> bool {
+        self.most != u64::MAX || self.areas[area].most != u64::MAX
     }
 
     fn settle(&self, file: &Arc<File>, end: impl Fn(u64) -> u64) -> io::Result<()> {
@@ -164,6 +154,9 @@ impl Quota {
             hash_map::Entry::Vacant(place) => {
                 // What cannot be told where it belongs is not written to.
                 let area = self.area_of(file).ok_or_else(no_space)?;
+                if !self.is_bounded(area) {
+                    return Ok(());
+                }
                 place.insert(Entry { area, charged: Charged::default(), length: found.len() })
             }
         };
@@ -210,7 +203,10 @@ impl Quota {
     /// Gives back what was charged for files that are neither open nor anywhere below the
     /// container's directories any more, and for what others lost of their length and their names.
     fn find_deleted(&self, books: &mut Books) {
-        let Some(alive) = Alive::look(self.areas.iter().map(|area| &area.handle)) else { return };
+        // What has gone to where nothing is bounded is as good as deleted.
+        let bounded = (0..self.areas.len()).filter(|area| self.is_bounded(*area));
+        let dirs = bounded.map(|area| &self.areas[area].handle);
+        let Some(alive) = Alive::look(dirs) else { return };
         let mut back = Vec::new();
         books.files.retain(|key, entry| {
             if alive.is_open(key) {
@@ -271,9 +267,13 @@ impl Books {
 }
 
 impl NewName {
+    /// Gives the leave back: the attempt failed.
+    pub(crate) fn unused(self) {
+        self.quota.books().give_back(self.area, Charged { bytes: 0, names: 1 });
+    }
+
     /// Notes what was made under a path below a directory.
-    pub(crate) fn made(mut self, dir: &File, path: &str) {
-        self.state = Leave::Used;
+    pub(crate) fn made(self, dir: &File, path: &str) {
         let found = dir
             .try_clone()
             .and_then(|dir| Dir::from_std_file(dir).symlink_metadata(path))
@@ -284,25 +284,15 @@ impl NewName {
         self.quota.books().files.entry(key).or_insert(fresh).charged.names += 1;
     }
 
-    /// Notes the file that was opened, and made if it was not there. One that is on the books, or
-    /// is not empty, was there.
-    pub(crate) fn opened(mut self, file: &File) {
-        let Ok(found) = file.metadata() else { return self.state = Leave::Used };
-        if let hash_map::Entry::Vacant(place) = self.quota.books().files.entry(key_of(&found))
-            && found.len() == 0
-        {
+    /// Notes the file that was made because it was not there; somebody may have been quicker.
+    pub(crate) fn opened(self, file: &File) {
+        let Ok(found) = file.metadata() else { return };
+        if let hash_map::Entry::Vacant(place) = self.quota.books().files.entry(key_of(&found)) {
             let charged = Charged { bytes: 0, names: 1 };
-            place.insert(Entry { area: self.area, charged, length: 0 });
-            self.state = Leave::Used;
+            place.insert(Entry { area: self.area, charged, length: found.len() });
+            return;
         }
-    }
-}
-
-impl Drop for NewName {
-    fn drop(&mut self) {
-        if self.state == Leave::Unused {
-            self.quota.books().give_back(self.area, Charged { bytes: 0, names: 1 });
-        }
+        self.unused();
     }
 }
 
@@ -416,7 +406,7 @@ mod tests {
         let fixture = fixture(Limit::Unlimited, &["/a:size=4096"]);
         let area = File::open(fixture.folder.path().join("0")).unwrap();
         let make = |name: &str| {
-            let leave = fixture.quota.name(&area)?;
+            let leave = fixture.quota.name(&area)?.unwrap();
             fs::create_dir(fixture.folder.path().join("0").join(name))?;
             leave.made(&area, name);
             io::Result::Ok(())
@@ -434,22 +424,43 @@ mod tests {
     fn a_name_that_was_not_made_is_not_charged() {
         let fixture = fixture(Limit::Unlimited, &["/a:size=4096"]);
         let area = File::open(fixture.folder.path().join("0")).unwrap();
+        let name = || fixture.quota.name(&area).unwrap().unwrap();
         for _ in 0..2 * FREE_NAMES {
-            drop(fixture.quota.name(&area).unwrap());
-            let file = fixture.file("0/same");
-            fixture.quota.name(&area).unwrap().opened(&file);
+            name().unused();
+            name().opened(&fixture.file("0/same"));
         }
     }
 
     #[test]
-    fn a_shorter_file_takes_less() {
+    fn what_a_file_lost_is_given_back_when_it_is_closed() {
         let fixture = fixture(Limit::Unlimited, &["/a:size=10"]);
         let file = fixture.file("0/x");
         fixture.append(&file, 10).unwrap();
-        assert!(fixture.quota.resize(&file, 11).is_err());
-        fixture.quota.resize(&file, 4).unwrap();
+        assert!(fixture.quota.charge(&file, 11).is_err());
+        fixture.quota.charge(&file, 4).unwrap();
         file.set_len(4).unwrap();
-        fixture.append(&file, 6).unwrap();
-        assert!(fixture.append(&file, 1).is_err());
+        assert!(fixture.append(&fixture.file("0/y"), 1).is_err(), "a write may be under way");
+        drop(file);
+        fixture.append(&fixture.file("0/y"), 6).unwrap();
+        assert!(fixture.append(&fixture.file("0/y"), 1).is_err());
+    }
+
+    #[test]
+    fn a_directory_without_a_bound_stands_in_nobodys_way() {
+        let fixture = fixture(Limit::Unlimited, &["/a:size=10"]);
+        let folder = tempfile::tempdir().unwrap();
+        let grant = format!("{}:/v", folder.path().canonicalize().unwrap().display());
+        let grants = Grants { dirs: vec![grant.parse().unwrap()], ..Grants::default() };
+        let free = handles::open(&grants, None, None, None).unwrap().dirs.remove(0);
+        let bounded = OpenDir::reopened(&fixture.quota.areas[0].handle, Bytes::new(10));
+        let dirs = [free, bounded];
+        let quota = Quota::new(Limit::Unlimited, &dirs, Arc::default()).unwrap().unwrap();
+        let big = Arc::new(File::create(folder.path().join("big")).unwrap());
+        quota.charge(&big, 1 << 40).unwrap();
+        assert!(quota.name(&File::open(folder.path()).unwrap()).unwrap().is_none());
+        assert!(quota.books().files.is_empty(), "nothing is kept about it");
+        let file = fixture.file("0/x");
+        assert!(quota.charge(&file, 11).is_err());
+        quota.charge(&file, 10).unwrap();
     }
 }

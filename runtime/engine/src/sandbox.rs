@@ -36,16 +36,20 @@ pub(crate) struct Sandbox {
     /// The names behind the look-ups that a 0.2 guest has under way, by the stream's number.
     pub(crate) lookups: HashMap<u32, String>,
     /// What a preview 1 guest has open that it may write to, by descriptor; kept only for the quota.
-    pub(crate) noted: HashMap<u32, Noted>,
+    pub(crate) noted: Notes,
     /// Keeps the granted directories open for as long as the guest runs.
     _handles: Vec<crate::handles::OpenDir>,
     _preopened: Vec<Arc<File>>,
 }
 
+type Notes = HashMap<u32, Noted>;
+
 /// What is behind a descriptor of preview 1.
 pub(crate) enum Noted {
     File(Weak<File>),
     Dir(Weak<File>),
+    /// A directory below which nothing can be made.
+    ReadOnly,
 }
 
 impl WasiView for Sandbox {
@@ -76,9 +80,9 @@ pub(crate) fn store(
     let limits = policy.limits();
     let quota = Quota::new(limits.storage, &handles.dirs, Arc::clone(gauge))
         .map_err(|source| EngineError::Scratch { path: "storage".into(), source })?;
-    let preopened = match quota {
-        Some(_) => writable(&handles)?,
-        None => Vec::new(),
+    let (noted, preopened) = match quota {
+        Some(_) => note(&handles)?,
+        None => Default::default(),
     };
     let mut p1 = context(&handles, process, stdio)?;
     p1.ctx().table.set_max_capacity(limits.bounds.handles as usize);
@@ -98,9 +102,9 @@ pub(crate) fn store(
         quota,
         pace,
         lookups: HashMap::new(),
-        noted: preopened.iter().map(|(fd, dir)| (*fd, Noted::Dir(Arc::downgrade(dir)))).collect(),
+        noted,
         _handles: handles.dirs.into_iter().chain(handles.cwd).collect(),
-        _preopened: preopened.into_iter().map(|(_, dir)| dir).collect(),
+        _preopened: preopened,
     };
     let mut store = Store::new(&engine.inner, sandbox);
     store.limiter(|sandbox| &mut sandbox.limiter);
@@ -122,17 +126,21 @@ pub(crate) fn store(
 /// The first descriptor of preview 1 that is a directory (WASI preview 1, after stdio).
 const FIRST_DIRECTORY: u32 = 3;
 
-/// The directories that a guest starts with and may write to, under preview 1's descriptors.
-fn writable(handles: &Handles) -> Result<Vec<(u32, Arc<File>)>, EngineError> {
-    (FIRST_DIRECTORY..)
-        .zip(handles.dirs.iter().chain(&handles.cwd))
-        .filter(|(_, dir)| dir.access == Access::ReadWrite)
-        .map(|(fd, dir)| {
-            let opened = dir.open_again();
-            let failed = |source| EngineError::Scratch { path: dir.path(), source };
-            Ok((fd, Arc::new(opened.map_err(failed)?)))
-        })
-        .collect()
+/// Notes the directories that a guest starts with under preview 1's descriptors, and opens those
+/// that it may write to.
+fn note(handles: &Handles) -> Result<(Notes, Vec<Arc<File>>), EngineError> {
+    let (mut noted, mut opened) = (Notes::new(), Vec::new());
+    for (fd, dir) in (FIRST_DIRECTORY..).zip(handles.dirs.iter().chain(&handles.cwd)) {
+        if dir.access == Access::ReadOnly {
+            noted.insert(fd, Noted::ReadOnly);
+            continue;
+        }
+        let failed = |source| EngineError::Scratch { path: dir.path(), source };
+        let dir = Arc::new(dir.open_again().map_err(failed)?);
+        noted.insert(fd, Noted::Dir(Arc::downgrade(&dir)));
+        opened.push(dir);
+    }
+    Ok((noted, opened))
 }
 
 fn context(handles: &Handles, process: &Process, stdio: &Stdio) -> Result<WasiP1Ctx, EngineError> {

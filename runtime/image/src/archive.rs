@@ -169,25 +169,34 @@ pub fn import_docker_archive(store: &Store, path: &Path) -> Result<Imported, Arc
 
 /// The name that an image gets here: its own where that is a whole reference, else below
 /// `localhost`, after the folder or file that it came from, with its own tag.
-pub fn local_name(from: &Path, called: Option<&str>) -> Option<ImageRef> {
+pub fn local_name(from: Option<&Path>, called: Option<&str>) -> Option<ImageRef> {
     if let Some(called) = called.filter(|called| called.contains(['/', ':'])) {
         return called.parse().ok();
     }
-    let stem = from.file_stem()?.to_str()?.to_ascii_lowercase();
+    let stem = from?.file_stem()?.to_str()?.to_ascii_lowercase();
     format!("localhost/{stem}:{}", called.unwrap_or("latest")).parse().ok()
 }
 
-/// Loads every image of an archive of either form, under the names that it has there.
-pub fn load(store: &Store, path: &Path) -> Result<Vec<Stored>, ArchiveError> {
-    let _lease = store.lease()?;
+/// Loads every image of an archive of either form, under the names that it has there; `called` is the
+/// archive's own name, for images that have only a tag.
+pub fn load(
+    store: &Store,
+    path: &Path,
+    called: Option<&Path>,
+) -> Result<Vec<Stored>, ArchiveError> {
+    let lease = store.lease()?;
     let files = Tar::open(path)?;
     let mut loaded = Vec::new();
+    let mut list = |stored: Stored, name: Option<ImageRef>| -> Result<(), ArchiveError> {
+        store.list(&lease, name.as_ref(), &stored.manifest, &stored.resolved)?;
+        loaded.push(Stored { name, ..stored });
+        Ok(())
+    };
     if files.index.contains_key("index.json") {
         for entry in oci_index(&files)?.manifests {
             let stored = import_entry(store, &files, &entry, None)?;
-            let called = entry_name(&entry).filter(|called| !called.is_empty());
-            let name = called.and_then(|called| local_name(path, Some(called)));
-            loaded.push(named(store, stored, name)?);
+            let tag = entry_name(&entry).filter(|tag| !tag.is_empty());
+            list(stored, tag.and_then(|tag| local_name(called, Some(tag))))?;
         }
         return Ok(loaded);
     }
@@ -196,17 +205,10 @@ pub fn load(store: &Store, path: &Path) -> Result<Vec<Stored>, ArchiveError> {
         let names = image.repo_tags.iter().flatten().filter_map(|tag| tag.parse::<ImageRef>().ok());
         let names: Vec<Option<ImageRef>> = names.map(Some).collect();
         for name in if names.is_empty() { vec![None] } else { names } {
-            loaded.push(named(store, stored.clone(), name)?);
+            list(stored.clone(), name)?;
         }
     }
     Ok(loaded)
-}
-
-fn named(store: &Store, stored: Stored, name: Option<ImageRef>) -> Result<Stored, ArchiveError> {
-    if let Some(name) = &name {
-        store.name(name, &stored.manifest, &stored.resolved)?;
-    }
-    Ok(Stored { name, ..stored })
 }
 
 fn read_json<T: for<'de> Deserialize<'de>>(
@@ -300,12 +302,7 @@ fn copy_blob(
     blob: &Descriptor,
     name: &str,
 ) -> Result<(), ArchiveError> {
-    if store.is_sound(blob)? {
-        return Ok(());
-    }
-    // What is there and damaged makes way for what is read now.
-    store.discard(&blob.digest)?;
-    let Some(mut ingest) = store.ingest(blob)? else { return Ok(()) };
+    let Some(mut ingest) = store.ingest_sound(blob)? else { return Ok(()) };
     ingest.restart()?;
     let path = || files.path().to_owned();
     let mut reader = files.open(name).map_err(|source| match source.kind() {

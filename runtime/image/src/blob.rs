@@ -84,16 +84,36 @@ pub struct Ingest {
     written: u64,
 }
 
+/// What it takes for a blob to count as there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Present {
+    /// Its name and its size.
+    BySize,
+    /// Its content; what is there and damaged makes way.
+    ByContent,
+}
+
 /// Begins, or goes on with, a blob. `None` if it is complete already.
-pub(crate) fn ingest(store: &Store, blob: &Descriptor) -> Result<Option<Ingest>, StoreError> {
+pub(crate) fn ingest(
+    store: &Store,
+    blob: &Descriptor,
+    present: Present,
+) -> Result<Option<Ingest>, StoreError> {
     loop {
-        if store.has(blob) {
+        if present == Present::BySize && store.has(blob) {
             return Ok(None);
         }
         let draft = store.ingest_path(&blob.digest);
         let Some(lock) = lock_draft(&draft)? else { continue };
-        if store.has(blob) {
-            return Ok(None);
+        match present {
+            Present::BySize if store.has(blob) => return Ok(None),
+            Present::ByContent if store.is_sound(blob)? => {
+                // The draft was made only to be locked.
+                store.disk().remove(&draft).map_err(disk_error("remove", &draft))?;
+                return Ok(None);
+            }
+            Present::ByContent => store.discard(&blob.digest)?,
+            Present::BySize => {}
         }
         let mut hasher = Hasher::new(blob.digest.algorithm());
         let written = rehash(&draft, &mut hasher)?;

@@ -114,14 +114,21 @@ impl Store {
         alone.lock().map_err(disk_error("lock", self.root()))?;
         for problem in problems {
             match problem {
+                // Somebody may have mended it before we were alone.
                 Problem::Damaged { digest } => {
                     let path = self.blob_path(digest);
-                    self.disk().remove(&path).map_err(disk_error("remove", &path))?;
+                    if path.exists() && check_blob(digest.algorithm().name(), &path)?.is_some() {
+                        self.discard(digest)?;
+                    }
                 }
                 Problem::Stray { path } => {
                     self.disk().remove(path).map_err(disk_error("remove", path))?;
                 }
-                Problem::Tree { path } => rootfs::remove_unused(self, path)?,
+                Problem::Tree { path } => {
+                    if path.exists() && !rootfs::is_sound(path) {
+                        rootfs::remove_unused(self, path)?;
+                    }
+                }
                 Problem::Index | Problem::Incomplete { .. } => {}
             }
         }

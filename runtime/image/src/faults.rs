@@ -293,6 +293,55 @@ fn removing_one_image_never_harms_another() {
 }
 
 #[test]
+fn a_tree_that_is_removed_is_whole_or_not_there() {
+    let mut tar = tar::Builder::new(Vec::new());
+    for name in ["a", "b", "c"] {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(4);
+        header.set_mode(0o644);
+        tar.append_data(&mut header, name, &b"text"[..]).unwrap();
+    }
+    let tar = tar.into_inner().unwrap();
+    let unpack = |store: &Store| {
+        let blob = store.put(crate::media::OCI_LAYER_TAR, &tar).unwrap();
+        rootfs::unpack(store, &[RootfsLayer { blob, packing: Packing::Plain, diff_id: None }])
+            .unwrap()
+    };
+    at_every_step(
+        |store| drop(unpack(store)),
+        |store| store.sweep().is_ok(),
+        |store, acknowledged| {
+            let rootfs = store.root().join("rootfs");
+            let trees =
+                fs::read_dir(&rootfs).unwrap().flatten().filter(|tree| tree.path().is_dir());
+            for tree in trees {
+                assert!(!acknowledged);
+                assert_eq!(fs::read_dir(tree.path()).unwrap().count(), 3, "never a half");
+            }
+        },
+    );
+}
+
+#[test]
+fn a_sweep_takes_nothing_while_an_image_cannot_be_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    pack_image(&store, "a:1", b"kept").unwrap();
+    pack_image(&store, "b:1", b"doomed").unwrap();
+    let (kept, doomed) =
+        (store.find(&name("a:1")).unwrap().unwrap(), store.find(&name("b:1")).unwrap().unwrap());
+    let (manifest, _) = crate::artifact::read(&store, &kept.manifest, "").unwrap();
+    let config = store.blob_path(&manifest.config.digest);
+    let sound = fs::read(&config).unwrap();
+    fs::write(&config, b"{").unwrap();
+    store.forget(&doomed).unwrap();
+    assert_eq!(store.sweep().unwrap().files, 0);
+    fs::write(&config, sound).unwrap();
+    assert_eq!(store.sweep().unwrap().files, 3);
+    assert_eq!(content_of(&store, "a:1").unwrap(), b"kept");
+}
+
+#[test]
 fn an_index_that_is_mended_keeps_every_image() {
     let mend = |store: &Store| store.repair(&store.check().unwrap()).is_ok();
     for fault in FAULTS {

@@ -49,7 +49,7 @@ pub fn pack(
     wasm: &[u8],
     about: &Description,
 ) -> Result<Stored, StoreError> {
-    let _lease = store.lease()?;
+    let lease = store.lease()?;
     let layer = store.put(media::WASM_LAYER, wasm)?;
     let (os, component) = match &about.kind {
         Kind::Module => ("wasip1", None),
@@ -74,6 +74,6 @@ pub fn pack(
     };
     let bytes = serde_json::to_vec(&manifest).expect("a manifest is always JSON");
     let manifest: Descriptor = store.put(media::OCI_MANIFEST, &bytes)?;
-    store.name(name, &manifest, &manifest.digest)?;
+    store.name(&lease, name, &manifest, &manifest.digest)?;
     Ok(Stored { name: Some(name.clone()), resolved: manifest.digest.clone(), manifest })
 }

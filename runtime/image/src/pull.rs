@@ -58,7 +58,7 @@ pub async fn pull(
     progress: &Arc<Progress>,
 ) -> Result<Stored, PullError> {
     let leased = store.clone();
-    let _lease = blocking(move || leased.lease()).await?;
+    let lease = blocking(move || leased.lease()).await?;
     let resolved = client.manifest(image).await?;
     let (fetched, manifest) = resolve(client, image, &resolved, platform).await?;
     check_layout(image, &manifest, &ImageConfig::default())?;
@@ -89,7 +89,7 @@ pub async fn pull(
         put(store, documents).await
     };
     futures_util::future::try_join(layers, documents).await?;
-    store.name(image, &descriptor, &resolved_digest)?;
+    store.name(&lease, image, &descriptor, &resolved_digest)?;
     Ok(Stored { name: Some(image.clone()), manifest: descriptor, resolved: resolved_digest })
 }
 

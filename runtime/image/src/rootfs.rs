@@ -8,7 +8,6 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use cap_std::ambient_authority;
 use cap_std::fs::{Dir, OpenOptions, Permissions, PermissionsExt};
@@ -69,20 +68,18 @@ struct Draft {
 
 impl Draft {
     /// A name in `ingest` that nobody has.
-    fn path(store: &Store) -> PathBuf {
-        static NUMBER: AtomicU64 = AtomicU64::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        store.root().join("ingest").join(format!("rootfs-{}-{number}", std::process::id()))
+    fn path(store: &Store) -> Result<PathBuf, StoreError> {
+        let mut random = [0; 8];
+        let ingest = store.root().join("ingest");
+        rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())
+            .map_err(|error| disk_error("name a folder in", &ingest)(error.into()))?;
+        Ok(ingest.join(format!("rootfs-{:016x}", u64::from_ne_bytes(random))))
     }
 
     fn make(store: &Store) -> Result<Draft, UnpackError> {
         loop {
-            let path = Draft::path(store);
-            match fs::create_dir(&path) {
-                // Left by a process that had our id.
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
-                made => made.map_err(disk_error("make", &path))?,
-            }
+            let path = Draft::path(store)?;
+            fs::create_dir(&path).map_err(disk_error("make", &path))?;
             // Before it was locked it looked abandoned, and may have been removed.
             if let Some(lock) = lock_tree(&path)
                 && path.exists()
@@ -117,14 +114,23 @@ pub(crate) fn remove_abandoned(store: &Store) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// Whether a tree is still there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Removed {
+    Yes,
+    /// A container uses it.
+    InUse,
+}
+
 /// Removes a tree unless a container uses it. Its name goes first, so that no half of it is ever
 /// taken for the whole.
-pub(crate) fn remove_unused(store: &Store, tree: &Path) -> Result<(), StoreError> {
-    let Some(lock) = lock_tree(tree) else { return Ok(()) };
-    let doomed = Draft { path: Draft::path(store), _lock: lock };
+pub(crate) fn remove_unused(store: &Store, tree: &Path) -> Result<Removed, StoreError> {
+    let Some(lock) = lock_tree(tree) else { return Ok(Removed::InUse) };
+    let doomed = Draft { path: Draft::path(store)?, _lock: lock };
     let parent = store.root().join("rootfs");
     store.disk().rename(tree, &doomed.path).map_err(disk_error("rename", tree))?;
-    store.disk().sync_dir(&parent).map_err(disk_error("sync", &parent))
+    store.disk().sync_dir(&parent).map_err(disk_error("sync", &parent))?;
+    Ok(Removed::Yes)
 }
 
 /// Where the digest of a tree is written down.
@@ -176,12 +182,13 @@ fn publish(store: &Store, draft: Draft, target: &Path) -> Result<(), UnpackError
     let path = &draft.path;
     let digest = tree_digest(path).map_err(disk_error("read", path))?;
     store.disk().sync_tree(path).map_err(disk_error("sync", path))?;
-    store.replace(&remark(target), digest.to_string().as_bytes())?;
-    match store.disk().rename(path, target) {
+    let _alone = store.lock()?;
+    if target.exists() {
         // Another process was quicker, with the same tree.
-        Err(_) if target.exists() => {}
-        other => other.map_err(disk_error("rename", path))?,
+        return Ok(());
     }
+    store.replace(&remark(target), digest.to_string().as_bytes())?;
+    store.disk().rename(path, target).map_err(disk_error("rename", path))?;
     let parent = store.root().join("rootfs");
     store.disk().sync_dir(&parent).map_err(disk_error("sync", &parent))?;
     Ok(())

@@ -19,10 +19,11 @@ use std::sync::Arc;
 
 use mote_spec::{Digest, ImageRef};
 
-use crate::blob::{self, Ingest};
+use crate::blob::{self, Ingest, Present};
 use crate::disk::{Disk, RealDisk};
 use crate::manifest::{Descriptor, Index, LARGEST_MANIFEST};
 use crate::media;
+use crate::sweep::Lease;
 
 /// The annotation that names a reference in a layout.
 pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
@@ -149,7 +150,12 @@ impl Store {
     ///
     /// Waits while another process downloads the same blob; `None` if it is there by then.
     pub fn ingest(&self, blob: &Descriptor) -> Result<Option<Ingest>, StoreError> {
-        blob::ingest(self, blob)
+        blob::ingest(self, blob, Present::BySize)
+    }
+
+    /// Starts to write a blob anew unless one is there whose content is sound.
+    pub(crate) fn ingest_sound(&self, blob: &Descriptor) -> Result<Option<Ingest>, StoreError> {
+        blob::ingest(self, blob, Present::ByContent)
     }
 
     /// Writes a small blob whole, and returns what points at it.
@@ -223,10 +229,22 @@ impl Store {
 
     /// Gives an image a name, and takes the name from the image that had it.
     ///
-    /// The blobs are durable before the name is.
+    /// The blobs are durable before the name is, and the lease keeps them until then.
     pub fn name(
         &self,
+        lease: &Lease,
         name: &ImageRef,
+        manifest: &Descriptor,
+        resolved: &Digest,
+    ) -> Result<(), StoreError> {
+        self.list(lease, Some(name), manifest, resolved)
+    }
+
+    /// Lists an image, with a name or without one.
+    pub(crate) fn list(
+        &self,
+        _lease: &Lease,
+        name: Option<&ImageRef>,
         manifest: &Descriptor,
         resolved: &Digest,
     ) -> Result<(), StoreError> {
@@ -235,12 +253,18 @@ impl Store {
             self.disk.sync_dir(&blobs).map_err(disk_error("sync", &blobs))?;
         }
         let mut entry = manifest.clone();
-        entry.annotations = BTreeMap::from([(REF_NAME.to_owned(), name.to_string())]);
+        let name = name.map(ImageRef::to_string);
+        entry.annotations =
+            name.iter().map(|name| (REF_NAME.to_owned(), name.clone())).collect::<BTreeMap<_, _>>();
         if *resolved != manifest.digest {
             entry.annotations.insert(RESOLVED.to_owned(), resolved.to_string());
         }
         self.change_index(|index| {
-            index.manifests.retain(|other| !is_named(other, &name.to_string()));
+            let replaced = |other: &Descriptor| match &name {
+                Some(name) => is_named(other, name),
+                None => other.digest == entry.digest && !other.annotations.contains_key(REF_NAME),
+            };
+            index.manifests.retain(|other| !replaced(other));
             index.manifests.push(entry);
         })
     }

@@ -14,9 +14,8 @@ use mote_spec::Digest;
 
 use crate::artifact;
 use crate::layout::{self, Payload};
-use crate::manifest::{ImageConfig, Manifest};
-use crate::rootfs::{self, chain_id};
-use crate::store::{Store, StoreError, Stored, disk_error};
+use crate::rootfs::{self, Removed, chain_id};
+use crate::store::{Store, StoreError, disk_error};
 
 /// An interrupted download is kept for so long to go on from.
 const RESUMABLE_FOR: Duration = Duration::from_secs(24 * 60 * 60);
@@ -74,12 +73,13 @@ impl Store {
                 return Ok(Swept::default());
             }
         }
-        let mut needed = HashSet::new();
-        for image in self.images()? {
-            // An image that cannot be read keeps its manifest, so that a check still finds it.
-            needed.insert(self.blob_path(&image.manifest.digest));
-            needed.extend(self.needs(&image).unwrap_or_default());
-        }
+        rootfs::remove_abandoned(self)?;
+        self.sweep_downloads()?;
+        let needed = match self.needed()? {
+            Some(needed) => needed,
+            // An image that cannot be read may need anything: nothing goes until a check has mended it.
+            None => return Ok(Swept::default()),
+        };
         let mut swept = Swept::default();
         for folder in ["blobs/sha256", "blobs/sha512"] {
             for (path, bytes) in files_of(&self.root().join(folder))? {
@@ -90,9 +90,11 @@ impl Store {
                 }
             }
         }
-        self.sweep_trees(&needed)?;
-        rootfs::remove_abandoned(self)?;
-        self.sweep_downloads()?;
+        if self.sweep_trees(needed)? == Removed::InUse {
+            // Some later sweep finds it unused.
+            File::create(&mark).map_err(disk_error("make", &mark))?;
+            return Ok(swept);
+        }
         match fs::remove_file(&mark) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(disk_error("remove", &mark)(error))
@@ -101,36 +103,39 @@ impl Store {
         }
     }
 
-    /// The files and trees that an image needs.
-    fn needs(&self, image: &Stored) -> Option<Vec<PathBuf>> {
-        let (manifest, config) = artifact::read(self, &image.manifest, "").ok()?;
-        let mut paths =
-            vec![self.blob_path(&image.manifest.digest), self.blob_path(&image.resolved)];
-        paths.extend(manifest.blobs().map(|blob| self.blob_path(&blob.digest)));
-        paths.extend(self.tree_of(&manifest, &config));
-        Some(paths)
-    }
-
-    fn tree_of(&self, manifest: &Manifest, config: &ImageConfig) -> Option<PathBuf> {
-        match layout::payload(manifest, config) {
-            Ok(Payload::Rootfs(layers)) => Some(self.rootfs_path(&chain_id(&layers))),
-            Ok(Payload::Layer(_)) | Err(_) => None,
-        }
-    }
-
-    fn sweep_trees(&self, needed: &HashSet<PathBuf>) -> Result<(), StoreError> {
-        for path in entries_of(&self.root().join("rootfs"))? {
-            // `HEX.…` are remarks about the tree `HEX`.
-            if needed.contains(&path.with_extension("")) {
-                continue;
-            }
-            if path.is_dir() {
-                rootfs::remove_unused(self, &path)?;
-            } else {
-                fs::remove_file(&path).map_err(disk_error("remove", &path))?;
+    /// The files and trees that images need; `None` if an image cannot be read.
+    fn needed(&self) -> Result<Option<HashSet<PathBuf>>, StoreError> {
+        let mut needed = HashSet::new();
+        for image in self.images()? {
+            let Ok((manifest, config)) = artifact::read(self, &image.manifest, "") else {
+                return Ok(None);
+            };
+            needed.insert(self.blob_path(&image.manifest.digest));
+            needed.insert(self.blob_path(&image.resolved));
+            needed.extend(manifest.blobs().map(|blob| self.blob_path(&blob.digest)));
+            if let Ok(Payload::Rootfs(layers)) = layout::payload(&manifest, &config) {
+                needed.insert(self.rootfs_path(&chain_id(&layers)));
             }
         }
-        Ok(())
+        Ok(Some(needed))
+    }
+
+    /// Removes trees, and then the remarks about trees that have gone.
+    fn sweep_trees(&self, mut needed: HashSet<PathBuf>) -> Result<Removed, StoreError> {
+        let mut all = Removed::Yes;
+        let entries = entries_of(&self.root().join("rootfs"))?;
+        for tree in entries.iter().filter(|path| path.is_dir()) {
+            if !needed.contains(tree) && rootfs::remove_unused(self, tree)? == Removed::InUse {
+                all = Removed::InUse;
+                needed.insert(tree.clone());
+            }
+        }
+        // `HEX.…` are remarks about the tree `HEX`.
+        let remarks = entries.iter().filter(|path| path.extension().is_some());
+        for path in remarks.filter(|path| !needed.contains(&path.with_extension(""))) {
+            fs::remove_file(path).map_err(disk_error("remove", path))?;
+        }
+        Ok(all)
     }
 
     fn sweep_downloads(&self) -> Result<(), StoreError> {

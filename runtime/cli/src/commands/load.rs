@@ -34,7 +34,7 @@ impl LoadArgs {
                 copy.path()
             }
         };
-        for image in archive::load(&store, path)? {
+        for image in archive::load(&store, path, self.input.as_deref())? {
             let digest = image.manifest.digest.to_string();
             let name = image.name.as_ref().map_or(digest, ImageRef::familiar);
             if !self.quiet {

@@ -9,7 +9,7 @@ use crate::app::App;
 use crate::error::CliError;
 use crate::fetch;
 use crate::output;
-use crate::registry::{self, RegistryArgs};
+use crate::registry::{self, ReachArgs};
 
 /// Log in to a registry
 ///
@@ -18,7 +18,7 @@ use crate::registry::{self, RegistryArgs};
 #[derive(Args, Debug)]
 pub(crate) struct LoginArgs {
     #[command(flatten)]
-    registry_args: RegistryArgs,
+    reach: ReachArgs,
     /// User name
     #[arg(short, long)]
     username: Option<String>,
@@ -40,12 +40,12 @@ impl LoginArgs {
             None => ask_user(&registry)?,
         };
         let password = self.read_password(&registry)?;
-        let mut settings = self.registry_args.settings(app)?;
+        let mut settings = self.reach.settings(app);
         settings.credentials.explicit =
             Some(Credential::Password { user: user.clone(), password: password.clone() });
         let client = Client::new(settings)?;
         fetch::block_on(client.check_login(&registry))??;
-        let path = self.registry_args.auth_files(app).remove(0);
+        let path = self.reach.auth_files(app).remove(0);
         let mut file = AuthFile::read(&path)?.unwrap_or_default();
         file.remember(&registry, &user, &password);
         file.write(&path)?;

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use mote_engine::Counting;
-use mote_image::{Overrides, Source, Store, Stored};
+use mote_image::{Lease, Overrides, Source, Store, Stored};
 
 use crate::app::App;
 use crate::error::CliError;
@@ -37,7 +37,7 @@ impl PullArgs {
                 Source::Registry(image) => fetch::pull(app, &store, &image, &self.options, show)?,
                 source @ (Source::OciDir { .. }
                 | Source::OciArchive(_)
-                | Source::DockerArchive(_)) => self.copy(&store, &source)?,
+                | Source::DockerArchive(_)) => self.copy(&store, &lease, &source)?,
                 Source::File(path) => {
                     let hint =
                         format!("`mote import {} NAME:TAG` makes an image of it", path.display());
@@ -56,13 +56,14 @@ impl PullArgs {
     }
 
     /// Copies an image from a folder or an archive, and names it.
-    fn copy(&self, store: &Store, source: &Source) -> Result<Stored, CliError> {
+    fn copy(&self, store: &Store, lease: &Lease, source: &Source) -> Result<Stored, CliError> {
+        self.options.check_local(&source.to_string())?;
         let (stored, name) = fetch::import(store, source, self.options.platform.as_ref())?;
         let Some(name) = name else {
             return Err(CliError::new(format!("{source} does not say what its image is called"))
                 .hint("give it a tag where it was made, or run it as it is with `mote run`"));
         };
-        store.name(&name, &stored.manifest, &stored.resolved)?;
+        store.name(lease, &name, &stored.manifest, &stored.resolved)?;
         if !self.quiet {
             output::note(&format!("It is here as {}", name.familiar()));
         }

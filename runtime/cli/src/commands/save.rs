@@ -1,8 +1,9 @@
 //! `mote save`
 
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io::{self, IsTerminal};
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
@@ -34,20 +35,27 @@ impl SaveArgs {
                     .hint("name a file with -o FILE"))
             }
             None => Ok(mote_image::save(&store, &lease, &images, io::stdout().lock())?),
-            Some(path) => {
-                // An archive has its name only when it is whole.
-                let draft = path.with_added_extension("part");
-                let failed =
-                    |error| CliError::new(format!("cannot write {}: {error}", path.display()));
-                let file = File::create(&draft).map_err(failed)?;
-                let saved = mote_image::save(&store, &lease, &images, &file);
-                if saved.is_err() {
-                    // What cannot be removed is seen to be a part by its name.
-                    let _ = std::fs::remove_file(&draft);
-                }
-                saved?;
-                file.sync_all().and_then(|()| std::fs::rename(&draft, path)).map_err(failed)
-            }
+            Some(path) => write(path, |file| Ok(mote_image::save(&store, &lease, &images, file)?)),
         }
     }
+}
+
+/// Writes a file that has its name only when it is whole; what is no file, such as a pipe, is written
+/// to as it is.
+fn write(path: &Path, save: impl FnOnce(&File) -> Result<(), CliError>) -> Result<(), CliError> {
+    let failed = |error| CliError::new(format!("cannot write {}: {error}", path.display()));
+    // A link leads to what is meant.
+    let target = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    if target.exists() && !target.is_file() {
+        return save(&File::options().write(true).open(&target).map_err(failed)?);
+    }
+    let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let draft = tempfile::Builder::new()
+        .prefix(".mote-save-")
+        .permissions(Permissions::from_mode(0o666))
+        .tempfile_in(folder.unwrap_or(Path::new(".")))
+        .map_err(failed)?;
+    save(draft.as_file())?;
+    draft.as_file().sync_all().map_err(failed)?;
+    draft.persist(&target).map(drop).map_err(|error| failed(error.error))
 }

@@ -20,6 +20,7 @@ pub(crate) struct TagArgs {
 impl TagArgs {
     pub(crate) fn exec(self, app: &App) -> Result<(), CliError> {
         let store = app.store()?;
+        let lease = store.lease()?;
         let image = fetch::find(&store, &self.image)?;
         for name in &self.names {
             if name.digest().is_some() {
@@ -27,7 +28,7 @@ impl TagArgs {
                     "{name} has a digest, and a name is given with a tag"
                 )));
             }
-            store.name(name, &image.manifest, &image.resolved)?;
+            store.name(&lease, name, &image.manifest, &image.resolved)?;
         }
         Ok(())
     }

@@ -1,12 +1,14 @@
 //! What makes names in WASI preview 1: files that are opened to be made, folders, links.
 
+use std::io;
+
 use wasmtime::{Caller, Linker};
-use wasmtime_wasi::p1::types::Errno;
-use wasmtime_wasi::p1::wasi_snapshot_preview1 as raw;
+use wasmtime_wasi::p1::types::{self, Errno, Filetype};
+use wasmtime_wasi::p1::wasi_snapshot_preview1::{self as raw, WasiSnapshotPreview1};
 use wiggle::GuestPtr;
 
 use super::p1::Guest;
-use super::{Leave, made};
+use super::{Leave, Made, leave, settle};
 use crate::sandbox::{Noted, Sandbox};
 
 /// Bits of `oflags` (WASI preview 1, "oflags").
@@ -21,10 +23,10 @@ pub(super) fn link(linker: &mut Linker<Sandbox>, module: &str) -> wasmtime::Resu
         |mut caller: Caller<'_, Sandbox>, (dir, path, length): (i32, i32, i32)| {
             Box::new(async move {
                 let mut guest = Guest::of(&mut caller)?;
-                let Ok(leave) = guest.leave(dir) else { return Ok(Errno::Nospc as i32) };
+                let Ok(leave) = guest.leave(dir).await? else { return Ok(Errno::Nospc as i32) };
                 let (memory, p1) = (&mut guest.memory, &mut guest.sandbox.p1);
                 let errno = raw::path_create_directory(p1, memory, dir, path, length).await?;
-                guest.made(errno, leave, (path, length))
+                guest.settle(errno, leave, (path, length))
             })
         },
     )?;
@@ -35,10 +37,10 @@ pub(super) fn link(linker: &mut Linker<Sandbox>, module: &str) -> wasmtime::Resu
          (to, to_length, dir, path, length): (i32, i32, i32, i32, i32)| {
             Box::new(async move {
                 let mut guest = Guest::of(&mut caller)?;
-                let Ok(leave) = guest.leave(dir) else { return Ok(Errno::Nospc as i32) };
+                let Ok(leave) = guest.leave(dir).await? else { return Ok(Errno::Nospc as i32) };
                 let (memory, p1) = (&mut guest.memory, &mut guest.sandbox.p1);
                 let errno = raw::path_symlink(p1, memory, to, to_length, dir, path, length).await?;
-                guest.made(errno, leave, (path, length))
+                guest.settle(errno, leave, (path, length))
             })
         },
     )?;
@@ -49,13 +51,13 @@ pub(super) fn link(linker: &mut Linker<Sandbox>, module: &str) -> wasmtime::Resu
          (from, flags, old, old_length, dir, path, length): (i32, i32, i32, i32, i32, i32, i32)| {
             Box::new(async move {
                 let mut guest = Guest::of(&mut caller)?;
-                let Ok(leave) = guest.leave(dir) else { return Ok(Errno::Nospc as i32) };
+                let Ok(leave) = guest.leave(dir).await? else { return Ok(Errno::Nospc as i32) };
                 let (memory, p1) = (&mut guest.memory, &mut guest.sandbox.p1);
                 let errno = raw::path_link(
                     p1, memory, from, flags, old, old_length, dir, path, length,
                 )
                 .await?;
-                guest.made(errno, leave, (path, length))
+                guest.settle(errno, leave, (path, length))
             })
         },
     )?;
@@ -80,59 +82,101 @@ fn link_open(linker: &mut Linker<Sandbox>, module: &str) -> wasmtime::Result<()>
         )| {
             Box::new(async move {
                 let mut guest = Guest::of(&mut caller)?;
-                let note = guest.prepare()?;
-                let makes = oflags & CREATE != 0;
-                let leave = if makes { guest.leave(dir) } else { Ok(None) };
-                // On a full disk a file that is there opens all the same.
-                let oflags = match &leave {
-                    Ok(_) => oflags,
-                    Err(_) if oflags & EXCLUSIVE != 0 => return Ok(Errno::Nospc as i32),
-                    Err(_) => oflags & !CREATE,
-                };
-                let errno = raw::path_open(
-                    &mut guest.sandbox.p1,
-                    &mut guest.memory,
-                    dir,
-                    follow,
-                    path,
-                    length,
-                    oflags,
-                    rights,
-                    inheriting,
-                    flags,
-                    opened,
-                )
-                .await?;
-                if errno == Errno::Noent as i32 && leave.is_err() {
-                    return Ok(Errno::Nospc as i32);
-                }
-                if errno == Errno::Success as i32 {
-                    let fd = guest.memory.read(GuestPtr::<u32>::new(opened as u32))?;
-                    let file = guest.take_note(note, fd);
-                    if let (Some(file), Ok(Some((leave, _)))) = (file, leave) {
-                        leave.opened(&file);
-                    }
-                }
-                Ok(errno)
+                let place = (dir, follow, path, length);
+                guest
+                    .open(Open { place, oflags, rights: (rights, inheriting), flags, opened })
+                    .await
             })
         },
     )?;
     Ok(())
 }
 
+/// The arguments of `path_open`.
+#[derive(Clone, Copy)]
+struct Open {
+    /// Directory, flags of the look-up, and where the path is and how long.
+    place: (i32, i32, i32, i32),
+    oflags: i32,
+    rights: (i64, i64),
+    flags: i32,
+    /// Where the new descriptor's number goes.
+    opened: i32,
+}
+
 impl Guest<'_> {
-    fn leave(&self, dir: i32) -> std::io::Result<Leave> {
-        let Some(quota) = &self.sandbox.quota else { return Ok(None) };
-        let Some(Noted::Dir(dir)) = self.sandbox.noted.get(&(dir as u32)) else { return Ok(None) };
-        let Some(dir) = dir.upgrade() else { return Ok(None) };
-        Ok(Some((quota.name(&dir)?, dir)))
+    /// Opens a file, and charges for its name if it was not there.
+    async fn open(&mut self, call: Open) -> wasmtime::Result<i32> {
+        let Open { place: (dir, ..), oflags, .. } = call;
+        let makes = oflags & CREATE != 0 && self.is_charged(dir);
+        if makes && oflags & EXCLUSIVE == 0 {
+            // A file that is there is opened, also where no name may be made any more.
+            let errno = self.try_open(Open { oflags: oflags & !CREATE, ..call }, None).await?;
+            if errno != Errno::Noent as i32 {
+                return Ok(errno);
+            }
+        }
+        let leave = match makes {
+            true => self.leave(dir).await?,
+            false => Ok(None),
+        };
+        match leave {
+            Ok(leave) => self.try_open(call, leave).await,
+            Err(_) => Ok(Errno::Nospc as i32),
+        }
+    }
+
+    async fn try_open(&mut self, call: Open, leave: Leave) -> wasmtime::Result<i32> {
+        let note = self.prepare()?;
+        let Open { place: (dir, follow, path, length), oflags, rights, flags, opened } = call;
+        let (memory, p1) = (&mut self.memory, &mut self.sandbox.p1);
+        let errno = raw::path_open(
+            p1, memory, dir, follow, path, length, oflags, rights.0, rights.1, flags, opened,
+        )
+        .await?;
+        let file = match errno == Errno::Success as i32 {
+            true => {
+                let fd = self.memory.read(GuestPtr::<u32>::new(opened as u32))?;
+                self.take_note(note, fd)
+            }
+            false => None,
+        };
+        settle(leave, file.as_deref().map_or(Made::Nothing, Made::File));
+        Ok(errno)
+    }
+
+    fn is_charged(&self, dir: i32) -> bool {
+        matches!(self.sandbox.noted.get(&(dir as u32)), Some(Noted::Dir(_)))
+    }
+
+    /// Leave to make a name; the inner error is that there is none. A directory that is not known
+    /// gets none: what cannot be accounted for does not happen.
+    async fn leave(&mut self, dir: i32) -> wasmtime::Result<io::Result<Leave>> {
+        let known = match self.sandbox.noted.get(&(dir as u32)) {
+            Some(Noted::Dir(dir)) => dir.upgrade(),
+            Some(Noted::File(_) | Noted::ReadOnly) => return Ok(Ok(None)),
+            None => None,
+        };
+        if known.is_some() {
+            return Ok(leave(self.sandbox.quota.as_ref(), known));
+        }
+        let fd = types::Fd::from(dir as u32);
+        Ok(match self.sandbox.p1.fd_fdstat_get(&mut self.memory, fd).await {
+            Ok(status) if status.fs_filetype == Filetype::Directory => {
+                Err(io::Error::from(io::ErrorKind::StorageFull))
+            }
+            // Not a directory: the call itself says so.
+            Ok(_) | Err(_) => Ok(None),
+        })
     }
 
     /// Notes what a call made, if it did.
-    fn made(&self, errno: i32, leave: Leave, path: (i32, i32)) -> wasmtime::Result<i32> {
+    fn settle(&self, errno: i32, leave: Leave, path: (i32, i32)) -> wasmtime::Result<i32> {
         if errno == Errno::Success as i32 {
             let path = GuestPtr::<str>::new((path.0 as u32, path.1 as u32));
-            made(leave, &self.memory.as_cow_str(path)?);
+            settle(leave, Made::Named(&self.memory.as_cow_str(path)?));
+        } else {
+            settle(leave, Made::Nothing);
         }
         Ok(errno)
     }

@@ -8,21 +8,19 @@ use wasmtime_wasi::p2::bindings::filesystem::types::{
 };
 
 use super::p2::outcome;
-use super::{Leave, leave, made};
+use super::{Leave, Made, directory, leave, settle};
 use crate::sandbox::Sandbox;
 
 type Done = wasmtime::Result<(Result<(), ErrorCode>,)>;
 
 fn leave_in(sandbox: &mut Sandbox, dir: &Resource<Descriptor>) -> Result<Leave, ErrorCode> {
     let quota = sandbox.quota.clone();
-    let Ok(dir) = sandbox.filesystem().table.get(dir) else { return Ok(None) };
+    let dir = sandbox.filesystem().table.get(dir).ok().and_then(directory);
     leave(quota.as_ref(), dir).map_err(|_| ErrorCode::InsufficientSpace)
 }
 
 fn noted(done: Done, leave: Leave, path: &str) -> Done {
-    if let Ok((Ok(()),)) = done {
-        made(leave, path);
-    }
+    settle(leave, if matches!(done, Ok((Ok(()),))) { Made::Named(path) } else { Made::Nothing });
     done
 }
 
@@ -97,32 +95,45 @@ pub(super) fn link(linker: &mut Linker<Sandbox>) -> wasmtime::Result<()> {
     )
 }
 
+type Opened = wasmtime::Result<(Result<Resource<Descriptor>, ErrorCode>,)>;
+
 async fn open_at(
     sandbox: &mut Sandbox,
     dir: Resource<Descriptor>,
     follow: PathFlags,
     path: String,
     (open, flags): (OpenFlags, DescriptorFlags),
-) -> wasmtime::Result<(Result<Resource<Descriptor>, ErrorCode>,)> {
-    let makes = open.contains(OpenFlags::CREATE);
-    let leave = if makes { leave_in(sandbox, &dir) } else { Ok(None) };
-    // On a full disk a file that is there opens all the same.
-    let open = match leave {
-        Ok(_) => open,
-        Err(full) if open.contains(OpenFlags::EXCLUSIVE) => return Ok((Err(full),)),
-        Err(_) => open & !OpenFlags::CREATE,
+) -> Opened {
+    let known = sandbox.filesystem().table.get(&dir).ok().and_then(directory);
+    let makes = open.contains(OpenFlags::CREATE) && known.is_some();
+    let again = Resource::new_borrow(dir.rep());
+    if makes && !open.contains(OpenFlags::EXCLUSIVE) {
+        // A file that is there is opened, also where no name may be made any more.
+        let (there, files) = (open & !OpenFlags::CREATE, &mut sandbox.filesystem());
+        let opened = HostDescriptor::open_at(files, dir, follow, path.clone(), there, flags).await;
+        let (opened,) = outcome(opened)?;
+        if !matches!(opened, Err(ErrorCode::NoEntry)) {
+            return Ok((opened,));
+        }
+    }
+    let leave = match makes {
+        true => leave_in(sandbox, &again),
+        false => Ok(None),
+    };
+    let leave = match leave {
+        Ok(leave) => leave,
+        Err(full) => return Ok((Err(full),)),
     };
     let mut files = sandbox.filesystem();
-    let opened = HostDescriptor::open_at(&mut files, dir, follow, path, open, flags).await;
+    let opened = HostDescriptor::open_at(&mut files, again, follow, path, open, flags).await;
     let (opened,) = outcome(opened)?;
-    match (&opened, leave) {
-        (Err(ErrorCode::NoEntry), Err(full)) => return Ok((Err(full),)),
-        (Ok(opened), Ok(Some((leave, _)))) => {
-            if let Descriptor::File(file) = files.table.get(opened)? {
-                leave.opened(&file.file);
-            }
-        }
-        _ => {}
-    }
+    let file = match &opened {
+        Ok(opened) => match files.table.get(opened)? {
+            Descriptor::File(file) => Some(std::sync::Arc::clone(&file.file)),
+            Descriptor::Dir(_) => None,
+        },
+        Err(_) => None,
+    };
+    settle(leave, file.as_deref().map_or(Made::Nothing, Made::File));
     Ok((opened,))
 }

@@ -7,7 +7,7 @@ use wasmtime_wasi::p3::bindings::filesystem::types::{
 };
 use wasmtime_wasi::p3::filesystem::FilesystemError;
 
-use super::{Leave, leave, made};
+use super::{Leave, Made, directory, leave, settle};
 use crate::sandbox::Sandbox;
 
 type Files = WasiFilesystem;
@@ -17,17 +17,15 @@ fn leave_in(accessor: &Accessor<Sandbox>, dir: &Resource<Descriptor>) -> Result<
     accessor.with(|mut access| {
         let sandbox = access.get();
         let quota = sandbox.quota.clone();
-        let Ok(dir) = sandbox.filesystem().table.get(dir) else { return Ok(None) };
+        let dir = sandbox.filesystem().table.get(dir).ok().and_then(directory);
         leave(quota.as_ref(), dir).map_err(|_| ErrorCode::InsufficientSpace)
     })
 }
 
 fn noted(done: Result<(), FilesystemError>, leave: Leave, path: &str) -> Done {
+    settle(leave, if done.is_ok() { Made::Named(path) } else { Made::Nothing });
     match done {
-        Ok(()) => {
-            made(leave, path);
-            Ok((Ok(()),))
-        }
+        Ok(()) => Ok((Ok(()),)),
         Err(error) => Ok((Err(error.downcast()?),)),
     }
 }
@@ -115,44 +113,60 @@ pub(super) fn link(linker: &mut Linker<Sandbox>) -> wasmtime::Result<()> {
     )
 }
 
+type Opened = Result<Resource<Descriptor>, ErrorCode>;
+
 async fn open_at(
     accessor: &Accessor<Sandbox>,
     dir: Resource<Descriptor>,
     follow: PathFlags,
     path: String,
     (open, flags): (OpenFlags, DescriptorFlags),
-) -> wasmtime::Result<(Result<Resource<Descriptor>, ErrorCode>,)> {
-    let makes = open.contains(OpenFlags::CREATE);
-    let leave = if makes { leave_in(accessor, &dir) } else { Ok(None) };
-    // On a full disk a file that is there opens all the same.
-    let open = match &leave {
-        Ok(_) => open,
-        Err(_) if open.contains(OpenFlags::EXCLUSIVE) => {
-            return Ok((Err(ErrorCode::InsufficientSpace),));
-        }
-        Err(_) => open & !OpenFlags::CREATE,
-    };
+) -> wasmtime::Result<(Opened,)> {
     let files = accessor.with_getter::<Files>(<Sandbox as WasiFilesystemView>::filesystem);
-    let opened = <Files as HostDescriptorWithStore<Sandbox>>::open_at(
-        &files, dir, follow, path, open, flags,
-    );
-    let opened = match opened.await {
-        Ok(opened) => opened,
-        Err(error) => {
-            let code = match (error.downcast()?, leave) {
-                (ErrorCode::NoEntry, Err(full)) => full,
-                (code, _) => code,
-            };
-            return Ok((Err(code),));
-        }
+    let attempt = async |dir: u32, open: OpenFlags| {
+        let dir = Resource::new_borrow(dir);
+        let opened = <Files as HostDescriptorWithStore<Sandbox>>::open_at(
+            &files,
+            dir,
+            follow,
+            path.clone(),
+            open,
+            flags,
+        );
+        wasmtime::error::Ok(match opened.await {
+            Ok(opened) => Ok(opened),
+            Err(error) => Err(error.downcast()?),
+        })
     };
-    if let Ok(Some((leave, _))) = leave {
-        accessor.with(|mut access| {
-            if let Descriptor::File(file) = access.get().filesystem().table.get(&opened)? {
-                leave.opened(&file.file);
-            }
-            wasmtime::error::Ok(())
-        })?;
+    let is_charged = accessor.with(|mut access| {
+        access.get().filesystem().table.get(&dir).is_ok_and(|dir| directory(dir).is_some())
+    });
+    let makes = open.contains(OpenFlags::CREATE) && is_charged;
+    if makes && !open.contains(OpenFlags::EXCLUSIVE) {
+        // A file that is there is opened, also where no name may be made any more.
+        let opened = attempt(dir.rep(), open & !OpenFlags::CREATE).await?;
+        if !matches!(opened, Err(ErrorCode::NoEntry)) {
+            return Ok((opened,));
+        }
     }
-    Ok((Ok(opened),))
+    let leave = match makes {
+        true => leave_in(accessor, &dir),
+        false => Ok(None),
+    };
+    let leave = match leave {
+        Ok(leave) => leave,
+        Err(full) => return Ok((Err(full),)),
+    };
+    let opened = attempt(dir.rep(), open).await?;
+    let file = match &opened {
+        Ok(opened) => accessor.with(|mut access| {
+            wasmtime::error::Ok(match access.get().filesystem().table.get(opened)? {
+                Descriptor::File(file) => Some(std::sync::Arc::clone(&file.file)),
+                Descriptor::Dir(_) => None,
+            })
+        })?,
+        Err(_) => None,
+    };
+    settle(leave, file.as_deref().map_or(Made::Nothing, Made::File));
+    Ok((opened,))
 }

@@ -62,7 +62,7 @@ pub(super) fn link(linker: &mut Linker<Sandbox>, module: &str) -> wasmtime::Resu
         |mut caller: Caller<'_, Sandbox>, (fd, size): (i32, i64)| {
             Box::new(async move {
                 let mut guest = Guest::of(&mut caller)?;
-                if let Some(errno) = guest.resize(fd, size as u64) {
+                if let Some(errno) = guest.charge_length(fd, size as u64) {
                     return Ok(errno);
                 }
                 raw::fd_filestat_set_size(&mut guest.sandbox.p1, &mut guest.memory, fd, size).await
@@ -108,6 +108,9 @@ impl<'a> Guest<'a> {
 
     /// Finds out which place in the table the next file will get.
     pub(super) fn prepare(&mut self) -> wasmtime::Result<u32> {
+        // The descriptors that a guest starts with are put into the table by its first call that needs
+        // them, which must not be the one that is about to happen.
+        let _ = self.sandbox.p1.fd_prestat_get(&mut self.memory, types::Fd::from(3));
         let table = self.sandbox.p1.ctx().table;
         let probe = table.push(())?;
         let place = probe.rep();
@@ -126,10 +129,11 @@ impl<'a> Guest<'a> {
                 Some(file)
             }
             Ok(Descriptor::Dir(opened)) => {
-                if opened.perms == FsPerms::ReadWrite {
-                    let dir = Arc::downgrade(&opened.dir);
-                    self.sandbox.noted.insert(fd, Noted::Dir(dir));
-                }
+                let noted = match opened.perms {
+                    FsPerms::ReadWrite => Noted::Dir(Arc::downgrade(&opened.dir)),
+                    FsPerms::ReadOnly => Noted::ReadOnly,
+                };
+                self.sandbox.noted.insert(fd, noted);
                 None
             }
             Err(_) => None,
@@ -140,7 +144,7 @@ impl<'a> Guest<'a> {
         let quota = self.sandbox.quota.clone()?;
         let file = match self.sandbox.noted.get(&(fd as u32)) {
             Some(Noted::File(file)) => file.upgrade(),
-            Some(Noted::Dir(_)) | None => None,
+            Some(Noted::Dir(_) | Noted::ReadOnly) | None => None,
         };
         Some((quota, file))
     }
@@ -173,10 +177,10 @@ impl<'a> Guest<'a> {
         Ok(charged.err().map(|_| Errno::Nospc as i32))
     }
 
-    fn resize(&mut self, fd: i32, size: u64) -> Option<i32> {
+    fn charge_length(&mut self, fd: i32, size: u64) -> Option<i32> {
         let (quota, file) = self.known(fd)?;
         match file {
-            Some(file) => quota.resize(&file, size).err().map(|_| Errno::Nospc as i32),
+            Some(file) => quota.charge(&file, size).err().map(|_| Errno::Nospc as i32),
             None => Some(Errno::Nospc as i32),
         }
     }

@@ -153,7 +153,7 @@ pub(super) fn link(linker: &mut Linker<Sandbox>) -> wasmtime::Result<()> {
             Box::new(async move {
                 let sandbox = cx.data_mut();
                 if let Some(full) =
-                    refused(charged(sandbox, &descriptor)?, |quota, file| quota.resize(file, size))
+                    refused(charged(sandbox, &descriptor)?, |quota, file| quota.charge(file, size))
                 {
                     return Ok((Err(full),));
                 }

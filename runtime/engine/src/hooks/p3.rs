@@ -158,7 +158,7 @@ pub(super) fn link(linker: &mut Linker<Sandbox>) -> wasmtime::Result<()> {
                         return wasmtime::error::Ok(None);
                     };
                     Ok(match sandbox.filesystem().table.get(&descriptor)? {
-                        Descriptor::File(file) => quota.resize(&file.file, size).err(),
+                        Descriptor::File(file) => quota.charge(&file.file, size).err(),
                         Descriptor::Dir(_) => None,
                     })
                 })?;

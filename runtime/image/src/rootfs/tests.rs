@@ -296,9 +296,25 @@ fn a_tree_in_use_outlives_a_sweep() {
     used.lock_shared().unwrap();
     fixture.store.sweep().unwrap();
     assert!(tree.join("a").exists());
+    assert_eq!(fixture.store.check().unwrap(), [], "nor is it taken for damaged");
     drop(used);
-    fixture.store.sweep().unwrap();
+    // The end of any lease is soon enough.
+    drop(fixture.store.lease().unwrap());
     assert_eq!(fs::read_dir(tree.parent().unwrap()).unwrap().count(), 0, "nor its remarks");
+}
+
+#[test]
+fn many_unpack_the_same_layers_at_once() {
+    for _ in 0..20 {
+        let fixture = fixture();
+        let layers = [fixture.layer(&tar_of(&[Item::File("a", "1")]), Packing::Plain)];
+        std::thread::scope(|scope| {
+            for _ in 0..6 {
+                scope.spawn(|| unpack(&fixture.store, &layers).unwrap());
+            }
+        });
+        assert_eq!(fixture.store.check().unwrap(), []);
+    }
 }
 
 proptest::proptest! {
