@@ -267,6 +267,30 @@ fn what_follows_the_image_is_the_programs() {
 }
 
 #[test]
+fn dockers_spellings_are_understood_and_slips_are_named() {
+    let host = Host::new();
+    host.file("data/note", "a note");
+    let data = host.folder("data");
+    let read = guest("read.p1");
+    for options in ["ro,z", "Z", "rw"] {
+        let out = host.cli(["run", "-v", &format!("{data}:/d:{options}"), &read, "/d/note"]);
+        assert_eq!(out.success().stdout, "/d/note: a note\n", "{options}");
+    }
+    host.cli(["run", "-v", &format!("{data}:/d:row"), &read]).fails(125, &["`row`", "ro and rw"]);
+    host.cli(["run", "--tmpfs", "/t:rw,noexec,size=1m", &read]).success();
+    host.cli(["run", "-e", "=x", &read]).fails(125, &["NAME=VALUE"]);
+    let file = host.file("env", "A=1\nexport B=2\n");
+    host.cli(["run", "--env-file", &file, &read]).fails(125, &["export B=2"]);
+    let out = host.cli(["run", &guest("hello.p1"), "--", "-x"]).success();
+    assert_eq!(out.stdout, "hello from hello.p1.wasm -- -x\n");
+    let add = host.file(
+        "add.wat",
+        r#"(module (func (export "add") (param i32 i32) (result i32) (i32.add (local.get 0) (local.get 1))))"#,
+    );
+    assert_eq!(host.cli(["run", "--invoke", "add", &add, "1", "2"]).success().stdout, "3\n");
+}
+
+#[test]
 fn an_empty_variable_is_passed_on() {
     let host = Host::new();
     let mut command = host.command(["run", "-e", "EMPTY", "-e", "ABSENT", &guest("env.p1")]);

@@ -212,8 +212,7 @@ fn scratch_space_has_a_size_and_is_gone_at_the_end() {
             .cli(["run", "--tmpfs", "/tmp:size=5000", &guest(name), "/tmp/x", "9000"])
             .success();
         assert_eq!(out.stdout, format!("wrote 5000, then {}\n", full(name)), "{name}");
-        let left: Vec<_> =
-            host.left("state").into_iter().filter(|path| !path.ends_with("/scratch")).collect();
+        let left: Vec<_> = host.left("root/scratch").into_iter().collect();
         assert_eq!(left, Vec::<String>::new(), "{name}");
     }
 }
@@ -245,6 +244,27 @@ fn statement_4_1_storage_is_limited_for_streams_of_0_3() {
     assert!(written.contains("InsufficientSpace"), "{written}");
     let out = host.cli(["run", "--tmpfs", "/tmp:size=5000", &guest("fill.p3"), "write", "5000"]);
     assert_eq!(out.success().stdout, "5000 bytes: Ok(())\n");
+}
+
+#[test]
+fn scratch_space_is_gone_also_when_a_signal_ends_the_container() {
+    use std::io::BufRead;
+    use std::os::unix::process::ExitStatusExt;
+    let host = Host::new();
+    for signal in ["INT", "TERM"] {
+        let mut child = host
+            .command(["run", "--tmpfs", "/t", &guest("sleep.p1"), "100000"])
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .expect("started");
+        let mut line = String::new();
+        let stdout = child.stdout.take().expect("a pipe");
+        std::io::BufReader::new(stdout).read_line(&mut line).expect("it runs");
+        crate::harness::tool("kill", ["-s", signal, &child.id().to_string()]);
+        let ended = child.wait().expect("ended");
+        assert_eq!(ended.signal(), Some(if signal == "INT" { 2 } else { 15 }));
+        assert_eq!(host.left("root/scratch"), Vec::<String>::new(), "{signal}");
+    }
 }
 
 /// A preview 1 module that makes the calls it is given and no other, as no compiler's library does.

@@ -45,7 +45,9 @@ fn connections_take_a_rule() {
         assert_eq!(run(&flags, &server), format!("{server}: PermissionDenied\n"), "{flags:?}");
         let guest = guest("connect.p2");
         let out = host.cli([&["run"], &flags[..], &[guest.as_str(), &server, "hi"]].concat());
-        let told = format!("was refused what --allow-net tcp://{server} would allow\n");
+        let told = format!(
+            "was refused to connect to {server}; allow it with --allow-net tcp://{server}\n"
+        );
         assert!(out.stderr.ends_with(&told), "{out:?}");
     }
 }
@@ -74,7 +76,7 @@ fn names_are_looked_up_only_where_a_rule_says() {
     };
     assert_eq!(run(&[]), "localhost: refused\n");
     let told = host.cli(["run", &guest("resolve.p2"), "localhost"]).success().stderr;
-    assert!(told.contains("--allow-dns, to look up localhost"), "{told}");
+    assert!(told.contains("refused to look up localhost; allow it with --allow-dns"), "{told}");
     assert!(run(&["--allow-dns"]).contains("127.0.0.1"));
     assert!(run(&["--allow-net", "tcp://localhost:80"]).contains("127.0.0.1"));
     assert_eq!(run(&["--allow-net", "tcp://other.example:80"]), "localhost: refused\n");
@@ -112,7 +114,7 @@ fn a_port_that_is_not_published_is_not_listened_on() {
             .cli([&["run"], flags.as_slice(), &[guest("listen.p2").as_str(), "8080"]].concat())
             .success();
         assert_eq!(out.stdout, "cannot listen on 8080: PermissionDenied\n", "{flags:?}");
-        assert!(out.stderr.contains("-p 8080:8080 would allow"), "{out:?}");
+        assert!(out.stderr.contains("port 8080; allow it with -p HOST_PORT:8080"), "{out:?}");
     }
 }
 
@@ -185,7 +187,7 @@ fn http_requests_take_a_rule() {
         assert!(out.contains("HttpRequestDenied"), "{rule}: {out}");
         let guest = guest("get.p2");
         let told = host.cli(["run", "--allow-http", rule, &guest, &address]).success().stderr;
-        assert!(told.contains(&format!("--allow-http http://{server} would allow")), "{told}");
+        assert!(told.contains(&format!("allow it with --allow-http {address}")), "{told}");
     }
     let out = run(&["--allow-net", "tcp://*:*"]);
     assert!(out.contains("HttpRequestDenied"), "a rule for connections is none for HTTP: {out}");
@@ -200,4 +202,14 @@ fn http_bodies_are_held_to_the_network_rate() {
         host.cli([&args[..], &[&guest("get.p2"), &format!("http://{server}/")]].concat()).success();
     assert!(out.stdout.ends_with("200, 200000 bytes\n"), "{out:?}");
     assert!(start.elapsed().as_secs_f64() > 0.8, "{:?}", start.elapsed());
+}
+
+#[test]
+fn a_published_port_that_is_taken_is_named_before_the_guest_starts() {
+    let host = Host::new();
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("an address");
+    let publish = format!("{address}:80");
+    let out = host.cli(["run", "-p", &publish, &guest("listen.p2"), "80"]);
+    out.fails(125, &[&format!("cannot publish {address}"), "in use", "-p"]);
 }

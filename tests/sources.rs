@@ -13,7 +13,7 @@ fn files_run_as_they_are() {
     let broken = host.file("b.wat", "(module");
     host.cli(["run", &broken]).fails(126, &["not valid WebAssembly text"]);
     let invalid = host.file("c.wasm", b"\0asm\x01\0\0\0\xff\xff");
-    host.cli(["run", &invalid]).fails(126, &["compiler did not finish", "does not compile"]);
+    host.cli(["run", &invalid]).fails(126, &["mote: the program does not compile: failed"]);
 }
 
 #[test]
@@ -76,6 +76,17 @@ fn archives_go_through_pipes() {
     let said = child.wait_with_output().expect("loaded").stdout;
     assert_eq!(String::from_utf8_lossy(&said), "Loaded image: acme/hello:1\n");
     assert_eq!(other.cli(["run", "--pull", "never", "acme/hello:1"]).success().stdout, "piped\n");
+    // Packed, cut off, empty, and something else.
+    let file = other.file("a.tar", &output.stdout);
+    tool("gzip", ["-k", &file]);
+    other.cli(["rmi", "-a"]).success();
+    other.cli(["load", "-i", &format!("{file}.gz")]).success();
+    assert_eq!(other.cli(["run", "--pull", "never", "acme/hello:1"]).success().stdout, "piped\n");
+    let cut = other.file("cut.tar", &output.stdout[..700]);
+    other.cli(["load", "-i", &cut]).fails(125, &["is cut off within blobs/"]);
+    let wrong = other.file("wrong.tar", "x".repeat(1000));
+    other.cli(["load", "-i", &wrong]).fails(125, &["is not a tar archive"]);
+    other.cli(["load"]).fails(125, &["standard input is empty"]);
 }
 
 #[test]

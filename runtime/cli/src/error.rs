@@ -199,7 +199,11 @@ impl From<EngineError> for CliError {
             | EngineError::NotWasm
             | EngineError::TooLarge { .. }
             | EngineError::Compile { .. }
-            | EngineError::Compiler { .. } => (NOT_RUNNABLE, None),
+            | EngineError::Compiler { .. }
+            | EngineError::Rejected { .. } => (NOT_RUNNABLE, None),
+            EngineError::Port { .. } => {
+                (FAILED, Some("choose another host port or address with -p"))
+            }
             EngineError::NoSockets => (
                 NOT_RUNNABLE,
                 Some(

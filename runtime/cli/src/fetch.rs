@@ -219,8 +219,7 @@ fn registry_image(
     let here = match when {
         PullWhen::Always => None,
         PullWhen::Missing | PullWhen::Never | PullWhen::Newer => {
-            // As many digits as listings show; fewer could be a name that was meant.
-            let mut known = known(store, text, 12)?.into_iter();
+            let mut known = known(store, text, 4)?.into_iter();
             known.find(|stored| options.is_wanted(store, stored))
         }
     };

@@ -2,20 +2,22 @@
 
 use std::fs::{self, File};
 use std::path::PathBuf;
-use std::sync::{Arc, mpsc};
-use std::time::Duration;
+use std::sync::Arc;
 
 use mote_engine::{
-    Blocking, CodeKey, Counting, Engine, Gauge, Launch, Module, Outcome, Process, RootFiles, Stdio,
-    Trusted,
+    Blocking, CodeKey, Counting, Engine, Gauge, Launch, Module, Outcome, Process, Refusal,
+    RootFiles, Stdio, Trusted,
 };
 use mote_image::Artifact;
 use mote_spec::{ContainerName, ExitStatus, Limit, Policy, Root};
 
 use crate::app::App;
+use crate::ends::{DeadlineGuard, Interrupts};
 use crate::error::CliError;
+use crate::fetch::block_on;
 use crate::output;
 use crate::progress::{self, Show};
+use crate::scratch::Scratch;
 
 /// Finds the compiled code of a program, or compiles it.
 pub(crate) fn compiled(
@@ -93,16 +95,24 @@ pub(crate) fn run(
         process,
         stdio,
         root,
-        scratch: scratch.as_ref().map(|scratch| scratch.path.clone()),
+        scratch: scratch.as_ref().map(|scratch| scratch.path().to_owned()),
         gauge: Arc::clone(&gauge),
     };
-    let ended = {
-        let _guard = DeadlineGuard::arm(&artifact.name, policy);
-        crate::fetch::block_on(mote_engine::run(&ready.engine, &ready.module, launch))
+    // Without anything to clear away, a signal may end the process as it does any other.
+    let interrupts = scratch.as_ref().map(|scratch| Interrupts::listen(scratch.path()));
+    let interrupts = interrupts.transpose()?;
+    let guest = mote_engine::run(&ready.engine, &ready.module, launch);
+    let guard = DeadlineGuard::arm(&artifact.name, policy);
+    let ended = match interrupts {
+        Some(interrupts) => block_on(interrupts.or_end_of(guest))?,
+        None => Ok(block_on(guest)?),
     };
-    let outcome = ended??;
+    drop(guard);
     drop(scratch);
-    Ok((outcome, gauge))
+    match ended {
+        Ok(outcome) => Ok((outcome?, gauge)),
+        Err(signal) => Err(signal.carry_out()),
+    }
 }
 
 fn hold(tree: &std::path::Path) -> Result<File, CliError> {
@@ -115,6 +125,21 @@ pub(crate) fn blocking(policy: &Policy) -> Blocking {
     match policy.limits().timeout {
         Limit::AtMost(_) => Blocking::Never,
         Limit::Unlimited => Blocking::Allowed,
+    }
+}
+
+/// Holds a name for as long as its container runs.
+pub(crate) fn take_name(app: &App, name: &ContainerName) -> Result<File, CliError> {
+    let folder = state_folder(app, "names")?;
+    let failed =
+        |error: std::io::Error| CliError::new(format!("cannot take the name {name}: {error}"));
+    let path = folder.join(name.as_str());
+    let file =
+        File::options().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(_) => Err(CliError::new(format!("the name {name} is in use by a running container"))
+            .hint("choose another --name")),
     }
 }
 
@@ -135,81 +160,11 @@ fn state_folder(app: &App, name: &str) -> Result<PathBuf, CliError> {
     }
 }
 
-/// Where containers write: on the disk with the images, and not in the volatile state, which is
-/// memory on most machines.
-fn scratch_folder(app: &App) -> Result<PathBuf, CliError> {
-    use std::os::unix::fs::DirBuilderExt;
-    let path = app.root.join("scratch");
-    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&path);
-    made.map_err(|error| CliError::new(format!("cannot make {}: {error}", path.display())))?;
-    Ok(path)
-}
-
-/// A folder for what a container writes, locked while it runs and removed after it.
-struct Scratch {
-    path: PathBuf,
-    _lock: File,
-}
-
-impl Scratch {
-    fn make(app: &App) -> Result<Scratch, CliError> {
-        let all = scratch_folder(app)?;
-        let failed = |error| {
-            CliError::new(format!("cannot make scratch space in {}: {error}", all.display()))
-        };
-        // Nobody removes what looks abandoned while somebody is between making and locking.
-        let gate = File::open(&all).map_err(failed)?;
-        if gate.try_lock().is_ok() {
-            remove_abandoned(&all);
-        }
-        gate.lock_shared().map_err(failed)?;
-        let mut random = [0; 16];
-        rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())
-            .map_err(|error| failed(error.into()))?;
-        let path = all.join(random.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
-        fs::create_dir(&path).map_err(failed)?;
-        let lock = File::open(&path).map_err(failed)?;
-        lock.lock_shared().map_err(failed)?;
-        Ok(Scratch { path, _lock: lock })
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // What stays behind is removed by the next container.
-        let _ = fs::remove_dir_all(&self.path);
-    }
-}
-
-/// Removes what containers left that were killed: their locks are free.
-fn remove_abandoned(all: &std::path::Path) {
-    for entry in fs::read_dir(all).into_iter().flatten().flatten() {
-        if File::open(entry.path()).is_ok_and(|folder| folder.try_lock().is_ok()) {
-            let _ = fs::remove_dir_all(entry.path());
-        }
-    }
-}
-
-/// Holds a name for as long as its container runs.
-pub(crate) fn take_name(app: &App, name: &ContainerName) -> Result<File, CliError> {
-    let folder = state_folder(app, "names")?;
-    let failed =
-        |error: std::io::Error| CliError::new(format!("cannot take the name {name}: {error}"));
-    let path = folder.join(name.as_str());
-    let file =
-        File::options().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(_) => Err(CliError::new(format!("the name {name} is in use by a running container"))
-            .hint("choose another --name")),
-    }
-}
-
 /// Says what a person needs to know: what the guest was refused, and an end that was not its own.
 pub(crate) fn explain(name: &str, outcome: &Outcome, policy: &Policy) {
     let limits = policy.limits();
-    for flag in &outcome.denied {
-        output::note(&format!("{name} was refused what {flag} would allow"));
+    for Refusal { what, flag } in &outcome.denied {
+        output::note(&format!("{name} was refused {what}; allow it with {flag}"));
     }
     let text = match outcome.status {
         ExitStatus::Exited(_) => return,
@@ -232,33 +187,4 @@ pub(crate) fn explain(name: &str, outcome: &Outcome, policy: &Policy) {
         ExitStatus::Stopped | ExitStatus::Killed => format!("{name} {}", outcome.status),
     };
     output::note(&text);
-}
-
-/// Ends the process a moment after the deadline if a write to a full pipe holds the guest up: such
-/// a call cannot be taken back. Disarmed when it is dropped.
-struct DeadlineGuard {
-    _disarm: Option<mpsc::Sender<()>>,
-}
-
-impl DeadlineGuard {
-    fn arm(name: &str, policy: &Policy) -> DeadlineGuard {
-        let Limit::AtMost(timeout) = policy.limits().timeout else {
-            return DeadlineGuard { _disarm: None };
-        };
-        let message = format!("{name} timed out (limit {timeout})");
-        let (disarm, disarmed) = mpsc::channel::<()>();
-        std::thread::spawn(move || {
-            let patience = timeout.duration() + Duration::from_millis(500);
-            if disarmed.recv_timeout(patience) == Err(mpsc::RecvTimeoutError::Timeout) {
-                output::note(&message);
-                end(ExitStatus::TimedOut.code());
-            }
-        });
-        DeadlineGuard { _disarm: Some(disarm) }
-    }
-}
-
-#[expect(clippy::exit, reason = "the main thread is held by a call that cannot be interrupted")]
-fn end(code: u8) -> ! {
-    std::process::exit(i32::from(code))
 }

@@ -7,6 +7,7 @@ mod args;
 mod commands;
 mod config;
 mod demo;
+mod ends;
 mod environment;
 mod error;
 mod fetch;
@@ -14,6 +15,7 @@ mod launch;
 mod output;
 mod progress;
 mod registry;
+mod scratch;
 mod template;
 
 use std::process::ExitCode;

@@ -225,9 +225,8 @@ fn check_owner(folder: &Path) -> io::Result<()> {
 
 fn read_key(folder: &Path) -> io::Result<Option<[u8; 32]>> {
     match fs::read(folder.join("host.key")) {
-        Ok(bytes) => bytes.try_into().map(Some).map_err(|_| {
-            io::Error::new(io::ErrorKind::InvalidData, "the host key does not have 32 bytes")
-        }),
+        // A damaged key is as good as none: what it vouched for is compiled again.
+        Ok(bytes) => Ok(bytes.try_into().ok()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
@@ -240,8 +239,12 @@ fn make_key(folder: &Path) -> io::Result<[u8; 32]> {
     rustix::rand::getrandom(&mut key, rustix::rand::GetRandomFlags::empty())?;
     let draft = folder.join(format!(".key.{}", draft_number()));
     write_small(&draft, &key)?;
+    let target = folder.join("host.key");
+    if target.exists() && read_key(folder)?.is_none() {
+        fs::remove_file(&target)?;
+    }
     // A link fails where a rename would replace the key of somebody who was quicker.
-    let linked = fs::hard_link(&draft, folder.join("host.key"));
+    let linked = fs::hard_link(&draft, &target);
     fs::remove_file(&draft)?;
     match linked {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
@@ -301,6 +304,18 @@ mod tests {
             fs::copy(path(&cache, &key("aa")), path(&other, &key("aa"))).unwrap();
         }
         assert!(other.get(&key("aa")).is_none(), "another host's");
+    }
+
+    #[test]
+    fn a_damaged_key_is_made_anew_and_vouches_for_nothing_older() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("c");
+        put(&Cache::open(&path).unwrap(), &key("aa"), b"code");
+        fs::write(path.join("host.key"), b"zz").unwrap();
+        let cache = Cache::open(&path).unwrap();
+        assert!(cache.get(&key("aa")).is_none());
+        put(&cache, &key("aa"), b"code");
+        assert!(Cache::open(&path).unwrap().get(&key("aa")).is_some());
     }
 
     #[test]

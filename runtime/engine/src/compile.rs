@@ -17,7 +17,8 @@ pub enum CompileIn {
     /// In this process.
     Here,
     /// In a child: a program that reads Wasm from its input and writes code to its output, as
-    /// `compile_worker` does. It gets the profile's and the counting's code as arguments.
+    /// `compile_worker` does. It gets the profile's and the counting's code as arguments, and ends with
+    /// 126 if the program is not valid.
     Child { program: PathBuf, args: Vec<String> },
 }
 
@@ -28,6 +29,9 @@ const MOST_MEMORY: u64 = 4 << 30;
 const MOST_TIME: u64 = 60 * 60;
 /// The largest program that is compiled.
 pub(crate) const LARGEST_PROGRAM: u64 = 512 << 20;
+
+/// The exit code of a compiler's process that has found the program not to be valid.
+const REJECTED: i32 = 126;
 
 /// Compiles a program into the cache.
 ///
@@ -108,9 +112,15 @@ fn compile_in_child(
     if output.status.success() && sent.is_ok() {
         return Ok(());
     }
-    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    let said = if said.is_empty() { format!("it ended with {}", output.status) } else { said };
-    Err(EngineError::Compiler { said })
+    let said = String::from_utf8_lossy(&output.stderr);
+    let said = said.trim().trim_start_matches("mote: ").to_owned();
+    Err(match output.status.code() {
+        Some(REJECTED) => EngineError::Rejected { said },
+        _ if said.is_empty() => {
+            EngineError::Compiler { said: format!("it ended with {}", output.status) }
+        }
+        _ => EngineError::Compiler { said },
+    })
 }
 
 /// What the compiler's process does: bounds its own memory, reads Wasm, writes code.

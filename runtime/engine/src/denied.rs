@@ -1,4 +1,4 @@
-//! Remembers what a guest was refused, as the flags that would have allowed it.
+//! Remembers what a guest was refused, and with which flag it would have been allowed.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,19 +6,28 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// How many are remembered: a person reads them.
 const MOST: usize = 8;
 
+/// Something that a guest was refused.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Refusal {
+    /// What it wanted, such as "to connect to 10.0.0.1:80".
+    pub what: String,
+    /// What would have allowed it.
+    pub flag: String,
+}
+
 /// What one guest was refused.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Denied(Arc<Mutex<BTreeSet<String>>>);
+pub(crate) struct Denied(Arc<Mutex<BTreeSet<Refusal>>>);
 
 impl Denied {
-    pub(crate) fn note(&self, flag: String) {
-        let mut flags = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if flags.len() < MOST {
-            flags.insert(flag);
+    pub(crate) fn note(&self, what: String, flag: String) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.len() < MOST {
+            all.insert(Refusal { what, flag });
         }
     }
 
-    pub(crate) fn flags(&self) -> Vec<String> {
+    pub(crate) fn all(&self) -> Vec<Refusal> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 }

@@ -1,6 +1,7 @@
 //! Why a program cannot be compiled, loaded or started. How a guest ended is never an error.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use mote_spec::Bytes;
@@ -16,6 +17,8 @@ pub enum EngineError {
     Compile { source: wasmtime::Error },
     #[error("the compiler did not finish: {said}")]
     Compiler { said: String },
+    #[error("{said}")]
+    Rejected { said: String },
     #[error("the program is neither a core module nor a component")]
     NotWasm,
     #[error("cannot use the code cache at {path}")]
@@ -36,6 +39,8 @@ pub enum EngineError {
     Link { path: PathBuf, real: PathBuf },
     #[error("{path} is not a directory; mote grants directories")]
     NotDirectory { path: PathBuf },
+    #[error("cannot publish {address}")]
+    Port { address: SocketAddr, source: io::Error },
     #[error("the container has no folder {path} to work in")]
     WorkingFolder { path: String },
     #[error("the program is a WASI preview 1 module, which has no sockets and no HTTP to grant")]

@@ -101,11 +101,11 @@ fn allows(grants: &NetGrants, uri: &http::Uri) -> bool {
     grants.http.iter().any(|rule| rule.allows(scheme, host, uri.port_u16(), uri.path()))
 }
 
-/// The flag that would have allowed it.
-fn flag(uri: &http::Uri) -> String {
+/// The address of a request without what it asks for.
+fn address(uri: &http::Uri) -> String {
     let scheme = uri.scheme_str().unwrap_or("http");
     let port = uri.port_u16().map(|port| format!(":{port}")).unwrap_or_default();
-    format!("--allow-http {scheme}://{}{port}", uri.host().unwrap_or_default())
+    format!("{scheme}://{}{port}{}", uri.host().unwrap_or_default(), uri.path())
 }
 
 impl WasiHttpHooks for HttpGate {
@@ -119,7 +119,8 @@ impl WasiHttpHooks for HttpGate {
         let (denied, pace) = (self.denied.clone(), Arc::clone(&self.pace));
         Box::new(async move {
             if !allows(&grants, request.uri()) {
-                denied.note(flag(request.uri()));
+                let wanted = address(request.uri());
+                denied.note(format!("a request to {wanted}"), format!("--allow-http {wanted}"));
                 return Err(Error::HttpRequestDenied);
             }
             let sending = Paced::new(Arc::clone(&gauge), Arc::clone(&pace), |gauge| &gauge.sent);

@@ -32,6 +32,7 @@ mod stdio;
 
 pub use cache::{Cache, CodeKey, ENGINE_VERSION, Trusted};
 pub use compile::{CompileIn, compile, compile_worker};
+pub use denied::Refusal;
 pub use describe::{Description, Kind, World, describe};
 pub use error::EngineError;
 pub use limiter::Gauge;

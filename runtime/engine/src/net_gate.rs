@@ -39,6 +39,19 @@ impl NetGate {
         &self.denied
     }
 
+    /// Listens for a moment on every published port, so that one that is taken is noticed, and named,
+    /// before the guest starts.
+    pub(crate) fn check_ports(&self) -> Result<(), (SocketAddr, std::io::Error)> {
+        for publish in &self.grants.publish {
+            let tried = match publish.protocol {
+                Protocol::Tcp => std::net::TcpListener::bind(publish.host).map(drop),
+                Protocol::Udp => std::net::UdpSocket::bind(publish.host).map(drop),
+            };
+            tried.map_err(|error| (publish.host, error))?;
+        }
+        Ok(())
+    }
+
     /// Whether this name may be looked up.
     pub(crate) fn allows_name(&self, name: &str) -> bool {
         let name = name.trim_end_matches('.').to_ascii_lowercase();
@@ -47,7 +60,7 @@ impl NetGate {
             || self.grants.dns == Dns::Allowed
             || self.grants.connect.iter().any(named);
         if !allowed {
-            self.denied.note(format!("--allow-dns, to look up {}", printable(&name)));
+            self.denied.note(format!("to look up {}", printable(&name)), "--allow-dns".to_owned());
         }
         allowed
     }
@@ -69,8 +82,8 @@ impl NetGate {
     /// Whether an address may be used in this way.
     pub(crate) async fn allows(&self, address: SocketAddr, way: SocketAddrUse) -> bool {
         let allowed = self.grants.network == Network::Host || self.rules_allow(address, way).await;
-        if !allowed && let Some(flag) = flag(address, way) {
-            self.denied.note(flag);
+        if !allowed && let Some((what, flag)) = refusal(address, way) {
+            self.denied.note(what, flag);
         }
         allowed
     }
@@ -170,20 +183,25 @@ impl NetGate {
     }
 }
 
-/// The flag that would have allowed it, where the guest itself chose the address: what strangers send
-/// is no reason to let them in.
-fn flag(address: SocketAddr, way: SocketAddrUse) -> Option<String> {
+/// What was refused and the flag that would have allowed it, where the guest itself chose the address:
+/// what strangers send is no reason to let them in.
+fn refusal(address: SocketAddr, way: SocketAddrUse) -> Option<(String, String)> {
     let port = address.port();
-    match way {
-        SocketAddrUse::TcpBind | SocketAddrUse::UdpBind if port == 0 => None,
-        SocketAddrUse::TcpBind => Some(format!("-p {port}:{port}")),
-        SocketAddrUse::UdpBind => Some(format!("-p {port}:{port}/udp")),
+    let (what, flag) = match way {
+        SocketAddrUse::TcpBind | SocketAddrUse::UdpBind if port == 0 => return None,
+        SocketAddrUse::TcpAccept | SocketAddrUse::UdpReceive => return None,
+        SocketAddrUse::TcpBind => (format!("port {port}"), format!("-p HOST_PORT:{port}")),
+        SocketAddrUse::UdpBind => (format!("port {port}/udp"), format!("-p HOST_PORT:{port}/udp")),
         // On a port that the host chose.
-        SocketAddrUse::TcpListen => Some("-p HOST_PORT:GUEST_PORT".to_owned()),
-        SocketAddrUse::TcpConnect => Some(format!("--allow-net tcp://{address}")),
-        SocketAddrUse::UdpSend => Some(format!("--allow-net udp://{address}")),
-        SocketAddrUse::TcpAccept | SocketAddrUse::UdpReceive => None,
-    }
+        SocketAddrUse::TcpListen => ("to listen".to_owned(), "-p HOST_PORT:GUEST_PORT".to_owned()),
+        SocketAddrUse::TcpConnect => {
+            (format!("to connect to {address}"), format!("--allow-net tcp://{address}"))
+        }
+        SocketAddrUse::UdpSend => {
+            (format!("to send to {address}"), format!("--allow-net udp://{address}"))
+        }
+    };
+    Some((what, flag))
 }
 
 /// A guest's text as it may be printed to a terminal.
@@ -219,9 +237,12 @@ mod tests {
         ] {
             assert!(!gate.allows(at("127.0.0.1:80"), way).await, "{way:?}");
         }
-        let flags =
-            ["--allow-net tcp://127.0.0.1:80", "--allow-net udp://127.0.0.1:80", "-p 80:80"];
-        assert_eq!(gate.denied().flags(), flags);
+        let flags: Vec<String> =
+            gate.denied().all().into_iter().map(|refusal| refusal.flag).collect();
+        assert_eq!(
+            flags,
+            ["-p HOST_PORT:80", "--allow-net tcp://127.0.0.1:80", "--allow-net udp://127.0.0.1:80"]
+        );
     }
 
     #[tokio::test]

@@ -8,6 +8,7 @@ use mote_spec::{Bytes, ExitStatus, Limit, NetGrants, Policy};
 use wasmtime::{Store, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
+use crate::denied::Refusal;
 use crate::describe::{World, world};
 use crate::error::EngineError;
 use crate::handles;
@@ -79,8 +80,8 @@ pub struct Outcome {
     /// What a called function returned.
     pub results: Vec<String>,
     pub fuel_used: Option<u64>,
-    /// The flags that would have allowed what the guest was refused.
-    pub denied: Vec<String>,
+    /// What the guest was refused.
+    pub denied: Vec<Refusal>,
 }
 
 /// How a guest's run ended, as far as wasmtime tells.
@@ -100,6 +101,7 @@ pub async fn run(
     let handles =
         handles::open(policy.grants(), root.as_ref(), scratch.as_deref(), process.cwd.as_deref())?;
     let net = Arc::clone(&handles.net);
+    net.check_ports().map_err(|(address, source)| EngineError::Port { address, source })?;
     let mut store = sandbox::store(engine, policy, handles, &process, &stdio, &gauge)?;
     let limits = policy.limits();
     let guest = async {
@@ -115,7 +117,7 @@ pub async fn run(
         Limit::AtMost(timeout) => tokio::time::timeout(timeout.duration(), metered).await.ok(),
         Limit::Unlimited => Some(metered.await),
     };
-    let denied = net.denied().flags();
+    let denied = net.denied().all();
     let Some((ended, fuel_used)) = finished else {
         let (status, detail, results) = (ExitStatus::TimedOut, None, Vec::new());
         return Ok(Outcome { status, detail, results, fuel_used: None, denied });
@@ -152,7 +154,8 @@ async fn start(
         }
         Code::Component(code) => {
             let ready = link::component(engine, code, store.data())?;
-            component_call(store, &ready, code, call, memory).await
+            let has = module.exports(engine);
+            component_call(store, &ready, code, (call, &has), memory).await
         }
     }
 }
@@ -273,7 +276,7 @@ async fn component_call(
     store: &mut Store<Sandbox>,
     ready: &wasmtime::component::InstancePre<Sandbox>,
     code: &wasmtime::component::Component,
-    call: &Call,
+    (call, has): (&Call, &[String]),
     memory: Bytes,
 ) -> Result<Ended, EngineError> {
     let instance = match ready.instantiate_async(&mut *store).await {
@@ -285,11 +288,8 @@ async fn component_call(
             Ok(run_p3(store, &instance).await.map(|code| (code, Vec::new())))
         }
         Call::Main => Ok(run_p2(store, &instance).await.map(|code| (code, Vec::new()))),
-        Call::Export(name) => component_function(store, &instance, name, "").await,
-        Call::Invoke(text) => {
-            let (name, arguments) = split_call(text);
-            component_function(store, &instance, name, arguments).await
-        }
+        Call::Export(name) => component_function(store, &instance, has, (name, "")).await,
+        Call::Invoke(text) => component_function(store, &instance, has, split_call(text)).await,
     }
 }
 
@@ -322,11 +322,11 @@ async fn run_p3(
 async fn component_function(
     store: &mut Store<Sandbox>,
     instance: &wasmtime::component::Instance,
-    name: &str,
-    arguments: &str,
+    has: &[String],
+    (name, arguments): (&str, &str),
 ) -> Result<Ended, EngineError> {
     use wasmtime::component::Val;
-    let missing = || EngineError::NoExport { name: name.to_owned(), has: "others".to_owned() };
+    let missing = || EngineError::NoExport { name: name.to_owned(), has: has.join(", ") };
     let index = match name.rsplit_once('.') {
         Some((interface, function)) if interface.contains('/') => {
             let interface =

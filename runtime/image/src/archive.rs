@@ -24,6 +24,12 @@ use crate::store::{REF_NAME, Store, StoreError, Stored};
 pub enum ArchiveError {
     #[error("cannot read {path}")]
     Read { path: PathBuf, source: io::Error },
+    #[error("{path} is empty")]
+    Empty { path: PathBuf },
+    #[error("{path} is not a tar archive, packed with gzip or not")]
+    NoTar { path: PathBuf },
+    #[error("{path} is cut off within {file}")]
+    CutOff { path: PathBuf, file: String },
     #[error("{path} holds no {file}; is it an image?")]
     NoFile { path: PathBuf, file: String },
     #[error("{file} of {path} cannot be understood")]
@@ -51,6 +57,7 @@ struct Folder(PathBuf);
 
 struct Tar {
     path: PathBuf,
+    file: File,
     /// Where each file starts, and how long it is.
     index: HashMap<String, (u64, u64)>,
 }
@@ -72,22 +79,32 @@ impl Files for Tar {
 
     fn open(&self, name: &str) -> io::Result<Box<dyn Read + '_>> {
         let (start, length) = *self.index.get(name).ok_or(io::ErrorKind::NotFound)?;
-        let mut file = File::open(&self.path)?;
+        let mut file = &self.file;
         file.seek(SeekFrom::Start(start))?;
         Ok(Box::new(file.take(length)))
     }
 }
 
 impl Tar {
-    fn open(path: &Path) -> Result<Tar, ArchiveError> {
-        let failed = |source| ArchiveError::Read { path: path.to_owned(), source };
-        let mut archive = tar::Archive::new(File::open(path).map_err(failed)?);
+    /// Reads the archive's directory. `shown` is what it is called in messages.
+    fn open(file: File, shown: &Path) -> Result<Tar, ArchiveError> {
+        let path = || shown.to_owned();
+        let failed = |source| ArchiveError::Read { path: path(), source };
+        let file = plain(file).map_err(failed)?;
+        let size = file.metadata().map_err(failed)?.len();
+        if size == 0 {
+            return Err(ArchiveError::Empty { path: path() });
+        }
+        let mut archive = tar::Archive::new(&file);
         let mut index = HashMap::new();
         let mut links = Vec::new();
         for entry in archive.entries_with_seek().map_err(failed)? {
-            let entry = entry.map_err(failed)?;
+            let entry = entry.map_err(|_| ArchiveError::NoTar { path: path() })?;
             let name = entry.path().map_err(failed)?.to_string_lossy().into_owned();
             let name = name.trim_start_matches("./").to_owned();
+            if entry.raw_file_position().saturating_add(entry.size()) > size {
+                return Err(ArchiveError::CutOff { path: path(), file: name });
+            }
             match entry.link_name().map_err(failed)? {
                 // `docker save` writes a layer that it has already written as a link to it.
                 Some(to) => links.push((name.clone(), joined(&name, &to.to_string_lossy()))),
@@ -99,8 +116,31 @@ impl Tar {
                 index.insert(name, place);
             }
         }
-        Ok(Tar { path: path.to_owned(), index })
+        Ok(Tar { path: path(), file, index })
     }
+
+    fn of_path(path: &Path) -> Result<Tar, ArchiveError> {
+        let failed = |source| ArchiveError::Read { path: path.to_owned(), source };
+        Tar::open(File::open(path).map_err(failed)?, path)
+    }
+}
+
+/// The largest archive that is unpacked to be read.
+const LARGEST_ARCHIVE: u64 = 16 << 30;
+
+/// The archive itself, or a temporary copy of one that is packed with gzip.
+fn plain(mut file: File) -> io::Result<File> {
+    let mut magic = [0; 2];
+    let read = file.read(&mut magic)?;
+    file.rewind()?;
+    if magic[..read] != [0x1f, 0x8b] {
+        return Ok(file);
+    }
+    let mut copy = tempfile::tempfile()?;
+    let mut unpacked = flate2::read::MultiGzDecoder::new(io::BufReader::new(file));
+    io::copy(&mut unpacked.by_ref().take(LARGEST_ARCHIVE), &mut copy)?;
+    copy.rewind()?;
+    Ok(copy)
 }
 
 /// Resolves a link's text against the folder of the link, within the archive.
@@ -140,7 +180,7 @@ pub fn import_oci_archive(
     path: &Path,
     platform: Option<&Platform>,
 ) -> Result<Imported, ArchiveError> {
-    import_oci(store, &Tar::open(path)?, None, platform)
+    import_oci(store, &Tar::of_path(path)?, None, platform)
 }
 
 fn import_oci(
@@ -158,7 +198,7 @@ fn import_oci(
 /// Copies the first image of a `docker save` archive into the store.
 pub fn import_docker_archive(store: &Store, path: &Path) -> Result<Imported, ArchiveError> {
     let _lease = store.lease()?;
-    let files = Tar::open(path)?;
+    let files = Tar::of_path(path)?;
     let images = docker_images(&files)?;
     let missing = || ArchiveError::NoFile { path: path.to_owned(), file: "image".into() };
     let image = images.first().ok_or_else(missing)?;
@@ -177,15 +217,15 @@ pub fn local_name(from: Option<&Path>, called: Option<&str>) -> Option<ImageRef>
     format!("localhost/{stem}:{}", called.unwrap_or("latest")).parse().ok()
 }
 
-/// Loads every image of an archive of either form, under the names that it has there; `called` is the
-/// archive's own name, for images that have only a tag.
+/// Loads every image of an archive of either form, under the names that it has there. An image with
+/// only a tag is called after the archive's path, where it has one.
 pub fn load(
     store: &Store,
-    path: &Path,
-    called: Option<&Path>,
+    archive: File,
+    path: Option<&Path>,
 ) -> Result<Vec<Stored>, ArchiveError> {
     let lease = store.lease()?;
-    let files = Tar::open(path)?;
+    let files = Tar::open(archive, path.unwrap_or(Path::new("standard input")))?;
     let mut loaded = Vec::new();
     let mut list = |stored: Stored, name: Option<ImageRef>| -> Result<(), ArchiveError> {
         store.list(&lease, name.as_ref(), &stored.manifest, &stored.resolved)?;
@@ -196,7 +236,7 @@ pub fn load(
         for entry in oci_index(&files)?.manifests {
             let stored = import_entry(store, &files, &entry, None)?;
             let tag = entry_name(&entry).filter(|tag| !tag.is_empty());
-            list(stored, tag.and_then(|tag| local_name(called, Some(tag))))?;
+            list(stored, tag.and_then(|tag| local_name(path, Some(tag))))?;
         }
         return Ok(loaded);
     }

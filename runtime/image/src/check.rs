@@ -7,9 +7,8 @@ use std::path::{Path, PathBuf};
 
 use mote_spec::{Digest, ImageRef};
 
-use crate::artifact;
 use crate::blob;
-use crate::manifest::{Descriptor, Document, Index, LARGEST_MANIFEST};
+use crate::manifest::{Descriptor, Document, ImageConfig, Index, LARGEST_MANIFEST, Manifest};
 use crate::media;
 use crate::rootfs;
 use crate::store::{Store, StoreError, Stored, disk_error, empty_index};
@@ -93,15 +92,15 @@ impl Store {
 
     /// What an image needs and the store has not.
     fn lacking(&self, image: &Stored) -> Vec<Digest> {
-        let unread = || vec![image.manifest.digest.clone()];
-        if !self.has(&image.manifest) {
-            return unread();
-        }
-        let Ok((manifest, _)) = artifact::read(self, &image.manifest, "") else {
-            return unread();
+        let bytes = self.read_small(&image.manifest.digest).unwrap_or_default();
+        let Ok(manifest) = Manifest::parse(&bytes) else {
+            return vec![image.manifest.digest.clone()];
         };
-        let absent = manifest.blobs().filter(|blob| !self.has(blob));
-        absent.map(|blob| blob.digest.clone()).collect()
+        let config = self.read_small(&manifest.config.digest);
+        let sound = config.is_ok_and(|config| ImageConfig::parse(&config).is_ok());
+        let config = (!sound).then(|| manifest.config.digest.clone());
+        let absent = manifest.layers.iter().filter(|blob| !self.has(blob));
+        config.into_iter().chain(absent.map(|blob| blob.digest.clone())).collect()
     }
 
     /// Mends what `check` found: what is damaged goes, and what then lacks something is no longer

@@ -109,6 +109,8 @@ pub struct Grants {
 pub enum GrantError {
     #[error("`{0}` is not a volume: write HOST_DIR:GUEST_DIR[:ro], or HOST_DIR::GUEST_DIR")]
     Volume(String),
+    #[error("`{0}` is not an option of a volume: ro and rw are")]
+    VolumeOption(String),
     #[error("`{0}` is not a path inside the container: it starts with / and has no ..")]
     GuestPath(String),
     #[error("`{0}` is not scratch space: write GUEST_DIR[:size=64m]")]
@@ -147,17 +149,28 @@ impl FromStr for GuestPath {
 impl FromStr for DirGrant {
     type Err = GrantError;
 
-    /// Parses docker's `HOST:GUEST[:ro|:rw]` and wasmtime's `HOST[::GUEST]`.
+    /// Parses docker's `HOST:GUEST[:OPTIONS]` and wasmtime's `HOST[::GUEST]`. Of the options `ro`
+    /// and `rw` say something; `z` and `Z` relabel for SELinux, which a guest in this process is not
+    /// subject to.
     fn from_str(text: &str) -> Result<DirGrant, GrantError> {
         let bad = || GrantError::Volume(text.into());
         if let Some((host, guest)) = text.split_once("::") {
             return dir(host, guest, Access::ReadWrite).ok_or_else(bad);
         }
-        let (paths, access) = match text.rsplit_once(':') {
-            Some((paths, "ro")) => (paths, Access::ReadOnly),
-            Some((paths, "rw")) => (paths, Access::ReadWrite),
-            _ => (text, Access::ReadWrite),
+        let (paths, options) = match text.rsplit_once(':') {
+            Some((paths, options)) if paths.contains(':') && !options.starts_with('/') => {
+                (paths, options)
+            }
+            _ => (text, "rw"),
         };
+        let mut access = Access::ReadWrite;
+        for option in options.split(',') {
+            match option {
+                "ro" => access = Access::ReadOnly,
+                "rw" | "z" | "Z" => {}
+                other => return Err(GrantError::VolumeOption(other.into())),
+            }
+        }
         let (host, guest) = paths.rsplit_once(':').ok_or_else(bad)?;
         dir(host, guest, access).ok_or_else(bad)
     }
@@ -181,6 +194,8 @@ impl FromStr for Scratch {
         for option in options.split(',').filter(|option| !option.is_empty()) {
             match option.split_once('=') {
                 Some(("size", value)) => size = value.parse().map_err(GrantError::ScratchSize)?,
+                // True of all that a guest sees.
+                None if matches!(option, "rw" | "noexec" | "nosuid" | "nodev") => {}
                 _ => return Err(GrantError::Scratch(text.into())),
             }
         }

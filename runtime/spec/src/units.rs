@@ -109,7 +109,7 @@ pub enum UnitError {
     Rate(String),
     #[error("`{0}` is not an amount of fuel: write a whole number of instructions above zero")]
     Fuel(String),
-    #[error("`{0}` is not a CPU share: write a number such as 0.5, of at least 0.01")]
+    #[error("`{0}` is not a CPU share: write a number such as 0.5, from 0.01 to 4096")]
     CpuShare(String),
     #[error("`{0}` is not a time: write one such as 5s, 100ms or 1m30s, above zero")]
     Timeout(String),

@@ -8,13 +8,14 @@ use mote_spec::ImageRef;
 use crate::app::App;
 use crate::error::CliError;
 use crate::output;
+use crate::scratch;
 
 /// Look for damage in the store, and mend it
 ///
 /// Exit codes: 0 nothing was found, or all was mended; 1 something was found.
 #[derive(Args, Debug)]
 pub(crate) struct CheckArgs {
-    /// Remove what is damaged, so that the next pull brings it whole
+    /// Remove what is damaged, so that the next pull brings it whole; and what killed containers left
     #[arg(short, long)]
     repair: bool,
     /// Print nothing
@@ -43,8 +44,14 @@ impl CheckArgs {
             tell(&store.repair(&problems)?);
         }
         store.sweep()?;
+        scratch::clean(app)?;
         match store.check()?.len() {
-            0 => Ok(0),
+            0 => {
+                if !problems.is_empty() && !self.quiet {
+                    output::note(&format!("{} mended", output::count(problems.len(), "problem")));
+                }
+                Ok(0)
+            }
             left => Err(CliError::new(format!("{} left", output::count(left, "problem")))
                 .hint("end the containers that use damaged files, and repair again")),
         }

@@ -46,7 +46,8 @@ impl ImagesArgs {
             ("REPOSITORY", "Repository"),
             ("TAG", "Tag"),
             ("IMAGE ID", "ID"),
-            ("KIND", "Platform"),
+            ("PLATFORM", "Platform"),
+            ("CREATED", "Created"),
             ("SIZE", "Size"),
         ];
         output::list(&self.list, &columns, "ID", &rows)
@@ -64,6 +65,7 @@ fn row(store: &Store, image: &Stored, whole: bool) -> Value {
     let read = mote_image::read(store, &image.manifest, &familiar).ok();
     let size: u64 =
         read.iter().flat_map(|(manifest, _)| manifest.blobs()).map(|blob| blob.size).sum();
+    let created = read.as_ref().and_then(|(_, config)| config.created.clone()).unwrap_or_default();
     let platform =
         read.map(|(_, config)| match (config.os.as_str(), config.architecture.as_str()) {
             ("", "") => "wasm".to_owned(),
@@ -76,6 +78,9 @@ fn row(store: &Store, image: &Stored, whole: bool) -> Value {
         "Tag": name.and_then(ImageRef::tag).unwrap_or("<none>"),
         "Digest": image.resolved.to_string(),
         "Platform": platform.unwrap_or_else(|| "damaged".to_owned()),
+        // The day is enough for a table.
+        "Created": created.split('T').next().unwrap_or_default(),
+        "CreatedAt": created,
         "Size": human_bytes(size),
         "Bytes": size,
     })

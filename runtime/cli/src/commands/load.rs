@@ -1,6 +1,7 @@
 //! `mote load`
 
-use std::io::{self, IsTerminal};
+use std::fs::File;
+use std::io::{self, IsTerminal, Seek};
 use std::path::PathBuf;
 
 use clap::Args;
@@ -26,15 +27,13 @@ impl LoadArgs {
     pub(crate) fn exec(self, app: &App) -> Result<(), CliError> {
         let store = app.store()?;
         let _lease = store.lease()?;
-        let copy;
-        let path = match &self.input {
-            Some(path) => path.as_path(),
-            None => {
-                copy = standard_input()?;
-                copy.path()
-            }
+        let archive = match &self.input {
+            Some(path) => File::open(path).map_err(|error| {
+                CliError::not_found(format!("cannot read {}: {error}", path.display()))
+            })?,
+            None => standard_input()?,
         };
-        for image in archive::load(&store, path, self.input.as_deref())? {
+        for image in archive::load(&store, archive, self.input.as_deref())? {
             let digest = image.manifest.digest.to_string();
             let name = image.name.as_ref().map_or(digest, ImageRef::familiar);
             if !self.quiet {
@@ -46,14 +45,14 @@ impl LoadArgs {
 }
 
 /// Standard input as a file, since an archive is read here and there.
-fn standard_input() -> Result<tempfile::NamedTempFile, CliError> {
+fn standard_input() -> Result<File, CliError> {
     let mut input = io::stdin().lock();
     if input.is_terminal() {
         return Err(CliError::new("there is no archive to read").hint("name a file with -i FILE"));
     }
     let failed =
         |error| CliError::new(format!("cannot keep the archive in a temporary file: {error}"));
-    let mut file = tempfile::NamedTempFile::new().map_err(failed)?;
-    io::copy(&mut input, &mut file).map_err(failed)?;
+    let mut file = tempfile::tempfile().map_err(failed)?;
+    io::copy(&mut input, &mut file).and_then(|_| file.rewind()).map_err(failed)?;
     Ok(file)
 }

@@ -64,7 +64,8 @@ impl LoginArgs {
             std::io::stdin().take(64 << 10).read_to_string(&mut text).map_err(failed)?;
             return Ok(text.trim_end_matches(['\r', '\n']).to_owned());
         }
-        rpassword::prompt_password(format!("Password for {registry}: ")).map_err(failed)
+        rpassword::prompt_password(format!("Password for {registry}: "))
+            .map_err(|error| failed(error).hint("give it with --password-stdin"))
     }
 }
 

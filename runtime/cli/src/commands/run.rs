@@ -148,7 +148,12 @@ impl ProcessArgs {
         let own = artifact.cwd.clone().filter(|_| artifact.rootfs.is_some());
         let cwd = self.workdir.clone().or(own);
         let call = match (&self.invoke, &artifact.export) {
-            (Some(call), _) => Call::Invoke(call.clone()),
+            (Some(call), _) if call.contains('(') => Call::Invoke(call.clone()),
+            // As wasmtime has it: the function alone, and its arguments behind the program.
+            (Some(name), _) => Call::Invoke(format!(
+                "{name}({})",
+                artifact.args.get(1..).unwrap_or_default().join(",")
+            )),
             (None, Some(export)) if export != "_start" => Call::Export(export.clone()),
             (None, _) => Call::Main,
         };
@@ -162,7 +167,7 @@ impl ProcessArgs {
             env.extend(read_env_file(path)?);
         }
         for text in &self.env {
-            env.extend(variable(text));
+            env.extend(variable(text)?);
         }
         if let Some(cwd) = &cwd {
             // Preview 1 has no working directory; libraries of Go and others look here.
@@ -179,11 +184,15 @@ impl ProcessArgs {
 }
 
 /// `NAME=VALUE`, or a name whose value is ours; one that we have not is left out, as docker does.
-fn variable(text: &str) -> Option<(String, String)> {
-    match text.split_once('=') {
-        Some((name, value)) => Some((name.to_owned(), value.to_owned())),
-        None => environment::variable(text).map(|value| (text.to_owned(), value)),
+fn variable(text: &str) -> Result<Option<(String, String)>, CliError> {
+    let (name, value) = match text.split_once('=') {
+        Some((name, value)) => (name, Some(value.to_owned())),
+        None => (text, environment::variable(text)),
+    };
+    if name.is_empty() || name.contains(char::is_whitespace) {
+        return Err(CliError::new(format!("`{text}` is not a variable: write NAME=VALUE")));
     }
+    Ok(value.map(|value| (name.to_owned(), value)))
 }
 
 fn read_env_file(path: &PathBuf) -> Result<Vec<(String, String)>, CliError> {
@@ -191,5 +200,5 @@ fn read_env_file(path: &PathBuf) -> Result<Vec<(String, String)>, CliError> {
         .map_err(|error| CliError::new(format!("cannot read {}: {error}", path.display())))?;
     let lines =
         text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-    Ok(lines.filter_map(variable).collect())
+    lines.map(variable).filter_map(Result::transpose).collect()
 }
