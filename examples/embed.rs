@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 
 use mote_engine::{Blocking, Call, Input, Launch, Output, Process, Stdio, Terminal};
-use mote_engine::{Cache, CodeKey, CompileIn, Counting, Engine, Module, Profile};
+use mote_engine::{Cache, CodeKey, CompileIn, Control, Counting, Engine, Module, Profile};
 use mote_image::registry::{Client, Settings};
 use mote_image::{Overrides, Store};
 use mote_spec::{Asks, Bytes, Ceiling, ImageRef, Request, decide};
@@ -45,6 +45,7 @@ async fn pull_and_run(image: &ImageRef, folder: PathBuf) -> Result<String, Error
         root: None,
         scratch: None,
         gauge: Default::default(),
+        control: Control::new(policy.limits()).into(),
     };
     Ok(mote_engine::run(&engine, &module, launch).await?.status.to_string())
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use mote_engine::{
-    Blocking, CodeKey, Counting, Engine, Gauge, Launch, Module, Outcome, Process, Refusal,
+    Blocking, CodeKey, Control, Counting, Engine, Gauge, Launch, Module, Outcome, Process, Refusal,
     RootFiles, Stdio, Trusted,
 };
 use mote_image::Artifact;
@@ -97,6 +97,7 @@ pub(crate) fn run(
         root,
         scratch: scratch.as_ref().map(|scratch| scratch.path().to_owned()),
         gauge: Arc::clone(&gauge),
+        control: Arc::new(Control::new(policy.limits())),
     };
     // Without anything to clear away, a signal may end the process as it does any other.
     let interrupts = scratch.as_ref().map(|scratch| Interrupts::listen(scratch.path()));

@@ -10,6 +10,7 @@
 mod alive;
 mod cache;
 mod compile;
+mod control;
 mod denied;
 mod describe;
 mod error;
@@ -32,6 +33,7 @@ mod stdio;
 
 pub use cache::{Cache, CodeKey, ENGINE_VERSION, Trusted};
 pub use compile::{CompileIn, compile, compile_worker};
+pub use control::Control;
 pub use denied::Refusal;
 pub use describe::{Description, Kind, World, describe};
 pub use error::EngineError;

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use mote_spec::{Bounds, Bytes};
+use mote_spec::Bounds;
 use wasmtime::ResourceLimiter;
+
+use crate::control::Control;
 
 /// What a container uses now; shared with whoever looks at it.
 #[derive(Debug, Default)]
@@ -23,7 +25,7 @@ pub struct Gauge {
 const ELEMENT: u64 = 16;
 
 pub(crate) struct Limiter {
-    memory: Bytes,
+    control: Arc<Control>,
     bounds: Bounds,
     elements: u64,
     gauge: Arc<Gauge>,
@@ -32,13 +34,13 @@ pub(crate) struct Limiter {
 }
 
 impl Limiter {
-    pub(crate) fn new(memory: Bytes, bounds: Bounds, gauge: Arc<Gauge>) -> Limiter {
-        Limiter { memory, bounds, elements: 0, gauge, last: 0 }
+    pub(crate) fn new(control: Arc<Control>, bounds: Bounds, gauge: Arc<Gauge>) -> Limiter {
+        Limiter { control, bounds, elements: 0, gauge, last: 0 }
     }
 
     fn take(&mut self, bytes: u64) -> bool {
         let used = self.gauge.memory.load(Ordering::Relaxed).saturating_add(bytes);
-        let fits = used <= self.memory.get();
+        let fits = used <= self.control.memory().get();
         self.gauge.refused.store(!fits, Ordering::Relaxed);
         if fits {
             self.last = bytes;
@@ -111,11 +113,14 @@ impl ResourceLimiter for Limiter {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use mote_spec::{Bytes, Limits};
 
     fn limiter(memory: u64) -> (Limiter, Arc<Gauge>) {
         let gauge = Arc::new(Gauge::default());
         let bounds = Bounds { table_elements: 100, ..Bounds::default() };
-        (Limiter::new(Bytes::new(memory), bounds, Arc::clone(&gauge)), gauge)
+        let limits = Limits { memory: Bytes::new(memory), ..Limits::default() };
+        let control = Arc::new(Control::new(&limits));
+        (Limiter::new(control, bounds, Arc::clone(&gauge)), gauge)
     }
 
     #[test]

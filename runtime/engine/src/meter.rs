@@ -8,12 +8,12 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use mote_spec::{CpuShare, Limit};
 use rustix::time::{ClockId, clock_gettime};
 
+use crate::control::Control;
 use crate::limiter::Gauge;
 
 /// How long a guest may compute before it gives way.
@@ -26,7 +26,7 @@ pub(crate) struct Metered<F> {
     guest: Pin<Box<F>>,
     engine: wasmtime::Engine,
     gauge: Arc<Gauge>,
-    share: Limit<CpuShare>,
+    control: Arc<Control>,
     period_start: Instant,
     used: Duration,
     rest: Option<Pin<Box<tokio::time::Sleep>>>,
@@ -37,13 +37,13 @@ impl<F: Future> Metered<F> {
         guest: F,
         engine: &wasmtime::Engine,
         gauge: Arc<Gauge>,
-        share: Limit<CpuShare>,
+        control: Arc<Control>,
     ) -> Self {
         Metered {
             guest: Box::pin(guest),
             engine: engine.clone(),
             gauge,
-            share,
+            control,
             period_start: Instant::now(),
             used: Duration::ZERO,
             rest: None,
@@ -54,8 +54,7 @@ impl<F: Future> Metered<F> {
     ///
     /// What was used beyond the share is carried over, so that the share holds over time.
     fn debt(&mut self, now: Instant) -> Option<Duration> {
-        let share = self.share.bound()?;
-        let fraction = f64::from(share.millis()) / 1000.0;
+        let fraction = self.control.cpu_share().bound()?;
         let elapsed = now - self.period_start;
         if elapsed >= PERIOD {
             let earned = elapsed.mul_f64(fraction);
@@ -75,6 +74,7 @@ impl<F: Future> Future for Metered<F> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = &mut *self;
         loop {
+            ready!(this.control.poll_running(cx));
             if let Some(rest) = &mut this.rest {
                 if rest.as_mut().poll(cx).is_pending() {
                     return Poll::Pending;

@@ -8,6 +8,7 @@ use mote_spec::{Bytes, ExitStatus, Limit, NetGrants, Policy};
 use wasmtime::{Store, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
+use crate::control::Control;
 use crate::denied::Refusal;
 use crate::describe::{World, world};
 use crate::error::EngineError;
@@ -69,6 +70,8 @@ pub struct Launch<'a> {
     /// An empty folder of the container's own; needed for scratch space and a copied root.
     pub scratch: Option<PathBuf>,
     pub gauge: Arc<Gauge>,
+    /// Switches that were made for the policy's limits.
+    pub control: Arc<Control>,
 }
 
 /// How a program ended.
@@ -96,13 +99,13 @@ pub async fn run(
     module: &Module,
     launch: Launch<'_>,
 ) -> Result<Outcome, EngineError> {
-    let Launch { policy, process, stdio, root, scratch, gauge } = launch;
+    let Launch { policy, process, stdio, root, scratch, gauge, control } = launch;
     check_sockets(module, policy)?;
     let handles =
         handles::open(policy.grants(), root.as_ref(), scratch.as_deref(), process.cwd.as_deref())?;
     let net = Arc::clone(&handles.net);
     net.check_ports().map_err(|(address, source)| EngineError::Port { address, source })?;
-    let mut store = sandbox::store(engine, policy, handles, &process, &stdio, &gauge)?;
+    let mut store = sandbox::store(engine, policy, handles, &process, &stdio, (&gauge, &control))?;
     let limits = policy.limits();
     let guest = async {
         let ended = start(engine, module, &mut store, &process.call, limits.memory).await;
@@ -112,7 +115,7 @@ pub async fn run(
         };
         (ended, fuel_used)
     };
-    let metered = Metered::new(guest, &engine.inner, Arc::clone(&gauge), limits.cpus);
+    let metered = Metered::new(guest, &engine.inner, Arc::clone(&gauge), control);
     let finished = match limits.timeout {
         Limit::AtMost(timeout) => tokio::time::timeout(timeout.duration(), metered).await.ok(),
         Limit::Unlimited => Some(metered.await),

@@ -11,6 +11,7 @@ use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::{WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
+use crate::control::Control;
 use crate::error::EngineError;
 use crate::handles::Handles;
 use crate::http_gate::HttpGate;
@@ -75,7 +76,7 @@ pub(crate) fn store(
     handles: Handles,
     process: &Process,
     stdio: &Stdio,
-    gauge: &Arc<Gauge>,
+    (gauge, control): (&Arc<Gauge>, &Arc<Control>),
 ) -> Result<Store<Sandbox>, EngineError> {
     let limits = policy.limits();
     let quota = Quota::new(limits.storage, &handles.dirs, Arc::clone(gauge))
@@ -86,7 +87,7 @@ pub(crate) fn store(
     };
     let mut p1 = context(&handles, process, stdio)?;
     p1.ctx().table.set_max_capacity(limits.bounds.handles as usize);
-    let pace = Pace::new(limits.net_rate);
+    let pace = Pace::new(Arc::clone(control));
     let sandbox = Sandbox {
         p1,
         http: WasiHttpCtx::new(),
@@ -96,7 +97,7 @@ pub(crate) fn store(
             Arc::clone(gauge),
             Arc::clone(&pace),
         ),
-        limiter: Limiter::new(limits.memory, limits.bounds, Arc::clone(gauge)),
+        limiter: Limiter::new(Arc::clone(control), limits.bounds, Arc::clone(gauge)),
         gauge: Arc::clone(gauge),
         net: handles.net,
         quota,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use mote_spec::{Limit, Protocol, Rate};
+use mote_spec::Protocol;
 use tokio::time::Instant;
 use wasmtime::StoreContextMut;
 use wasmtime::component::{Linker, Resource};
@@ -25,12 +25,13 @@ use wasmtime_wasi::p2::{
 };
 use wasmtime_wasi::sockets::WasiSocketsView;
 
+use crate::control::Control;
 use crate::limiter::Gauge;
 use crate::sandbox::Sandbox;
 
 /// Spreads bytes over time, so that no more than a rate passes.
 pub(crate) struct Pace {
-    rate: Limit<Rate>,
+    control: Arc<Control>,
     /// When the bytes that passed so far will have been paid for.
     free_at: Mutex<Option<Instant>>,
 }
@@ -39,14 +40,14 @@ pub(crate) struct Pace {
 const BURST: Duration = Duration::from_millis(50);
 
 impl Pace {
-    pub(crate) fn new(rate: Limit<Rate>) -> Arc<Pace> {
-        Arc::new(Pace { rate, free_at: Mutex::new(None) })
+    pub(crate) fn new(control: Arc<Control>) -> Arc<Pace> {
+        Arc::new(Pace { control, free_at: Mutex::new(None) })
     }
 
     /// Notes that bytes have passed.
     pub(crate) fn passed(&self, bytes: usize) {
-        let Some(rate) = self.rate.bound() else { return };
-        let takes = Duration::from_secs_f64(bytes as f64 / rate.per_second() as f64);
+        let Some(rate) = self.control.net_rate().bound() else { return };
+        let takes = Duration::from_secs_f64(bytes as f64 / rate as f64);
         let now = Instant::now();
         let mut free_at = self.free_at.lock().unwrap_or_else(PoisonError::into_inner);
         *free_at = Some(free_at.unwrap_or(now).max(now) + takes);
@@ -54,7 +55,7 @@ impl Pace {
 
     /// When the next bytes may pass; `None` for at once.
     pub(crate) fn until(&self) -> Option<Instant> {
-        self.rate.bound()?;
+        self.control.net_rate().bound()?;
         let free_at = (*self.free_at.lock().unwrap_or_else(PoisonError::into_inner))?;
         let until = free_at.checked_sub(BURST)?;
         (until > Instant::now()).then_some(until)

@@ -1,0 +1,204 @@
+//! What can be changed about a guest while it runs: whether it runs at all, and some of its limits.
+//!
+//! Shared between whoever drives a container and the guest's own task. Pausing costs nothing while it
+//! lasts: the guest is not polled, and nobody waits on a clock.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use mote_spec::{Bytes, CpuShare, Limit, Limits, Rate};
+
+/// The switches of one running guest.
+#[derive(Debug)]
+pub struct Control {
+    paused: AtomicBool,
+    /// The guest's task, while it waits to go on.
+    sleeper: Mutex<Option<Waker>>,
+    memory: AtomicU64,
+    /// Thousandths of a CPU, or `NO_SHARE`.
+    cpu_millis: AtomicU32,
+    /// Bytes in a second, or `NO_RATE`.
+    net_rate: AtomicU64,
+}
+
+/// No rate and no share of a CPU that a limit can be.
+const NO_RATE: u64 = u64::MAX;
+const NO_SHARE: u32 = u32::MAX;
+
+impl Control {
+    /// Switches for a guest that runs under these limits.
+    pub fn new(limits: &Limits) -> Control {
+        let control = Control {
+            paused: AtomicBool::new(false),
+            sleeper: Mutex::new(None),
+            memory: AtomicU64::new(0),
+            cpu_millis: AtomicU32::new(0),
+            net_rate: AtomicU64::new(0),
+        };
+        control.apply(limits);
+        control
+    }
+
+    /// Holds the guest to other limits from now on: memory, CPU share and network rate. What it has
+    /// above a lower memory limit it keeps, and gets no more.
+    pub fn apply(&self, limits: &Limits) {
+        self.memory.store(limits.memory.get(), Ordering::Relaxed);
+        let millis = limits.cpus.bound().map_or(NO_SHARE, CpuShare::millis);
+        self.cpu_millis.store(millis, Ordering::Relaxed);
+        let rate = limits.net_rate.bound().map_or(NO_RATE, Rate::per_second);
+        self.net_rate.store(rate, Ordering::Relaxed);
+    }
+
+    /// Stops polling the guest; a busy one stops at the next tick of its engine.
+    pub fn pause(&self) {
+        self.paused.store(true, Ordering::Release);
+    }
+
+    /// Lets the guest go on exactly where it was.
+    pub fn unpause(&self) {
+        self.paused.store(false, Ordering::Release);
+        let sleeper = self.sleeper.lock().unwrap_or_else(PoisonError::into_inner).take();
+        sleeper.into_iter().for_each(Waker::wake);
+    }
+
+    /// Ready if the guest may be polled; else its task is woken when it may.
+    pub(crate) fn poll_running(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.paused.load(Ordering::Acquire) {
+            return Poll::Ready(());
+        }
+        let mut sleeper = self.sleeper.lock().unwrap_or_else(PoisonError::into_inner);
+        // Under the lock, since `unpause` may have come in between.
+        if !self.paused.load(Ordering::Acquire) {
+            return Poll::Ready(());
+        }
+        *sleeper = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    pub(crate) fn memory(&self) -> Bytes {
+        Bytes::new(self.memory.load(Ordering::Relaxed))
+    }
+
+    /// The share of a CPU as a fraction, where there is one.
+    pub(crate) fn cpu_share(&self) -> Limit<f64> {
+        match self.cpu_millis.load(Ordering::Relaxed) {
+            NO_SHARE => Limit::Unlimited,
+            millis => Limit::AtMost(f64::from(millis) / 1000.0),
+        }
+    }
+
+    /// Network bytes in a second, where there is a rate.
+    pub(crate) fn net_rate(&self) -> Limit<u64> {
+        match self.net_rate.load(Ordering::Relaxed) {
+            NO_RATE => Limit::Unlimited,
+            rate => Limit::AtMost(rate),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        Blocking, Cache, Call, CodeKey, CompileIn, Counting, Engine, Gauge, Input, Launch, Module,
+        Output, Process, Profile, Stdio, Terminal,
+    };
+    use mote_spec::{Asks, Ceiling, ExitStatus, Policy, Request, decide};
+    use std::sync::Arc;
+
+    /// Compiles a guest, and a policy of so much memory for it.
+    fn guest(wat: &str, memory: Bytes) -> (Engine, Module, Policy) {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::open(&folder.path().join("c")).unwrap();
+        let digest = format!("sha256:{}", "aa".repeat(32)).parse().unwrap();
+        let how = (Profile::Micro, Counting::Off);
+        let key = CodeKey::new(&digest, how.0, how.1);
+        let wasm = wat::parse_str(wat).unwrap();
+        let code = crate::compile(&cache, &key, &wasm, how, &CompileIn::Here).unwrap();
+        let request = Request {
+            limits: mote_spec::LimitWants { memory: Some(memory), ..Default::default() },
+            ..Request::default()
+        };
+        let ceiling = Ceiling::of_machine(Bytes::mib(512));
+        let policy = decide(request, &Asks::default(), &ceiling).unwrap();
+        let engine = Engine::new(how.0, how.1, policy.limits().bounds.stack).unwrap();
+        let module = Module::load(&engine, &code).unwrap();
+        (engine, module, policy)
+    }
+
+    /// Runs a guest beside what drives it, until either is done.
+    async fn drive(
+        (engine, module, policy): (Engine, Module, Policy),
+        control: &Arc<Control>,
+        gauge: &Arc<Gauge>,
+        driver: impl Future<Output = ()>,
+    ) -> Option<ExitStatus> {
+        let (call, blocking) = (Call::Main, Blocking::Never);
+        let launch = Launch {
+            policy: &policy,
+            process: Process { args: vec![], env: vec![], cwd: None, call, blocking },
+            stdio: Stdio {
+                input: Input::Empty,
+                output: Output::Inherit,
+                error: Output::Inherit,
+                terminal: Terminal::No,
+            },
+            root: None,
+            scratch: None,
+            gauge: Arc::clone(gauge),
+            control: Arc::clone(control),
+        };
+        tokio::select! {
+            outcome = crate::run(&engine, &module, launch) => Some(outcome.unwrap().status),
+            () = driver => None,
+        }
+    }
+
+    async fn until(ready: impl Fn() -> bool) {
+        while !ready() {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_paused_guest_computes_nothing_and_goes_on_where_it_was() {
+        let spin =
+            r#"(module (memory (export "memory") 1) (func (export "_start") (loop (br 0))))"#;
+        let guest = guest(spin, Bytes::mib(1));
+        let (control, gauge) =
+            (Arc::new(Control::new(guest.2.limits())), Arc::new(Gauge::default()));
+        let cpu = || gauge.cpu_nanos.load(Ordering::Relaxed);
+        let driver = async {
+            until(|| cpu() > 0).await;
+            control.pause();
+            // One more tick may have been under way.
+            tokio::task::yield_now().await;
+            let paused_at = cpu();
+            for _ in 0..10_000 {
+                tokio::task::yield_now().await;
+            }
+            assert_eq!(cpu(), paused_at);
+            control.unpause();
+            until(|| cpu() > paused_at).await;
+        };
+        assert_eq!(drive(guest, &control, &gauge, driver).await, None);
+    }
+
+    #[tokio::test]
+    async fn a_guest_gets_the_memory_that_it_is_given_while_it_runs() {
+        let grow = r#"(module (memory (export "memory") 1) (func (export "_start")
+            (loop (br_if 0 (i32.eq (memory.grow (i32.const 100)) (i32.const -1))))))"#;
+        let guest = guest(grow, Bytes::mib(1));
+        let limits = *guest.2.limits();
+        let (control, gauge) = (Arc::new(Control::new(&limits)), Arc::new(Gauge::default()));
+        let driver = async {
+            until(|| gauge.refused.load(Ordering::Relaxed)).await;
+            control.apply(&Limits { memory: Bytes::mib(10), ..limits });
+            std::future::pending::<()>().await;
+        };
+        let ended = drive(guest, &control, &gauge, driver).await;
+        assert_eq!(ended, Some(ExitStatus::Exited(0)));
+        assert_eq!(gauge.memory.load(Ordering::Relaxed), 101 << 16);
+    }
+}
