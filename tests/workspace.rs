@@ -5,11 +5,12 @@ use std::path::Path;
 use std::process::Command;
 
 /// Which crates of the workspace each may use.
-const ALLOWED: [(&str, &[&str]); 4] = [
+const ALLOWED: [(&str, &[&str]); 5] = [
     ("mote-spec", &[]),
     ("mote-image", &["mote-spec"]),
     ("mote-engine", &["mote-spec"]),
-    ("mote-cli", &["mote-spec", "mote-image", "mote-engine"]),
+    ("mote-lifecycle", &["mote-spec", "mote-engine"]),
+    ("mote-cli", &["mote-spec", "mote-image", "mote-engine", "mote-lifecycle"]),
 ];
 
 fn workspace() -> std::path::PathBuf {
@@ -81,6 +82,8 @@ fn one_place_builds_a_sandbox_and_one_opens_what_is_granted() {
     assert_eq!(files_with("Store::new("), ["engine/src/sandbox.rs"]);
     assert_eq!(files_with("Config::new()"), ["engine/src/profile.rs"]);
     assert_eq!(files_with("deserialize_file("), ["engine/src/module.rs"]);
+    assert_eq!(files_with("Module::deserialize("), ["engine/src/profile.rs"], "in a test");
+    assert_eq!(files_with(".status.after("), ["lifecycle/src/record.rs"]);
     assert_eq!(files_with("OFlags::DIRECTORY"), ["engine/src/handles.rs"]);
 }
 

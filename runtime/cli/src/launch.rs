@@ -185,7 +185,9 @@ pub(crate) fn explain(name: &str, outcome: &Outcome, policy: &Policy) {
                 outcome.detail.as_deref().unwrap_or("for an unknown reason")
             )
         }
-        ExitStatus::Stopped | ExitStatus::Killed => format!("{name} {}", outcome.status),
+        ExitStatus::Stopped | ExitStatus::Killed | ExitStatus::Lost | ExitStatus::NotStarted => {
+            format!("{name} {}", outcome.status)
+        }
     };
     output::note(&text);
 }

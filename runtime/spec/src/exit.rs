@@ -24,6 +24,10 @@ pub enum ExitStatus {
     Stopped,
     /// Somebody killed it.
     Killed,
+    /// The process that ran it went, and took it along.
+    Lost,
+    /// It could not be started: its image or something that it was granted was not there.
+    NotStarted,
 }
 
 impl ExitStatus {
@@ -39,7 +43,8 @@ impl ExitStatus {
                 (_, low) => low,
             },
             ExitStatus::Trapped => 134,
-            ExitStatus::OutOfMemory | ExitStatus::Killed => 137,
+            ExitStatus::OutOfMemory | ExitStatus::Killed | ExitStatus::Lost => 137,
+            ExitStatus::NotStarted => 125,
             ExitStatus::OutOfFuel => 152,
             ExitStatus::TimedOut => 124,
             ExitStatus::Stopped => 143,
@@ -67,6 +72,8 @@ impl fmt::Display for ExitStatus {
             ExitStatus::TimedOut => f.write_str("timed out"),
             ExitStatus::Stopped => f.write_str("was stopped"),
             ExitStatus::Killed => f.write_str("was killed"),
+            ExitStatus::Lost => f.write_str("was lost with its host"),
+            ExitStatus::NotStarted => f.write_str("could not be started"),
         }
     }
 }
@@ -86,6 +93,8 @@ mod tests {
             (ExitStatus::Trapped, 134),
             (ExitStatus::OutOfMemory, 137),
             (ExitStatus::Killed, 137),
+            (ExitStatus::Lost, 137),
+            (ExitStatus::NotStarted, 125),
             (ExitStatus::Stopped, 143),
             (ExitStatus::OutOfFuel, 152),
         ];

@@ -1,0 +1,376 @@
+//! Drives one container: takes commands one at a time, saves what they change, and then acts.
+//!
+//! One task per container, and the only caller of `Record::after`. What is acknowledged was saved; what
+//! could not be saved did not happen. An end that cannot be saved is tried again until it can.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mote_engine::{Control, Gauge};
+use mote_spec::{ContainerName, ExitStatus, Policy};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::record::{Record, Time, Wanted};
+use crate::records::{Records, RecordsError};
+use crate::restart::Backoff;
+use crate::status::{Event, Refused, Status};
+
+/// How many commands may wait for a container.
+const COMMANDS_AHEAD: usize = 16;
+/// How long until an end that could not be saved is saved again.
+const SAVE_AGAIN: Duration = Duration::from_secs(1);
+
+/// What keeps records: the database, or a test's that fails.
+pub trait Keep: Send + Sync + 'static {
+    /// Saves a changed record over the one that it was made of.
+    fn update(&self, record: &Record) -> impl Future<Output = Result<(), RecordsError>> + Send;
+    /// Forgets a record that says that it was removed.
+    fn delete(&self, record: &Record) -> impl Future<Output = Result<(), RecordsError>> + Send;
+}
+
+impl Keep for Records {
+    async fn update(&self, record: &Record) -> Result<(), RecordsError> {
+        Records::update(self, record).await
+    }
+
+    async fn delete(&self, record: &Record) -> Result<(), RecordsError> {
+        Records::delete(self, record).await
+    }
+}
+
+/// What runs a container's guest: the engine, or a test's that pretends to.
+pub trait Workload: Send + Sync + 'static {
+    /// Prepares a run of what the record says. The error is for a person.
+    fn start(&self, record: &Record) -> impl Future<Output = Result<Running, String>> + Send;
+}
+
+/// A guest that runs while it is polled, and is gone when it is dropped.
+pub struct Running {
+    pub guest: Pin<Box<dyn Future<Output = Ended> + Send>>,
+    pub control: Arc<Control>,
+    pub gauge: Arc<Gauge>,
+}
+
+/// How a guest ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    pub status: ExitStatus,
+    pub detail: Option<String>,
+}
+
+/// Why a command was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum DriveError {
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    #[error(transparent)]
+    Records(#[from] RecordsError),
+    #[error("it could not be started: {0}")]
+    Start(String),
+    #[error("the container is gone")]
+    Gone,
+}
+
+#[derive(Debug)]
+enum Command {
+    Start,
+    /// Ends the guest at once, and says in the record how.
+    End(ExitStatus),
+    Pause,
+    Unpause,
+    Update(Box<Policy>),
+    Rename(ContainerName),
+    Remove,
+}
+
+type Reply = oneshot::Sender<Result<(), DriveError>>;
+
+/// A container that is being driven. Cheap to clone.
+#[derive(Clone)]
+pub struct Container {
+    commands: mpsc::Sender<(Command, Reply)>,
+    record: watch::Receiver<Arc<Record>>,
+    gauge: watch::Receiver<Arc<Gauge>>,
+}
+
+impl Container {
+    /// Drives a container from what is recorded of it. The task is the caller's to spawn; it ends
+    /// when the container is removed, or when nobody holds it and its guest has ended.
+    pub fn drive<K: Keep, W: Workload>(
+        record: Record,
+        keep: Arc<K>,
+        workload: Arc<W>,
+    ) -> (Container, impl Future<Output = ()> + Send) {
+        let (sender, commands) = mpsc::channel(COMMANDS_AHEAD);
+        let (record_sender, record) = watch::channel(Arc::new(record));
+        let (gauge_sender, gauge) = watch::channel(Arc::default());
+        let driver = Driver {
+            keep,
+            workload,
+            commands,
+            record: record_sender,
+            gauge: gauge_sender,
+            running: None,
+            unsaved: None,
+            restart_at: None,
+            backoff: Backoff::new(),
+        };
+        (Container { commands: sender, record, gauge }, driver.run())
+    }
+
+    /// The record as it was saved last.
+    pub fn record(&self) -> Arc<Record> {
+        Arc::clone(&self.record.borrow())
+    }
+
+    /// What the guest uses, and used in its last run.
+    pub fn gauge(&self) -> Arc<Gauge> {
+        Arc::clone(&self.gauge.borrow())
+    }
+
+    /// Waits until the record says something, and returns it.
+    pub async fn wait(&self, until: impl Fn(&Record) -> bool) -> Result<Arc<Record>, DriveError> {
+        let mut record = self.record.clone();
+        let found = record.wait_for(|record| until(record)).await.map_err(|_| DriveError::Gone)?;
+        Ok(Arc::clone(&found))
+    }
+
+    pub async fn start(&self) -> Result<(), DriveError> {
+        self.send(Command::Start).await
+    }
+
+    /// Ends the guest; a container that has ended is left as it is.
+    pub async fn stop(&self) -> Result<(), DriveError> {
+        self.send(Command::End(ExitStatus::Stopped)).await
+    }
+
+    pub async fn kill(&self) -> Result<(), DriveError> {
+        self.send(Command::End(ExitStatus::Killed)).await
+    }
+
+    pub async fn pause(&self) -> Result<(), DriveError> {
+        self.send(Command::Pause).await
+    }
+
+    pub async fn unpause(&self) -> Result<(), DriveError> {
+        self.send(Command::Unpause).await
+    }
+
+    /// Holds the container to another policy from now on. A running guest feels the limits of memory,
+    /// CPU and network at once, and the rest when it is started again.
+    pub async fn update(&self, policy: Policy) -> Result<(), DriveError> {
+        self.send(Command::Update(Box::new(policy))).await
+    }
+
+    pub async fn rename(&self, name: ContainerName) -> Result<(), DriveError> {
+        self.send(Command::Rename(name)).await
+    }
+
+    pub async fn remove(&self) -> Result<(), DriveError> {
+        self.send(Command::Remove).await
+    }
+
+    async fn send(&self, command: Command) -> Result<(), DriveError> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send((command, reply)).await.map_err(|_| DriveError::Gone)?;
+        answer.await.map_err(|_| DriveError::Gone)?
+    }
+}
+
+struct Driver<K, W> {
+    keep: Arc<K>,
+    workload: Arc<W>,
+    commands: mpsc::Receiver<(Command, Reply)>,
+    record: watch::Sender<Arc<Record>>,
+    gauge: watch::Sender<Arc<Gauge>>,
+    running: Option<Running>,
+    /// An end that the records do not tell of yet.
+    unsaved: Option<Ended>,
+    restart_at: Option<tokio::time::Instant>,
+    backoff: Backoff,
+}
+
+impl<K: Keep, W: Workload> Driver<K, W> {
+    async fn run(mut self) {
+        let mut held = true;
+        while held || self.running.is_some() || self.unsaved.is_some() || self.restart_at.is_some()
+        {
+            tokio::select! {
+                biased;
+                command = self.commands.recv(), if held => match command {
+                    Some((command, reply)) => {
+                        let result = self.carry_out(command).await;
+                        // Whoever asked may have gone; what was done stands.
+                        let _ = reply.send(result);
+                    }
+                    None => held = false,
+                },
+                ended = next_end(&mut self.running) => {
+                    self.running = None;
+                    self.ended(ended).await;
+                }
+                () = tokio::time::sleep(SAVE_AGAIN), if self.unsaved.is_some() => {
+                    if let Some(ended) = self.unsaved.take() {
+                        self.ended(ended).await;
+                    }
+                }
+                () = sleep_until(self.restart_at), if self.restart_at.is_some() => {
+                    self.restart_at = None;
+                    self.restart().await;
+                }
+            }
+            if self.current().status() == Status::Removed {
+                return;
+            }
+        }
+    }
+
+    fn current(&self) -> Arc<Record> {
+        Arc::clone(&self.record.borrow())
+    }
+
+    /// Saves a record; only then is it the current one.
+    async fn save(&mut self, next: Record) -> Result<(), RecordsError> {
+        match next.status() {
+            Status::Removed => self.keep.delete(&next).await?,
+            Status::Created | Status::Running | Status::Paused | Status::Stopped(_) => {
+                self.keep.update(&next).await?;
+            }
+        }
+        self.record.send_replace(Arc::new(next));
+        Ok(())
+    }
+
+    async fn carry_out(&mut self, command: Command) -> Result<(), DriveError> {
+        // What the guest did comes before what is wanted of it now.
+        if let Some(ended) = self.unsaved.take() {
+            self.save_end(ended).await?;
+        }
+        let (current, now) = (self.current(), Time::now());
+        match command {
+            Command::Start => {
+                let next = current.after(Event::Start, now)?;
+                self.backoff = Backoff::new();
+                self.start(next.changed_before_save(|next| next.restarts = 0)).await
+            }
+            Command::End(how) => self.end(&current, how).await,
+            Command::Pause => {
+                self.save(current.after(Event::Pause, now)?).await?;
+                self.running.iter().for_each(|running| running.control.pause());
+                Ok(())
+            }
+            Command::Unpause => {
+                self.save(current.after(Event::Unpause, now)?).await?;
+                self.running.iter().for_each(|running| running.control.unpause());
+                Ok(())
+            }
+            Command::Update(policy) => {
+                let limits = *policy.limits();
+                self.save(current.changed(|next| next.policy = *policy)).await?;
+                self.running.iter().for_each(|running| running.control.apply(&limits));
+                Ok(())
+            }
+            Command::Rename(name) => {
+                self.save(current.changed(|next| next.name = name)).await?;
+                Ok(())
+            }
+            Command::Remove => {
+                self.save(current.after(Event::Remove, now)?).await?;
+                Ok(())
+            }
+        }
+    }
+
+    /// Saves that the container runs, and runs it.
+    async fn start(&mut self, next: Record) -> Result<(), DriveError> {
+        self.restart_at = None;
+        self.save(next.changed_before_save(|next| next.wanted = Wanted::Up)).await?;
+        match self.workload.start(&self.current()).await {
+            Ok(running) => {
+                self.gauge.send_replace(Arc::clone(&running.gauge));
+                self.running = Some(running);
+                Ok(())
+            }
+            Err(why) => {
+                let status = ExitStatus::NotStarted;
+                self.ended(Ended { status, detail: Some(why.clone()) }).await;
+                Err(DriveError::Start(why))
+            }
+        }
+    }
+
+    /// Ends the guest by somebody's hand, and any thought of starting it again.
+    async fn end(&mut self, current: &Record, how: ExitStatus) -> Result<(), DriveError> {
+        let next = current.after(Event::Exit(how), Time::now())?;
+        self.save(next.changed_before_save(|next| next.wanted = Wanted::Down)).await?;
+        self.restart_at = None;
+        self.running = None;
+        self.unsaved = None;
+        Ok(())
+    }
+
+    /// Records an end that was the guest's own; one that cannot be recorded is kept for later.
+    async fn ended(&mut self, ended: Ended) {
+        // The error is for whoever gives a command; an end was nobody's.
+        let _ = self.save_end(ended).await;
+    }
+
+    async fn save_end(&mut self, ended: Ended) -> Result<(), RecordsError> {
+        let (current, now) = (self.current(), Time::now());
+        let Ok(next) = current.after(Event::Exit(ended.status), now) else { return Ok(()) };
+        let next = next.changed_before_save(|next| {
+            if let Some(ending) = &mut next.ending {
+                ending.detail.clone_from(&ended.detail);
+            }
+        });
+        let status = ended.status;
+        if let Err(error) = self.save(next).await {
+            self.unsaved = Some(ended);
+            return Err(error);
+        }
+        if current.restart.restarts(status, current.wanted, current.restarts) {
+            let ran = current.started.map_or(Duration::ZERO, |started| now.since(started));
+            let pause = self.backoff.pause(ran, jitter(&current, now));
+            self.restart_at = Some(tokio::time::Instant::now() + pause);
+        }
+        Ok(())
+    }
+
+    async fn restart(&mut self) {
+        let current = self.current();
+        let Ok(next) = current.after(Event::Start, Time::now()) else { return };
+        let next = next.changed_before_save(|next| next.restarts = current.restarts + 1);
+        match self.start(next).await {
+            // Its end was recorded, and decided on, by `start`.
+            Ok(()) | Err(DriveError::Start(_)) => {}
+            Err(_) => self.restart_at = Some(tokio::time::Instant::now() + SAVE_AGAIN),
+        }
+    }
+}
+
+/// Something between 0 and 1 that differs from container to container and from time to time.
+fn jitter(record: &Record, now: Time) -> f64 {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    let mut hasher = DefaultHasher::new();
+    (record.id.as_str(), now).hash(&mut hasher);
+    (hasher.finish() % 1000) as f64 / 1000.0
+}
+
+async fn next_end(running: &mut Option<Running>) -> Ended {
+    match running {
+        Some(running) => running.guest.as_mut().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn sleep_until(when: Option<tokio::time::Instant>) {
+    match when {
+        Some(when) => tokio::time::sleep_until(when).await,
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests;

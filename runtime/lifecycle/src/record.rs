@@ -1,0 +1,167 @@
+//! What is remembered of a container: all that it was made of, and where it is in its life.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use mote_spec::{ContainerId, ContainerName, Digest, ExitStatus, Policy};
+use serde::{Deserialize, Serialize};
+
+use crate::restart::RestartPolicy;
+use crate::status::{Event, Refused, Status};
+
+/// A moment, in milliseconds since 1970, as records keep it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Time(u64);
+
+impl Time {
+    /// This moment. A clock before 1970 reads as 1970.
+    pub fn now() -> Time {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Time(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// How long it is since an earlier moment.
+    pub fn since(self, earlier: Time) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+
+    /// The same moment for a clock.
+    pub fn system(self) -> SystemTime {
+        UNIX_EPOCH + Duration::from_millis(self.0)
+    }
+}
+
+/// The image that a container was made of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Image {
+    /// As the operator named it.
+    pub name: String,
+    /// The program's digest.
+    pub digest: Digest,
+}
+
+/// Whether the operator wants it to run: what a restart policy goes by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Wanted {
+    Up,
+    /// Somebody stopped it.
+    Down,
+}
+
+/// The last end, with what a person wants to know of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ending {
+    pub status: ExitStatus,
+    /// A trap's reason and stack, or why it did not start.
+    pub detail: Option<String>,
+}
+
+/// A container, as it is saved.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    pub id: ContainerId,
+    pub name: ContainerName,
+    pub image: Image,
+    pub args: Vec<String>,
+    pub env: Vec<(String, String)>,
+    pub cwd: Option<String>,
+    pub policy: Policy,
+    pub restart: RestartPolicy,
+    /// Who runs it, or ran it last: the name of a lock.
+    pub host: Option<String>,
+    pub wanted: Wanted,
+    pub created: Time,
+    pub started: Option<Time>,
+    pub finished: Option<Time>,
+    pub ending: Option<Ending>,
+    /// How often it was started again by its policy.
+    pub restarts: u32,
+    /// Only `apply` changes it.
+    status: Status,
+    /// How often the record was changed: a change is only saved over the one that it was made of.
+    generation: u64,
+}
+
+/// What a new container is made of.
+#[derive(Debug, Clone)]
+pub struct Made {
+    pub id: ContainerId,
+    pub name: ContainerName,
+    pub image: Image,
+    pub args: Vec<String>,
+    pub env: Vec<(String, String)>,
+    pub cwd: Option<String>,
+    pub policy: Policy,
+    pub restart: RestartPolicy,
+}
+
+impl Record {
+    /// The record of a container that was just made.
+    pub fn new(made: Made, now: Time) -> Record {
+        let Made { id, name, image, args, env, cwd, policy, restart } = made;
+        Record {
+            id,
+            name,
+            image,
+            args,
+            env,
+            cwd,
+            policy,
+            restart,
+            host: None,
+            wanted: Wanted::Down,
+            created: now,
+            started: None,
+            finished: None,
+            ending: None,
+            restarts: 0,
+            status: Status::Created,
+            generation: 0,
+        }
+    }
+
+    pub fn status(&self) -> Status {
+        self.status
+    }
+
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// The record after an event. Nothing has happened yet: the caller saves it, and then acts.
+    ///
+    /// # Errors
+    /// Fails if the container does not accept the event now.
+    pub fn after(&self, event: Event, now: Time) -> Result<Record, Refused> {
+        let mut next = Record { status: self.status.after(event)?, ..self.clone() };
+        next.generation += 1;
+        match event {
+            Event::Start => {
+                (next.started, next.finished, next.ending) = (Some(now), None, None);
+            }
+            Event::Exit(how) if self.status.is_live() => {
+                next.finished = Some(now);
+                next.ending = Some(Ending { status: how, detail: None });
+            }
+            Event::Exit(_) | Event::Pause | Event::Unpause | Event::Remove => {}
+        }
+        Ok(next)
+    }
+
+    /// More of the same change, before it is saved.
+    pub(crate) fn changed_before_save(mut self, change: impl FnOnce(&mut Record)) -> Record {
+        let (status, generation) = (self.status, self.generation);
+        change(&mut self);
+        (self.status, self.generation) = (status, generation);
+        self
+    }
+
+    /// The record with something other than its status changed.
+    pub fn changed(&self, change: impl FnOnce(&mut Record)) -> Record {
+        let mut next = self.clone();
+        change(&mut next);
+        (next.status, next.generation) = (self.status, self.generation + 1);
+        next
+    }
+}
