@@ -20,5 +20,6 @@ mod limits;
 mod network;
 mod pull;
 mod sources;
+mod terminals;
 mod unruly;
 mod workspace;

@@ -37,7 +37,7 @@ fn an_image_is_pulled_and_run_in_one_command() {
     assert_eq!(out.stdout, "hello from afar\n");
     assert_eq!(out.stderr, "", "a pipe sees no progress");
     assert_eq!(host.cli(["images", "-q"]).success().stdout.lines().count(), 1);
-    assert_eq!(host.left("state"), Vec::<String>::new(), "nothing is left of the container");
+    assert_eq!(host.left("state/live"), Vec::<String>::new(), "nothing is left of the container");
 }
 
 #[test]

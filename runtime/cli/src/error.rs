@@ -7,6 +7,7 @@ use mote_engine::EngineError;
 use mote_image::archive::ArchiveError;
 use mote_image::registry::{CredentialError, RegistryError};
 use mote_image::{OpenError, PullError, SaveError, StoreError};
+use mote_lifecycle::{DriveError, LiveError};
 use mote_spec::{AnnotationError, GrantError, ReferenceError, Refused};
 
 /// Mote failed before the guest started.
@@ -268,6 +269,27 @@ impl From<SaveError> for CliError {
             SaveError::Write { .. } => None,
         };
         CliError::of(error, FAILED, hint)
+    }
+}
+
+impl From<LiveError> for CliError {
+    fn from(error: LiveError) -> CliError {
+        let (code, hint) = match &error {
+            LiveError::None(_) => (NOT_FOUND, Some("`mote ps` lists what runs")),
+            LiveError::Silent { .. } => {
+                (FAILED, Some("it may have ended just now; `mote ps` lists what runs"))
+            }
+            LiveError::Folder { .. } | LiveError::Several(_) | LiveError::Answer { .. } => {
+                (FAILED, None)
+            }
+        };
+        CliError::of(error, code, hint)
+    }
+}
+
+impl From<DriveError> for CliError {
+    fn from(error: DriveError) -> CliError {
+        CliError::of(error, FAILED, None)
     }
 }
 

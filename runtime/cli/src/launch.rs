@@ -2,14 +2,17 @@
 
 use std::fs::{self, File};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use mote_engine::{
-    Blocking, CodeKey, Control, Counting, Engine, Gauge, Launch, Module, Outcome, Process, Refusal,
-    RootFiles, Stdio, Trusted,
+    CodeKey, Control, Counting, Engine, EngineError, Gauge, Launch, Module, Outcome, Process,
+    Refusal, RootFiles, Stdio, Trusted,
 };
 use mote_image::Artifact;
-use mote_spec::{ContainerName, ExitStatus, Limit, Policy, Root};
+use mote_lifecycle::{
+    Container, Ended, Image, Live, Made, Place, Record, RestartPolicy, Running, Time, Workload,
+};
+use mote_spec::{Ceiling, ContainerId, ContainerName, ExitStatus, Limit, Policy, Root};
 
 use crate::app::App;
 use crate::ends::{DeadlineGuard, Interrupts};
@@ -70,15 +73,23 @@ pub(crate) fn prepare(
     Ok(Ready { engine, module, _tree: tree })
 }
 
-/// Runs a program under a policy, and returns how it ended.
+/// What is run, beside its program and its policy.
+pub(crate) struct Start<'a> {
+    pub(crate) artifact: &'a Artifact,
+    pub(crate) name: Option<ContainerName>,
+    pub(crate) process: Process,
+    pub(crate) stdio: Stdio,
+}
+
+/// Runs a program under a policy, and returns how it ended. While it runs it is listed by `mote ps`,
+/// and takes commands of other terminals.
 pub(crate) fn run(
     app: &App,
-    ready: &Ready,
-    artifact: &Artifact,
+    ready: Ready,
     policy: &Policy,
-    process: Process,
-    stdio: Stdio,
+    start: Start<'_>,
 ) -> Result<(Outcome, Arc<Gauge>), CliError> {
+    let Start { artifact, name, process, stdio } = start;
     let root = artifact.rootfs.as_ref().map(|root| RootFiles {
         tree: root.tree.clone(),
         program: root.program.clone(),
@@ -89,44 +100,137 @@ pub(crate) fn run(
         true => Some(Scratch::make(app)?),
         false => None,
     };
-    let gauge = Arc::new(Gauge::default());
-    let launch = Launch {
-        policy,
+    let record = record(artifact, name, &process, policy)?;
+    let place = live(app)?.enter(&record)?;
+    let guest = Guest {
+        ready,
         process,
         stdio,
         root,
         scratch: scratch.as_ref().map(|scratch| scratch.path().to_owned()),
-        gauge: Arc::clone(&gauge),
-        control: Arc::new(Control::new(policy.limits())),
     };
     // Without anything to clear away, a signal may end the process as it does any other.
     let interrupts = scratch.as_ref().map(|scratch| Interrupts::listen(scratch.path()));
     let interrupts = interrupts.transpose()?;
-    let guest = mote_engine::run(&ready.engine, &ready.module, launch);
+    let ceiling = app.ceiling();
     let guard = DeadlineGuard::arm(&artifact.name, policy);
+    let hosted = host(record, place, guest, &ceiling);
     let ended = match interrupts {
-        Some(interrupts) => block_on(interrupts.or_end_of(guest))?,
-        None => Ok(block_on(guest)?),
+        Some(interrupts) => block_on(interrupts.or_end_of(hosted))?,
+        None => Ok(block_on(hosted)?),
     };
     drop(guard);
     drop(scratch);
     match ended {
-        Ok(outcome) => Ok((outcome?, gauge)),
+        Ok(outcome) => outcome,
         Err(signal) => Err(signal.carry_out()),
+    }
+}
+
+/// The containers of this user's terminals.
+pub(crate) fn live(app: &App) -> Result<Live, CliError> {
+    Ok(Live::new(state_folder(app, "live")?))
+}
+
+fn record(
+    artifact: &Artifact,
+    name: Option<ContainerName>,
+    process: &Process,
+    policy: &Policy,
+) -> Result<Record, CliError> {
+    let mut random = [0; 32];
+    rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())
+        .map_err(|error| CliError::new(format!("cannot draw a random id: {error}")))?;
+    let id = ContainerId::new(random);
+    let name = match name {
+        Some(name) => name,
+        None => id.short().parse().expect("the start of an id is a name"),
+    };
+    let made = Made {
+        id,
+        name,
+        image: Image { name: artifact.name.clone(), digest: artifact.code.digest().clone() },
+        args: process.args.clone(),
+        env: process.env.clone(),
+        cwd: process.cwd.clone(),
+        policy: policy.clone(),
+        restart: RestartPolicy::No,
+    };
+    Ok(Record::new(made, Time::now()))
+}
+
+/// Drives the one container of this process to its end.
+async fn host(
+    record: Record,
+    place: Place,
+    guest: Guest,
+    ceiling: &Ceiling,
+) -> Result<(Outcome, Arc<Gauge>), CliError> {
+    let (place, ended) = (Arc::new(place), Arc::new(Mutex::new(None)));
+    let once = Once { guest: Mutex::new(Some(guest)), ended: Arc::clone(&ended) };
+    let (container, driver) = Container::drive(record, Arc::clone(&place), Arc::new(once));
+    let life = async {
+        container.start().await?;
+        container.wait(|record| !record.status().is_live()).await
+    };
+    let record = tokio::select! {
+        biased;
+        ended = place.answer(container.clone(), ceiling, life) => ended??,
+        () = driver => return Err(CliError::new("the container's driver ended before it")),
+    };
+    let outcome = ended.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let outcome = match outcome {
+        Some(outcome) => outcome?,
+        // Somebody ended it: nobody knows more than the record.
+        None => {
+            Outcome::of_status(record.ending.as_ref().map_or(ExitStatus::Killed, |end| end.status))
+        }
+    };
+    Ok((outcome, container.gauge()))
+}
+
+/// All that a guest is started with.
+struct Guest {
+    ready: Ready,
+    process: Process,
+    stdio: Stdio,
+    root: Option<RootFiles>,
+    scratch: Option<PathBuf>,
+}
+
+/// A workload that is started once, as a terminal's is.
+struct Once {
+    guest: Mutex<Option<Guest>>,
+    ended: Arc<Mutex<Option<Result<Outcome, EngineError>>>>,
+}
+
+impl Workload for Once {
+    async fn start(&self, record: &Record) -> Result<Running, String> {
+        let guest = self.guest.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Guest { ready, process, stdio, root, scratch } =
+            guest.ok_or("a container of a terminal runs once")?;
+        let (policy, ended) = (record.policy.clone(), Arc::clone(&self.ended));
+        let (gauge, control) = (Arc::default(), Arc::new(Control::new(policy.limits())));
+        let running = (Arc::clone(&gauge), Arc::clone(&control));
+        let guest = async move {
+            let launch = Launch { policy: &policy, process, stdio, root, scratch, gauge, control };
+            let outcome = mote_engine::run(&ready.engine, &ready.module, launch).await;
+            let how = match &outcome {
+                Ok(outcome) => Ended { status: outcome.status, detail: outcome.detail.clone() },
+                Err(error) => {
+                    Ended { status: ExitStatus::NotStarted, detail: Some(error.to_string()) }
+                }
+            };
+            *ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
+            how
+        };
+        Ok(Running { guest: Box::pin(guest), gauge: running.0, control: running.1 })
     }
 }
 
 fn hold(tree: &std::path::Path) -> Result<File, CliError> {
     let held = File::open(tree).and_then(|folder| folder.lock_shared().map(|()| folder));
     held.map_err(|error| CliError::new(format!("cannot use {}: {error}", tree.display())))
-}
-
-/// Whether the guest may block this process: nobody can be hurt but itself, and no deadline waits.
-pub(crate) fn blocking(policy: &Policy) -> Blocking {
-    match policy.limits().timeout {
-        Limit::AtMost(_) => Blocking::Never,
-        Limit::Unlimited => Blocking::Allowed,
-    }
 }
 
 /// Holds a name for as long as its container runs.

@@ -87,6 +87,13 @@ pub struct Outcome {
     pub denied: Vec<Refusal>,
 }
 
+impl Outcome {
+    /// The outcome of a guest that somebody else ended.
+    pub fn of_status(status: ExitStatus) -> Outcome {
+        Outcome { status, detail: None, results: Vec::new(), fuel_used: None, denied: Vec::new() }
+    }
+}
+
 /// How a guest's run ended, as far as wasmtime tells.
 type Ended = Result<(u32, Vec<String>), wasmtime::Error>;
 
@@ -122,8 +129,7 @@ pub async fn run(
     };
     let denied = net.denied().all();
     let Some((ended, fuel_used)) = finished else {
-        let (status, detail, results) = (ExitStatus::TimedOut, None, Vec::new());
-        return Ok(Outcome { status, detail, results, fuel_used: None, denied });
+        return Ok(Outcome { denied, ..Outcome::of_status(ExitStatus::TimedOut) });
     };
     let refused = gauge.refused.load(Ordering::Relaxed);
     let (status, detail, results) = match ended? {

@@ -9,6 +9,7 @@
 //! before it acts. Never prints, and never reads the process environment.
 
 mod driver;
+mod live;
 mod record;
 mod records;
 mod recovery;
@@ -16,6 +17,7 @@ mod restart;
 mod status;
 
 pub use driver::{Container, DriveError, Ended, Keep, Running, Workload};
+pub use live::{Answer, Ask, Live, LiveError, Place, Usage};
 pub use record::{Ending, Image, Made, Record, Time, Wanted};
 pub use records::{Records, RecordsError};
 pub use recovery::{Host, Recovery, recover};

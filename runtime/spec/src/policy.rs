@@ -103,6 +103,15 @@ impl Policy {
         &self.limits
     }
 
+    /// The same grants with other limits where something else is wanted.
+    ///
+    /// # Errors
+    /// Fails if a limit would be above the ceiling.
+    pub fn updated(&self, wants: LimitWants, ceiling: &Ceiling) -> Result<Policy, OverCeiling> {
+        let limits = self.limits.with(wants).within(&ceiling.most)?;
+        Ok(Policy { limits, grants: self.grants.clone() })
+    }
+
     pub fn grants(&self) -> &Grants {
         &self.grants
     }

@@ -3,6 +3,7 @@
 mod check;
 mod compile;
 mod completion;
+mod control;
 mod df;
 mod history;
 mod images;
@@ -12,10 +13,12 @@ mod inspect;
 mod load;
 mod login;
 mod logout;
+mod ps;
 mod pull;
 mod rmi;
 mod run;
 mod save;
+mod stats;
 mod tag;
 mod version;
 
@@ -29,6 +32,13 @@ use crate::error::CliError;
 #[derive(Subcommand, Debug)]
 pub(crate) enum Command {
     Run(run::RunArgs),
+    Ps(ps::PsArgs),
+    Stop(control::StopArgs),
+    Kill(control::KillArgs),
+    Pause(control::PauseArgs),
+    Unpause(control::UnpauseArgs),
+    Update(control::UpdateArgs),
+    Stats(stats::StatsArgs),
     Pull(pull::PullArgs),
     Images(images::ImagesArgs),
     Rmi(rmi::RmiArgs),
@@ -65,6 +75,13 @@ impl Command {
         let done = |result: Result<(), CliError>| result.map(|()| 0);
         match self {
             Command::Run(args) => args.exec(app),
+            Command::Ps(args) => done(args.exec(app)),
+            Command::Stop(args) => args.exec(app),
+            Command::Kill(args) => args.exec(app),
+            Command::Pause(args) => args.exec(app),
+            Command::Unpause(args) => args.exec(app),
+            Command::Update(args) => args.exec(app),
+            Command::Stats(args) => done(args.exec(app)),
             Command::Pull(args) => done(args.exec(app)),
             Command::Images(args) => done(args.exec(app)),
             Command::Rmi(args) => args.exec(app),

@@ -4,16 +4,16 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::Args;
-use mote_engine::{Call, Input, Output, Process, Stdio, Terminal};
+use mote_engine::{Blocking, Call, Input, Output, Process, Stdio, Terminal};
 use mote_image::{Artifact, Overrides};
-use mote_spec::{Asks, ContainerName, Policy, decide};
+use mote_spec::{Asks, ContainerName, decide};
 
 use crate::app::App;
 use crate::args::{self, GrantArgs, LimitArgs};
 use crate::environment;
 use crate::error::CliError;
 use crate::fetch::{self, Fetched, PullOptions, PullWhen};
-use crate::launch;
+use crate::launch::{self, Start};
 use crate::output;
 use crate::progress::Show;
 
@@ -25,16 +25,16 @@ use crate::progress::Show;
 /// unless a flag grants it.
 ///
 /// Exit codes: the guest's own; 124 timed out; 125 mote failed first; 126 cannot be run; 127 not
-/// found; 134 trapped; 137 out of memory; 152 out of fuel.
+/// found; 134 trapped; 137 out of memory or killed; 143 stopped; 152 out of fuel.
 #[derive(Args, Debug)]
 pub(crate) struct RunArgs {
     /// Print no progress
     #[arg(short, long)]
     quiet: bool,
-    /// Remove the container at its end; nothing of a container of `run` outlives it in any case
+    /// Remove the container at its end, as happens to every container of a terminal
     #[arg(long)]
     rm: bool,
-    /// Name that messages use, and that no other running container has
+    /// Name of the container, which no other running one has; by default the start of its id
     #[arg(long, value_name = "NAME")]
     name: Option<ContainerName>,
     /// When to look for the image in its registry
@@ -110,10 +110,11 @@ impl RunArgs {
         let policy = decide(request, &asks, &app.ceiling())?;
         let shown = name.as_ref().map_or(artifact.name.as_str(), ContainerName::as_str);
         let stdio = process.stdio();
-        let process = process.process(&artifact, &policy)?;
+        let process = process.process(&artifact)?;
         let ready = launch::prepare(app, &artifact, &policy, show)?;
         drop(lease);
-        let (outcome, _) = launch::run(app, &ready, &artifact, &policy, process, stdio)?;
+        let start = Start { artifact: &artifact, name: name.clone(), process, stdio };
+        let (outcome, _) = launch::run(app, ready, &policy, start)?;
         outcome.results.iter().for_each(|result| output::line(result));
         launch::explain(shown, &outcome, &policy);
         Ok(outcome.status.code())
@@ -143,7 +144,7 @@ impl ProcessArgs {
         }
     }
 
-    fn process(self, artifact: &Artifact, policy: &Policy) -> Result<Process, CliError> {
+    fn process(self, artifact: &Artifact) -> Result<Process, CliError> {
         // A working folder of an image without files leads nowhere.
         let own = artifact.cwd.clone().filter(|_| artifact.rootfs.is_some());
         let cwd = self.workdir.clone().or(own);
@@ -178,7 +179,8 @@ impl ProcessArgs {
             env: env.into_iter().collect(),
             cwd,
             call,
-            blocking: launch::blocking(policy),
+            // Another terminal may stop it, also while it waits.
+            blocking: Blocking::Never,
         })
     }
 }
