@@ -10,6 +10,8 @@
 
 mod driver;
 mod live;
+mod logs;
+mod pool;
 mod record;
 mod records;
 mod recovery;
@@ -18,6 +20,8 @@ mod status;
 
 pub use driver::{Container, DriveError, Ended, Keep, Running, Workload};
 pub use live::{Answer, Ask, Live, LiveError, Place, Usage};
+pub use logs::{Line, LogWriter, Rotation, Stream, Wish, read_log};
+pub use pool::{NoRoom, Pool, Resource, Resources};
 pub use record::{Ending, Image, Made, Record, Time, Wanted};
 pub use records::{Records, RecordsError};
 pub use recovery::{Host, Recovery, recover};

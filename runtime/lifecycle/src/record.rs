@@ -1,23 +1,31 @@
 //! What is remembered of a container: all that it was made of, and where it is in its life.
 
+use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use mote_spec::{ContainerId, ContainerName, Digest, ExitStatus, Policy};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::restart::RestartPolicy;
 use crate::status::{Event, Refused, Status};
 
-/// A moment, in milliseconds since 1970, as records keep it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
+/// A moment, in milliseconds since 1970; written as RFC 3339 has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Time(u64);
 
+/// The end of the year 9999, after which RFC 3339 has no moments.
+const LAST: u64 = 253_402_300_799_999;
+
 impl Time {
+    /// So many milliseconds after the beginning of 1970.
+    pub const fn at_millis(millis: u64) -> Time {
+        Time(if millis < LAST { millis } else { LAST })
+    }
+
     /// This moment. A clock before 1970 reads as 1970.
     pub fn now() -> Time {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Time(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+        Time::at_millis(u64::try_from(since.as_millis()).unwrap_or(LAST))
     }
 
     /// How long it is since an earlier moment.
@@ -28,6 +36,27 @@ impl Time {
     /// The same moment for a clock.
     pub fn system(self) -> SystemTime {
         UNIX_EPOCH + Duration::from_millis(self.0)
+    }
+}
+
+impl fmt::Display for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        humantime::format_rfc3339_millis(self.system()).fmt(f)
+    }
+}
+
+impl Serialize for Time {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Time {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Time, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let time = humantime::parse_rfc3339(&text).map_err(serde::de::Error::custom)?;
+        let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+        Ok(Time::at_millis(u64::try_from(since.as_millis()).unwrap_or(LAST)))
     }
 }
 

@@ -1,0 +1,280 @@
+//! Keeps what containers print, in docker's `json-file` form, within bounds.
+//!
+//! ```text
+//! {"log":"a line\n","stream":"stdout","time":"2026-11-25T02:10:00.123Z"}
+//! ```
+//!
+//! What is printed is gathered in memory and written in batches, since every write wears flash and
+//! costs a page; a file that is full is rotated, and the oldest goes. A line that is longer than
+//! docker's longest comes in parts, of which only the last has its line break.
+
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::record::Time;
+
+/// The longest part of a line (docker's own bound).
+const LONGEST_PART: usize = 16 << 10;
+/// So much is gathered before it is written without being asked.
+const BATCH: usize = 32 << 10;
+
+/// Which stream a line came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stream {
+    Stdout,
+    Stderr,
+}
+
+/// A line, or a part of one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Line {
+    pub log: String,
+    pub stream: Stream,
+    pub time: Time,
+}
+
+/// How much is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rotation {
+    /// A file that has so many bytes is rotated.
+    pub size: u64,
+    /// How many files there are at most, the current one included; one at least.
+    pub files: u32,
+}
+
+impl Default for Rotation {
+    /// Ten MiB in two files.
+    fn default() -> Rotation {
+        Rotation { size: 5 << 20, files: 2 }
+    }
+}
+
+/// Writes the log of one container.
+pub struct LogWriter {
+    path: PathBuf,
+    rotation: Rotation,
+    file: File,
+    size: u64,
+    batch: Vec<u8>,
+    /// The line that each stream has begun.
+    begun: [Vec<u8>; 2],
+}
+
+impl LogWriter {
+    /// Goes on with the log at a path, or begins one.
+    pub fn open(path: &Path, rotation: Rotation) -> io::Result<LogWriter> {
+        let file = File::options().create(true).read(true).append(true).open(path)?;
+        let size = file.metadata()?.len();
+        let mut last = [b'\n'];
+        if size > 0 {
+            file.read_exact_at(&mut last, size - 1)?;
+        }
+        // What a power cut left half written is a line of its own.
+        let batch = if last == [b'\n'] { Vec::new() } else { vec![b'\n'] };
+        let begun = [Vec::new(), Vec::new()];
+        Ok(LogWriter { path: path.to_owned(), rotation, file, size, batch, begun })
+    }
+
+    /// Takes what a container has printed. It is on the disk after `flush`.
+    ///
+    /// # Errors
+    /// Fails if a batch that is full cannot be written; what it held is lost then, and the container
+    /// goes on.
+    pub fn print(&mut self, stream: Stream, bytes: &[u8], time: Time) -> io::Result<()> {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let begun = &mut self.begun[stream as usize];
+            let room = LONGEST_PART - begun.len();
+            let end = rest.iter().take(room).position(|byte| *byte == b'\n').map(|at| at + 1);
+            let (part, after) = rest.split_at(end.unwrap_or(room.min(rest.len())));
+            begun.extend_from_slice(part);
+            rest = after;
+            if end.is_some() || begun.len() == LONGEST_PART {
+                let line = std::mem::take(begun);
+                self.append(stream, &line, time)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes what was gathered; a line that is not finished stays.
+    pub fn flush(&mut self) -> io::Result<()> {
+        if self.batch.is_empty() {
+            return Ok(());
+        }
+        if self.size > 0 && self.size + self.batch.len() as u64 > self.rotation.size {
+            self.rotate()?;
+        }
+        let batch = std::mem::take(&mut self.batch);
+        self.file.write_all(&batch)?;
+        self.size += batch.len() as u64;
+        Ok(())
+    }
+
+    /// Writes all there is: the container has ended.
+    pub fn finish(mut self, time: Time) -> io::Result<()> {
+        for stream in [Stream::Stdout, Stream::Stderr] {
+            let begun = std::mem::take(&mut self.begun[stream as usize]);
+            if !begun.is_empty() {
+                self.append(stream, &begun, time)?;
+            }
+        }
+        self.flush()
+    }
+
+    fn append(&mut self, stream: Stream, line: &[u8], time: Time) -> io::Result<()> {
+        let log = String::from_utf8_lossy(line).into_owned();
+        let line = Line { log, stream, time };
+        serde_json::to_writer(&mut self.batch, &line).expect("a line is always JSON");
+        self.batch.push(b'\n');
+        if self.batch.len() >= BATCH { self.flush() } else { Ok(()) }
+    }
+
+    fn rotate(&mut self) -> io::Result<()> {
+        for number in (1..self.rotation.files).rev() {
+            let from = numbered(&self.path, number - 1);
+            match fs::rename(&from, numbered(&self.path, number)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        // With one file only, it is begun anew.
+        let options = || File::options().create(true).write(true).truncate(true).open(&self.path);
+        options()?;
+        self.file = File::options().append(true).open(&self.path)?;
+        self.size = 0;
+        Ok(())
+    }
+}
+
+/// The path of a log that was rotated so often; the current one is number 0.
+fn numbered(path: &Path, number: u32) -> PathBuf {
+    match number {
+        0 => path.to_owned(),
+        number => path.with_added_extension(number.to_string()),
+    }
+}
+
+/// Which lines are wanted.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Wish {
+    pub since: Option<Time>,
+    pub until: Option<Time>,
+    /// Only so many of the last.
+    pub tail: Option<usize>,
+}
+
+/// Reads a log, the oldest line first. A line that a power cut left half written is left out.
+pub fn read_log(path: &Path, wish: Wish) -> io::Result<Vec<Line>> {
+    let mut files = Vec::new();
+    for number in 0.. {
+        match File::open(numbered(path, number)) {
+            Ok(file) => files.push(file),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => break,
+            Err(error) => return Err(error),
+        }
+    }
+    let mut lines = std::collections::VecDeque::new();
+    for file in files.into_iter().rev() {
+        for text in BufReader::new(file).split(b'\n') {
+            let Ok(line) = serde_json::from_slice::<Line>(&text?) else { continue };
+            let wanted = wish.since.is_none_or(|since| line.time >= since)
+                && wish.until.is_none_or(|until| line.time <= until);
+            if wanted {
+                lines.push_back(line);
+            }
+            if wish.tail.is_some_and(|tail| lines.len() > tail) {
+                lines.pop_front();
+            }
+        }
+    }
+    Ok(lines.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Time = Time::at_millis(1_700_000_000_123);
+
+    fn texts(path: &Path, wish: Wish) -> Vec<String> {
+        read_log(path, wish).unwrap().into_iter().map(|line| line.log).collect()
+    }
+
+    #[test]
+    fn lines_are_kept_as_docker_keeps_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.log");
+        let mut log = LogWriter::open(&path, Rotation::default()).unwrap();
+        log.print(Stream::Stdout, b"one\ntw", NOW).unwrap();
+        log.print(Stream::Stderr, b"bad\n", NOW).unwrap();
+        log.print(Stream::Stdout, b"o\nunfinished", NOW).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"", "nothing is written before its time");
+        log.flush().unwrap();
+        let first = r#"{"log":"one\n","stream":"stdout","time":"2023-11-14T22:13:20.123Z"}"#;
+        assert_eq!(fs::read_to_string(&path).unwrap().lines().next(), Some(first));
+        log.finish(NOW).unwrap();
+        assert_eq!(texts(&path, Wish::default()), ["one\n", "bad\n", "two\n", "unfinished"]);
+        assert_eq!(
+            texts(&path, Wish { tail: Some(2), ..Wish::default() }),
+            ["two\n", "unfinished"]
+        );
+        let later = Wish { since: Some(Time::at_millis(1_800_000_000_000)), ..Wish::default() };
+        assert!(texts(&path, later).is_empty());
+    }
+
+    #[test]
+    fn a_log_never_takes_more_than_its_rotation_allows() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.log");
+        let rotation = Rotation { size: 40_000, files: 3 };
+        let mut log = LogWriter::open(&path, rotation).unwrap();
+        for number in 0..20_000 {
+            log.print(Stream::Stdout, format!("line {number}\n").as_bytes(), NOW).unwrap();
+        }
+        log.finish(NOW).unwrap();
+        let sizes = fs::read_dir(folder.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().metadata().unwrap().len());
+        let sizes: Vec<u64> = sizes.collect();
+        assert_eq!(sizes.len(), 3);
+        assert!(sizes.iter().all(|size| *size <= 40_000), "{sizes:?}");
+        let kept = texts(&path, Wish::default());
+        assert_eq!(kept.last().map(String::as_str), Some("line 19999\n"));
+        let numbers: Vec<u32> = kept.iter().map(|line| line.trim()[5..].parse().unwrap()).collect();
+        assert!(numbers.windows(2).all(|pair| pair[0] + 1 == pair[1]), "none is missing between");
+    }
+
+    #[test]
+    fn a_line_without_end_comes_in_parts() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.log");
+        let mut log = LogWriter::open(&path, Rotation::default()).unwrap();
+        log.print(Stream::Stdout, &vec![b'x'; 2 * LONGEST_PART + 5], NOW).unwrap();
+        assert!(log.begun.iter().all(|begun| begun.len() < LONGEST_PART), "memory is bounded");
+        log.finish(NOW).unwrap();
+        let lengths: Vec<usize> = texts(&path, Wish::default()).iter().map(String::len).collect();
+        assert_eq!(lengths, [LONGEST_PART, LONGEST_PART, 5]);
+    }
+
+    #[test]
+    fn what_a_power_cut_left_half_written_is_left_out_and_the_log_goes_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.log");
+        let mut log = LogWriter::open(&path, Rotation::default()).unwrap();
+        log.print(Stream::Stdout, b"whole\n", NOW).unwrap();
+        log.flush().unwrap();
+        let mut bytes = fs::read(&path).unwrap();
+        bytes.extend_from_slice(b"{\"log\":\"hal");
+        fs::write(&path, bytes).unwrap();
+        let mut log = LogWriter::open(&path, Rotation::default()).unwrap();
+        log.print(Stream::Stdout, b"after\n", NOW).unwrap();
+        log.finish(NOW).unwrap();
+        assert_eq!(texts(&path, Wish::default()), ["whole\n", "after\n"]);
+    }
+}
