@@ -276,9 +276,12 @@ impl From<LiveError> for CliError {
     fn from(error: LiveError) -> CliError {
         let (code, hint) = match &error {
             LiveError::None(_) => (NOT_FOUND, Some("`mote ps` lists what runs")),
-            LiveError::Silent { .. } => {
-                (FAILED, Some("it may have ended just now; `mote ps` lists what runs"))
-            }
+            LiveError::Silent { .. } => (
+                FAILED,
+                Some(
+                    "it may have ended, or be held up in a file operation; `mote ps` lists what runs",
+                ),
+            ),
             LiveError::Folder { .. } | LiveError::Several(_) | LiveError::Answer { .. } => {
                 (FAILED, None)
             }

@@ -1,4 +1,5 @@
-//! Puts the storage quota in front of every function of WASI that makes a file grow, or makes a name.
+//! Puts the storage quota in front of every function of WASI that makes a file grow, or makes a name;
+//! and takes a sleeping guest off its thread.
 
 mod names_p1;
 mod names_p2;
@@ -6,6 +7,7 @@ mod names_p3;
 mod p1;
 mod p2;
 mod p3;
+mod sleep_p1;
 
 use std::fs::File;
 use std::io;
@@ -16,6 +18,8 @@ use wasmtime_wasi::filesystem::{Descriptor, FsPerms};
 
 use crate::quota::{NewName, Quota};
 use crate::sandbox::Sandbox;
+
+pub(crate) use sleep_p1::link as link_sleep;
 
 pub(crate) fn link_p1(linker: &mut wasmtime::Linker<Sandbox>) -> wasmtime::Result<()> {
     for module in ["wasi_snapshot_preview1", "wasi_unstable"] {

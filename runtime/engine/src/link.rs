@@ -43,6 +43,9 @@ pub(crate) fn core(
                 .map_err(failed)?;
         }
     }
+    if imports("wasi_snapshot_preview1") {
+        hooks::link_sleep(&mut linker).map_err(failed)?;
+    }
     if sandbox.quota.is_some() {
         hooks::link_p1(&mut linker).map_err(failed)?;
     }

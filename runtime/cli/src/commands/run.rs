@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::Args;
-use mote_engine::{Blocking, Call, Input, Output, Process, Stdio, Terminal};
+use mote_engine::{Call, Input, Output, Process, Stdio, Terminal};
 use mote_image::{Artifact, Overrides};
-use mote_spec::{Asks, ContainerName, decide};
+use mote_spec::{Asks, ContainerName, Policy, decide};
 
 use crate::app::App;
 use crate::args::{self, GrantArgs, LimitArgs};
@@ -110,7 +110,7 @@ impl RunArgs {
         let policy = decide(request, &asks, &app.ceiling())?;
         let shown = name.as_ref().map_or(artifact.name.as_str(), ContainerName::as_str);
         let stdio = process.stdio();
-        let process = process.process(&artifact)?;
+        let process = process.process(&artifact, &policy)?;
         let ready = launch::prepare(app, &artifact, &policy, show)?;
         drop(lease);
         let start = Start { artifact: &artifact, name: name.clone(), process, stdio };
@@ -144,7 +144,7 @@ impl ProcessArgs {
         }
     }
 
-    fn process(self, artifact: &Artifact) -> Result<Process, CliError> {
+    fn process(self, artifact: &Artifact, policy: &Policy) -> Result<Process, CliError> {
         // A working folder of an image without files leads nowhere.
         let own = artifact.cwd.clone().filter(|_| artifact.rootfs.is_some());
         let cwd = self.workdir.clone().or(own);
@@ -179,8 +179,7 @@ impl ProcessArgs {
             env: env.into_iter().collect(),
             cwd,
             call,
-            // Another terminal may stop it, also while it waits.
-            blocking: Blocking::Never,
+            blocking: launch::blocking(policy),
         })
     }
 }
