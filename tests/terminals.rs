@@ -102,3 +102,71 @@ fn a_guest_that_waits_is_stopped_and_one_that_was_killed_leaves_nothing_in_the_l
     assert_eq!(host.cli(["ps", "-q"]).success().stdout, "");
     assert_eq!(host.left("state/live"), Vec::<String>::new());
 }
+
+/// Waits until a container is listed, since it says nothing by which to know that it runs.
+fn listed(host: &Host, name: &str) {
+    while !host.cli(["ps", "--format", "{{.Names}} {{.State}}"]).stdout.contains(name) {}
+}
+
+#[test]
+fn a_guest_that_is_held_up_is_stopped_all_the_same() {
+    // In a write to a pipe that nobody reads, and in opening one that nobody writes to.
+    let host = Host::new();
+    let flood = host.file("flood.wat", BUSY.replace("(loop (br 0))", "(loop (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8))) (br 0))"));
+    let mut child = terminal(&host, &["--name", "flood", &flood]);
+    listed(&host, "flood");
+    host.cli(["kill", "flood"]).success();
+    assert_eq!(child.wait().expect("ended").code(), Some(137));
+
+    let folder = host.folder("data");
+    crate::harness::tool("mkfifo", [format!("{folder}/pipe")]);
+    for name in ["read.p1", "read.p2"] {
+        let volume = format!("{folder}:/d");
+        let args = ["--name", "reader", "--tmpfs", "/t", "-v", &volume, &guest(name), "/d/pipe"];
+        let mut child = terminal(&host, &args);
+        listed(&host, "reader");
+        host.cli(["stop", "-t", "5", "reader"]).success();
+        assert_eq!(child.wait().expect("ended").code(), Some(143), "{name}");
+        assert_eq!(host.left("root/scratch"), Vec::<String>::new(), "{name}");
+        assert_eq!(host.left("state/live"), Vec::<String>::new(), "{name}");
+    }
+}
+
+#[test]
+fn a_client_that_says_nothing_stands_in_nobodys_way() {
+    use std::os::unix::fs::MetadataExt;
+    let host = Host::new();
+    let busy = host.file("busy.wat", BUSY);
+    let mut child = terminal(&host, &["--name", "web", "-e", "SECRET=hunter2", &busy]);
+    says_something(&mut child);
+    let files = host.left("state/live");
+    let socket = files.iter().find(|name| name.ends_with(".sock")).expect("a socket");
+    let record = files.iter().find(|name| name.ends_with(".json")).expect("a record");
+    assert_eq!(std::fs::metadata(record).expect("a record").mode() & 0o777, 0o600);
+    assert!(!std::fs::read_to_string(record).expect("a record").contains("hunter2"));
+    let silent: Vec<_> = (0..5)
+        .map(|_| std::os::unix::net::UnixStream::connect(socket).expect("connected"))
+        .collect();
+    host.cli(["kill", "-s", "TERM", "web"]).success();
+    assert_eq!(child.wait().expect("ended").code(), Some(143));
+    drop(silent);
+    host.cli(["kill", "-s", "USR1", "web"]).fails(125, &["no signal USR1"]);
+}
+
+#[test]
+fn what_ran_out_of_memory_is_told_by_the_limit_that_held() {
+    let host = Host::new();
+    // Grows when it is given more than it started with, then by more than it has, and dies of that.
+    let wat = BUSY.replace(
+        "(loop (br 0))",
+        r#"(loop (br_if 0 (i32.eq (memory.grow (i32.const 20)) (i32.const -1))))
+           (if (i32.eq (memory.grow (i32.const 1000)) (i32.const -1)) (then unreachable))"#,
+    );
+    let grow = host.file("grow.wat", wat);
+    let mut child = terminal(&host, &["--name", "web", "-m", "1m", &grow]);
+    says_something(&mut child);
+    host.cli(["update", "-m", "4m", "web"]).success();
+    let ended = child.wait_with_output().expect("ended");
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert!(said.contains("ran out of memory (limit 4MiB)"), "{said}");
+}

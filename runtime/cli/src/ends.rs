@@ -1,10 +1,11 @@
 //! Ends of a container of the terminal that do not come from the guest: its deadline, and signals.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::mpsc;
 use std::time::Duration;
 
+use mote_lifecycle::Place;
 use mote_spec::{ExitStatus, Limit, Policy};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -91,5 +92,29 @@ impl Signal {
             return CliError::new(format!("signal {} had no effect", self.0));
         };
         CliError::new(format!("cannot carry out signal {}: {error}", self.0))
+    }
+}
+
+/// Ends the process for a stop or a kill that its guest, held up in a call, does not let happen.
+pub(crate) struct Force {
+    name: String,
+    /// What is cleared away: the container's place, and its scratch space.
+    place: Vec<PathBuf>,
+    scratch: Option<PathBuf>,
+}
+
+impl Force {
+    pub(crate) fn new(name: String, place: &Place, scratch: Option<&Path>) -> Force {
+        Force { name, place: place.files(), scratch: scratch.map(Path::to_owned) }
+    }
+
+    pub(crate) fn end(&self, how: ExitStatus) {
+        output::note(&format!("{} {how}", self.name));
+        // What cannot be removed is, by whoever looks next.
+        for file in &self.place {
+            let _ = std::fs::remove_file(file);
+        }
+        self.scratch.iter().for_each(|scratch| drop(std::fs::remove_dir_all(scratch)));
+        end(how.code());
     }
 }

@@ -52,7 +52,10 @@ pub(crate) fn block_on<T>(work: impl Future<Output = T>) -> Result<T, CliError> 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime =
         runtime.map_err(|error| CliError::new(format!("cannot start the event loop: {error}")))?;
-    Ok(runtime.block_on(work))
+    let done = runtime.block_on(work);
+    // A file operation that never ends, on a pipe that nobody opens, say, must not hold up the end.
+    runtime.shutdown_background();
+    Ok(done)
 }
 
 /// Pulls an image from its registry.

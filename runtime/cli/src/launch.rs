@@ -15,7 +15,7 @@ use mote_lifecycle::{
 use mote_spec::{Ceiling, ContainerId, ContainerName, ExitStatus, Limit, Policy, Root};
 
 use crate::app::App;
-use crate::ends::{DeadlineGuard, Interrupts};
+use crate::ends::{DeadlineGuard, Force, Interrupts};
 use crate::error::CliError;
 use crate::fetch::block_on;
 use crate::output;
@@ -88,7 +88,7 @@ pub(crate) fn run(
     ready: Ready,
     policy: &Policy,
     start: Start<'_>,
-) -> Result<(Outcome, Arc<Gauge>), CliError> {
+) -> Result<Finished, CliError> {
     let Start { artifact, name, process, stdio } = start;
     let root = artifact.rootfs.as_ref().map(|root| RootFiles {
         tree: root.tree.clone(),
@@ -112,9 +112,9 @@ pub(crate) fn run(
     // Without anything to clear away, a signal may end the process as it does any other.
     let interrupts = scratch.as_ref().map(|scratch| Interrupts::listen(scratch.path()));
     let interrupts = interrupts.transpose()?;
-    let ceiling = app.ceiling();
+    let force = Force::new(artifact.name.clone(), &place, scratch.as_ref().map(Scratch::path));
     let guard = DeadlineGuard::arm(&artifact.name, policy);
-    let hosted = host(record, place, guest, &ceiling);
+    let hosted = host(record, place, guest, app.ceiling(), force);
     let ended = match interrupts {
         Some(interrupts) => block_on(interrupts.or_end_of(hosted))?,
         None => Ok(block_on(hosted)?),
@@ -122,7 +122,7 @@ pub(crate) fn run(
     drop(guard);
     drop(scratch);
     match ended {
-        Ok(outcome) => outcome,
+        Ok(ended) => ended,
         Err(signal) => Err(signal.carry_out()),
     }
 }
@@ -151,7 +151,8 @@ fn record(
         name,
         image: Image { name: artifact.name.clone(), digest: artifact.code.digest().clone() },
         args: process.args.clone(),
-        env: process.env.clone(),
+        // It may hold secrets, and nobody starts this container again.
+        env: Vec::new(),
         cwd: process.cwd.clone(),
         policy: policy.clone(),
         restart: RestartPolicy::No,
@@ -159,34 +160,46 @@ fn record(
     Ok(Record::new(made, Time::now()))
 }
 
+/// How a container of this terminal ended.
+pub(crate) struct Finished {
+    pub(crate) outcome: Outcome,
+    pub(crate) gauge: Arc<Gauge>,
+    /// The policy that it was held to in the end.
+    pub(crate) policy: Policy,
+}
+
 /// Drives the one container of this process to its end.
 async fn host(
     record: Record,
     place: Place,
     guest: Guest,
-    ceiling: &Ceiling,
-) -> Result<(Outcome, Arc<Gauge>), CliError> {
+    ceiling: Ceiling,
+    force: Force,
+) -> Result<Finished, CliError> {
     let (place, ended) = (Arc::new(place), Arc::new(Mutex::new(None)));
     let once = Once { guest: Mutex::new(Some(guest)), ended: Arc::clone(&ended) };
     let (container, driver) = Container::drive(record, Arc::clone(&place), Arc::new(once));
+    let served = place.serve(container.clone(), ceiling, move |how| force.end(how))?;
     let life = async {
         container.start().await?;
         container.wait(|record| !record.status().is_live()).await
     };
     let record = tokio::select! {
         biased;
-        ended = place.answer(container.clone(), ceiling, life) => ended??,
+        record = life => record?,
         () = driver => return Err(CliError::new("the container's driver ended before it")),
     };
+    drop(served);
     let outcome = ended.lock().unwrap_or_else(PoisonError::into_inner).take();
     let outcome = match outcome {
         Some(outcome) => outcome?,
         // Somebody ended it: nobody knows more than the record.
         None => {
-            Outcome::of_status(record.ending.as_ref().map_or(ExitStatus::Killed, |end| end.status))
+            let how = record.ending.as_ref().map_or(ExitStatus::Killed, |ending| ending.status);
+            Outcome::of_status(how)
         }
     };
-    Ok((outcome, container.gauge()))
+    Ok(Finished { outcome, gauge: container.gauge(), policy: record.policy.clone() })
 }
 
 /// All that a guest is started with.
@@ -265,13 +278,15 @@ fn state_folder(app: &App, name: &str) -> Result<PathBuf, CliError> {
     let failed = |why: String| CliError::new(format!("cannot use {}: {why}", app.state.display()));
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&path);
     made.map_err(|error| failed(error.to_string()))?;
-    let found = fs::symlink_metadata(&app.state).map_err(|error| failed(error.to_string()))?;
-    let ours = found.uid() == rustix::process::geteuid().as_raw() && found.is_dir();
-    match ours && found.mode() & 0o022 == 0 {
-        true => Ok(path),
-        false => Err(failed("it is not a folder that only this user may write to".to_owned())
-            .hint("name another place with --state DIR")),
+    for folder in [&app.state, &path] {
+        let found = fs::symlink_metadata(folder).map_err(|error| failed(error.to_string()))?;
+        let ours = found.uid() == rustix::process::geteuid().as_raw() && found.is_dir();
+        if !ours || found.mode() & 0o022 != 0 {
+            return Err(failed("it is not a folder that only this user may write to".to_owned())
+                .hint("name another place with --state DIR"));
+        }
     }
+    Ok(path)
 }
 
 /// Says what a person needs to know: what the guest was refused, and an end that was not its own.

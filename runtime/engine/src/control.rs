@@ -48,6 +48,8 @@ impl Control {
         self.cpu_millis.store(millis, Ordering::Relaxed);
         let rate = limits.net_rate.bound().map_or(NO_RATE, Rate::per_second);
         self.net_rate.store(rate, Ordering::Relaxed);
+        // One that rests for its old share looks again.
+        self.wake();
     }
 
     /// Stops polling the guest; a busy one stops at the next tick of its engine.
@@ -58,8 +60,18 @@ impl Control {
     /// Lets the guest go on exactly where it was.
     pub fn unpause(&self) {
         self.paused.store(false, Ordering::Release);
+        self.wake();
+    }
+
+    fn wake(&self) {
         let sleeper = self.sleeper.lock().unwrap_or_else(PoisonError::into_inner).take();
         sleeper.into_iter().for_each(Waker::wake);
+    }
+
+    /// Notes the task of a guest that rests, to wake it when its share changes.
+    pub(crate) fn rests(&self, cx: &Context<'_>) {
+        let mut sleeper = self.sleeper.lock().unwrap_or_else(PoisonError::into_inner);
+        *sleeper = Some(cx.waker().clone());
     }
 
     /// Ready if the guest may be polled; else its task is woken when it may.
@@ -200,5 +212,34 @@ mod tests {
         let ended = drive(guest, &control, &gauge, driver).await;
         assert_eq!(ended, Some(ExitStatus::Exited(0)));
         assert_eq!(gauge.memory.load(Ordering::Relaxed), 101 << 16);
+    }
+
+    #[tokio::test]
+    async fn a_share_that_comes_late_is_not_reckoned_from_the_start() {
+        let spin =
+            r#"(module (memory (export "memory") 1) (func (export "_start") (loop (br 0))))"#;
+        let guest = guest(spin, Bytes::mib(1));
+        let limits = *guest.2.limits();
+        let (control, gauge) = (Arc::new(Control::new(&limits)), Arc::new(Gauge::default()));
+        let cpu = || gauge.cpu_nanos.load(Ordering::Relaxed);
+        let share = |text: &str| {
+            control.apply(&Limits { cpus: Limit::AtMost(text.parse().unwrap()), ..limits });
+        };
+        let driver = async {
+            // Ten times the share's span, which would be owed a thousandfold.
+            until(|| cpu() > 1_000_000_000).await;
+            share("0.01");
+            let before = cpu();
+            let start = std::time::Instant::now();
+            until(|| cpu() > before + 3_000_000).await;
+            assert!(start.elapsed().as_secs() < 50, "nothing is owed for what was free");
+            // A rest under a low share ends with a higher one.
+            share("1");
+            let before = cpu();
+            let start = std::time::Instant::now();
+            until(|| cpu() > before + 100_000_000).await;
+            assert!(start.elapsed().as_secs() < 5, "it rests by its old share");
+        };
+        assert_eq!(drive(guest, &control, &gauge, driver).await, None);
     }
 }

@@ -31,3 +31,8 @@ impl Denied {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 }
+
+/// A guest's text as it may be printed to a terminal.
+pub(crate) fn printable(text: &str) -> String {
+    text.chars().take(100).filter(|c| c.is_ascii_graphic()).collect()
+}

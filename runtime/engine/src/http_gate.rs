@@ -10,7 +10,7 @@ use http_body_util::BodyExt;
 use mote_spec::{NetGrants, Network, Scheme};
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
-use crate::denied::Denied;
+use crate::denied::{Denied, printable};
 use crate::limiter::Gauge;
 use crate::sockets::Pace;
 
@@ -63,9 +63,9 @@ impl Body for Paced<WasiBody> {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<bytes::Bytes>, Error>>> {
         let this = &mut *self;
-        if let Some(wait) = &mut this.wait {
+        while let Some(wait) = &mut this.wait {
             ready!(wait.as_mut().poll(cx));
-            this.wait = None;
+            this.wait = this.pace.until().map(|until| Box::pin(tokio::time::sleep_until(until)));
         }
         let frame = ready!(Pin::new(&mut this.inner).poll_frame(cx));
         if let Some(Ok(frame)) = &frame
@@ -105,7 +105,7 @@ fn allows(grants: &NetGrants, uri: &http::Uri) -> bool {
 fn address(uri: &http::Uri) -> String {
     let scheme = uri.scheme_str().unwrap_or("http");
     let port = uri.port_u16().map(|port| format!(":{port}")).unwrap_or_default();
-    format!("{scheme}://{}{port}{}", uri.host().unwrap_or_default(), uri.path())
+    printable(&format!("{scheme}://{}{port}{}", uri.host().unwrap_or_default(), uri.path()))
 }
 
 impl WasiHttpHooks for HttpGate {

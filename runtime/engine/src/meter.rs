@@ -11,6 +11,7 @@ use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
+use mote_spec::Limit;
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::control::Control;
@@ -27,6 +28,8 @@ pub(crate) struct Metered<F> {
     engine: wasmtime::Engine,
     gauge: Arc<Gauge>,
     control: Arc<Control>,
+    /// The share that `used` and `rest` were reckoned by.
+    share: Limit<f64>,
     period_start: Instant,
     used: Duration,
     rest: Option<Pin<Box<tokio::time::Sleep>>>,
@@ -43,6 +46,7 @@ impl<F: Future> Metered<F> {
             guest: Box::pin(guest),
             engine: engine.clone(),
             gauge,
+            share: control.cpu_share(),
             control,
             period_start: Instant::now(),
             used: Duration::ZERO,
@@ -50,11 +54,20 @@ impl<F: Future> Metered<F> {
         }
     }
 
+    /// Begins to reckon anew when the share was changed: nobody owes by a share that is not his.
+    fn adopt_share(&mut self) {
+        let share = self.control.cpu_share();
+        if share != self.share {
+            self.share = share;
+            (self.used, self.period_start, self.rest) = (Duration::ZERO, Instant::now(), None);
+        }
+    }
+
     /// How long to rest before the guest may run again, if at all.
     ///
     /// What was used beyond the share is carried over, so that the share holds over time.
     fn debt(&mut self, now: Instant) -> Option<Duration> {
-        let fraction = self.control.cpu_share().bound()?;
+        let fraction = self.share.bound()?;
         let elapsed = now - self.period_start;
         if elapsed >= PERIOD {
             let earned = elapsed.mul_f64(fraction);
@@ -75,8 +88,14 @@ impl<F: Future> Future for Metered<F> {
         let this = &mut *self;
         loop {
             ready!(this.control.poll_running(cx));
+            this.adopt_share();
             if let Some(rest) = &mut this.rest {
                 if rest.as_mut().poll(cx).is_pending() {
+                    this.control.rests(cx);
+                    // It may have been changed before the task was noted.
+                    if this.control.cpu_share() != this.share {
+                        continue;
+                    }
                     return Poll::Pending;
                 }
                 this.rest = None;
@@ -90,7 +109,9 @@ impl<F: Future> Future for Metered<F> {
             let polled = this.guest.as_mut().poll(cx);
             drop(ticking);
             let spent = thread_time().saturating_sub(before);
-            this.used += spent;
+            if this.share != Limit::Unlimited {
+                this.used += spent;
+            }
             this.gauge.cpu_nanos.fetch_add(spent.as_nanos() as u64, Ordering::Relaxed);
             return polled;
         }

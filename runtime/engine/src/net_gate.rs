@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use mote_spec::{Dns, NetGrants, Network, Protocol, Publish, Target};
 use wasmtime_wasi::sockets::SocketAddrUse;
 
-use crate::denied::Denied;
+use crate::denied::{Denied, printable};
 
 /// How many peers of published datagram ports are remembered, to answer them.
 const MOST_PEERS: usize = 4_096;
@@ -202,11 +202,6 @@ fn refusal(address: SocketAddr, way: SocketAddrUse) -> Option<(String, String)> 
         }
     };
     Some((what, flag))
-}
-
-/// A guest's text as it may be printed to a terminal.
-fn printable(name: &str) -> String {
-    name.chars().take(100).filter(|c| c.is_ascii_graphic()).collect()
 }
 
 #[cfg(test)]

@@ -78,11 +78,11 @@ impl StreamConsumer<Sandbox> for Intake {
         let this = &mut *self;
         let not_yet =
             || if finish { Poll::Ready(Ok(StreamResult::Cancelled)) } else { Poll::Pending };
-        if let Some(wait) = &mut this.wait {
+        while let Some(wait) = &mut this.wait {
             if wait.as_mut().poll(cx).is_pending() {
                 return not_yet();
             }
-            this.wait = None;
+            this.wait = this.pace.until().map(|until| Box::pin(tokio::time::sleep_until(until)));
         }
         let mut between = lock(&this.shared);
         if between.left {

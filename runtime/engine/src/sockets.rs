@@ -32,16 +32,27 @@ use crate::sandbox::Sandbox;
 /// Spreads bytes over time, so that no more than a rate passes.
 pub(crate) struct Pace {
     control: Arc<Control>,
-    /// When the bytes that passed so far will have been paid for.
-    free_at: Mutex<Option<Instant>>,
+    debt: Mutex<Debt>,
 }
+
+/// What has passed and is not paid for yet.
+#[derive(Default)]
+struct Debt {
+    /// The rate by which it is reckoned; another begins without debt.
+    rate: u64,
+    /// When all of it will have been paid for.
+    free_at: Option<Instant>,
+}
+
+/// How long to wait before looking whether the rate was changed.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// How much may pass at once before anybody waits.
 const BURST: Duration = Duration::from_millis(50);
 
 impl Pace {
     pub(crate) fn new(control: Arc<Control>) -> Arc<Pace> {
-        Arc::new(Pace { control, free_at: Mutex::new(None) })
+        Arc::new(Pace { control, debt: Mutex::default() })
     }
 
     /// Notes that bytes have passed.
@@ -49,21 +60,23 @@ impl Pace {
         let Some(rate) = self.control.net_rate().bound() else { return };
         let takes = Duration::from_secs_f64(bytes as f64 / rate as f64);
         let now = Instant::now();
-        let mut free_at = self.free_at.lock().unwrap_or_else(PoisonError::into_inner);
-        *free_at = Some(free_at.unwrap_or(now).max(now) + takes);
+        let mut debt = self.debt.lock().unwrap_or_else(PoisonError::into_inner);
+        let owed = debt.free_at.filter(|_| debt.rate == rate);
+        *debt = Debt { rate, free_at: Some(owed.unwrap_or(now).max(now) + takes) };
     }
 
-    /// When the next bytes may pass; `None` for at once.
+    /// When to look again whether the next bytes may pass; `None` if they may.
     pub(crate) fn until(&self) -> Option<Instant> {
-        self.control.net_rate().bound()?;
-        let free_at = (*self.free_at.lock().unwrap_or_else(PoisonError::into_inner))?;
-        let until = free_at.checked_sub(BURST)?;
-        (until > Instant::now()).then_some(until)
+        let rate = self.control.net_rate().bound()?;
+        let debt = self.debt.lock().unwrap_or_else(PoisonError::into_inner);
+        let until = debt.free_at.filter(|_| debt.rate == rate)?.checked_sub(BURST)?;
+        let now = Instant::now();
+        (until > now).then(|| until.min(now + LOOK_AGAIN))
     }
 
     /// Waits until the next bytes may pass.
     pub(crate) async fn ready(&self) {
-        if let Some(until) = self.until() {
+        while let Some(until) = self.until() {
             tokio::time::sleep_until(until).await;
         }
     }

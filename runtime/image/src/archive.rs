@@ -99,7 +99,11 @@ impl Tar {
         let mut index = HashMap::new();
         let mut links = Vec::new();
         for entry in archive.entries_with_seek().map_err(failed)? {
-            let entry = entry.map_err(|_| ArchiveError::NoTar { path: path() })?;
+            let entry = match entry {
+                Ok(entry) => entry,
+                Err(_) if index.is_empty() => return Err(ArchiveError::NoTar { path: path() }),
+                Err(source) => return Err(failed(source)),
+            };
             let name = entry.path().map_err(failed)?.to_string_lossy().into_owned();
             let name = name.trim_start_matches("./").to_owned();
             if entry.raw_file_position().saturating_add(entry.size()) > size {

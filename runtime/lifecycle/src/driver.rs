@@ -76,6 +76,8 @@ pub enum DriveError {
 #[derive(Debug)]
 enum Command {
     Start,
+    /// Recovery starts what its policy wants to run.
+    StartAgain,
     /// Ends the guest at once, and says in the record how.
     End(ExitStatus),
     Pause,
@@ -114,6 +116,7 @@ impl Container {
             gauge: gauge_sender,
             running: None,
             unsaved: None,
+            replaced: false,
             restart_at: None,
             backoff: Backoff::new(),
         };
@@ -139,6 +142,11 @@ impl Container {
 
     pub async fn start(&self) -> Result<(), DriveError> {
         self.send(Command::Start).await
+    }
+
+    /// Starts what was lost with its host, or is started with it; counts as one of its restarts.
+    pub async fn start_again(&self) -> Result<(), DriveError> {
+        self.send(Command::StartAgain).await
     }
 
     /// Ends the guest; a container that has ended is left as it is.
@@ -179,6 +187,12 @@ impl Container {
     }
 }
 
+/// An end that the records do not tell of yet.
+struct Unsaved {
+    ended: Ended,
+    wanted: Wanted,
+}
+
 struct Driver<K, W> {
     keep: Arc<K>,
     workload: Arc<W>,
@@ -186,8 +200,9 @@ struct Driver<K, W> {
     record: watch::Sender<Arc<Record>>,
     gauge: watch::Sender<Arc<Gauge>>,
     running: Option<Running>,
-    /// An end that the records do not tell of yet.
-    unsaved: Option<Ended>,
+    unsaved: Option<Unsaved>,
+    /// Somebody else changed the record, and drives the container now.
+    replaced: bool,
     restart_at: Option<tokio::time::Instant>,
     backoff: Backoff,
 }
@@ -212,8 +227,9 @@ impl<K: Keep, W: Workload> Driver<K, W> {
                     self.ended(ended).await;
                 }
                 () = tokio::time::sleep(SAVE_AGAIN), if self.unsaved.is_some() => {
-                    if let Some(ended) = self.unsaved.take() {
-                        self.ended(ended).await;
+                    if let Some(unsaved) = self.unsaved.take() {
+                        // It is kept again if it fails again.
+                        let _ = self.save_end(unsaved).await;
                     }
                 }
                 () = sleep_until(self.restart_at), if self.restart_at.is_some() => {
@@ -221,7 +237,7 @@ impl<K: Keep, W: Workload> Driver<K, W> {
                     self.restart().await;
                 }
             }
-            if self.current().status() == Status::Removed {
+            if self.replaced || self.current().status() == Status::Removed {
                 return;
             }
         }
@@ -233,20 +249,23 @@ impl<K: Keep, W: Workload> Driver<K, W> {
 
     /// Saves a record; only then is it the current one.
     async fn save(&mut self, next: Record) -> Result<(), RecordsError> {
-        match next.status() {
-            Status::Removed => self.keep.delete(&next).await?,
+        let saved = match next.status() {
+            Status::Removed => self.keep.delete(&next).await,
             Status::Created | Status::Running | Status::Paused | Status::Stopped(_) => {
-                self.keep.update(&next).await?;
+                self.keep.update(&next).await
             }
-        }
+        };
+        // What another process drives, this one does not: its guest goes with this driver.
+        self.replaced |= matches!(saved, Err(RecordsError::Stale(_)));
+        saved?;
         self.record.send_replace(Arc::new(next));
         Ok(())
     }
 
     async fn carry_out(&mut self, command: Command) -> Result<(), DriveError> {
         // What the guest did comes before what is wanted of it now.
-        if let Some(ended) = self.unsaved.take() {
-            self.save_end(ended).await?;
+        if let Some(unsaved) = self.unsaved.take() {
+            self.save_end(unsaved).await?;
         }
         let (current, now) = (self.current(), Time::now());
         match command {
@@ -254,6 +273,11 @@ impl<K: Keep, W: Workload> Driver<K, W> {
                 let next = current.after(Event::Start, now)?;
                 self.backoff = Backoff::new();
                 self.start(next.changed_before_save(|next| next.restarts = 0)).await
+            }
+            Command::StartAgain => {
+                let next = current.after(Event::Start, now)?;
+                let restarts = current.restarts.saturating_add(1);
+                self.start(next.changed_before_save(|next| next.restarts = restarts)).await
             }
             Command::End(how) => self.end(&current, how).await,
             Command::Pause => {
@@ -285,8 +309,8 @@ impl<K: Keep, W: Workload> Driver<K, W> {
 
     /// Saves that the container runs, and runs it.
     async fn start(&mut self, next: Record) -> Result<(), DriveError> {
-        self.restart_at = None;
         self.save(next.changed_before_save(|next| next.wanted = Wanted::Up)).await?;
+        self.restart_at = None;
         match self.workload.start(&self.current()).await {
             Ok(running) => {
                 self.gauge.send_replace(Arc::clone(&running.gauge));
@@ -302,35 +326,45 @@ impl<K: Keep, W: Workload> Driver<K, W> {
     }
 
     /// Ends the guest by somebody's hand, and any thought of starting it again.
+    ///
+    /// The guest ends also where that cannot be saved, since it may be what fills the disk; the record
+    /// follows as soon as it can.
     async fn end(&mut self, current: &Record, how: ExitStatus) -> Result<(), DriveError> {
         let next = current.after(Event::Exit(how), Time::now())?;
-        self.save(next.changed_before_save(|next| next.wanted = Wanted::Down)).await?;
+        let saved = self.save(next.changed_before_save(|next| next.wanted = Wanted::Down)).await;
         self.restart_at = None;
         self.running = None;
-        self.unsaved = None;
+        if let Err(error) = saved {
+            let ended = Ended { status: how, detail: None };
+            self.unsaved = Some(Unsaved { ended, wanted: Wanted::Down });
+            return Err(error.into());
+        }
         Ok(())
     }
 
     /// Records an end that was the guest's own; one that cannot be recorded is kept for later.
     async fn ended(&mut self, ended: Ended) {
+        let wanted = self.current().wanted;
         // The error is for whoever gives a command; an end was nobody's.
-        let _ = self.save_end(ended).await;
+        let _ = self.save_end(Unsaved { ended, wanted }).await;
     }
 
-    async fn save_end(&mut self, ended: Ended) -> Result<(), RecordsError> {
+    async fn save_end(&mut self, unsaved: Unsaved) -> Result<(), RecordsError> {
+        let Unsaved { ended, wanted } = &unsaved;
         let (current, now) = (self.current(), Time::now());
         let Ok(next) = current.after(Event::Exit(ended.status), now) else { return Ok(()) };
         let next = next.changed_before_save(|next| {
+            next.wanted = *wanted;
             if let Some(ending) = &mut next.ending {
                 ending.detail.clone_from(&ended.detail);
             }
         });
-        let status = ended.status;
+        let (status, wanted) = (ended.status, *wanted);
         if let Err(error) = self.save(next).await {
-            self.unsaved = Some(ended);
+            self.unsaved = Some(unsaved);
             return Err(error);
         }
-        if current.restart.restarts(status, current.wanted, current.restarts) {
+        if current.restart.restarts(status, wanted, current.restarts) {
             let ran = current.started.map_or(Duration::ZERO, |started| now.since(started));
             let pause = self.backoff.pause(ran, jitter(&current, now));
             self.restart_at = Some(tokio::time::Instant::now() + pause);

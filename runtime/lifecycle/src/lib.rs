@@ -19,7 +19,7 @@ mod restart;
 mod status;
 
 pub use driver::{Container, DriveError, Ended, Keep, Running, Workload};
-pub use live::{Answer, Ask, Live, LiveError, Place, Usage};
+pub use live::{Answer, Ask, Live, LiveError, Place, Served, Usage};
 pub use logs::{Line, LogWriter, Rotation, Stream, Wish, read_log};
 pub use pool::{NoRoom, Pool, Resource, Resources};
 pub use record::{Ending, Image, Made, Record, Time, Wanted};

@@ -11,18 +11,16 @@
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::FileExt;
-use std::os::unix::net::UnixStream;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::pin::pin;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use mote_engine::Gauge;
-use mote_spec::{Ceiling, LimitWants};
+use mote_spec::{Ceiling, ExitStatus, LimitWants};
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
-use tokio::net::UnixListener;
 
 use crate::driver::{Container, Keep};
 use crate::record::Record;
@@ -31,7 +29,7 @@ use crate::records::RecordsError;
 /// How long a request or an answer may be.
 const LONGEST_LINE: u64 = 64 << 10;
 /// How long a container may take to answer.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What can be asked of a running container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -123,7 +121,8 @@ impl Live {
         let failed = |source| LiveError::Folder { path: self.folder.clone(), source };
         // It has its name only once it is locked: until then it would look abandoned.
         let draft = base.with_extension("new");
-        let file = File::create_new(&draft).map_err(failed)?;
+        let options = || File::options().write(true).create_new(true).mode(0o600).open(&draft);
+        let file = options().map_err(failed)?;
         let place = Place { base, file };
         place.file.lock().map_err(failed)?;
         place.write(record).map_err(failed)?;
@@ -165,12 +164,11 @@ impl Live {
     /// Finds one by its name, its id, or the start of its id.
     pub fn find(&self, text: &str) -> Result<Record, LiveError> {
         let all = self.list()?;
-        let exact = |record: &&Record| record.name.as_str() == text || record.id.as_str() == text;
-        if let Some(found) = all.iter().find(exact) {
-            return Ok(found.clone());
+        let exact = |record: &Record| record.name.as_str() == text || record.id.as_str() == text;
+        let (mut found, others): (Vec<Record>, Vec<Record>) = all.into_iter().partition(exact);
+        if found.is_empty() {
+            found.extend(others.into_iter().filter(|one| one.id.as_str().starts_with(text)));
         }
-        let mut found: Vec<Record> =
-            all.into_iter().filter(|record| record.id.as_str().starts_with(text)).collect();
         match found.len() {
             1 if !text.is_empty() => Ok(found.remove(0)),
             0 | 1 => Err(LiveError::None(text.to_owned())),
@@ -188,6 +186,7 @@ impl Live {
         let short = ShortPath::of(&self.base(record).with_extension("sock")).map_err(silent)?;
         let mut stream = UnixStream::connect(&short.path).map_err(silent)?;
         stream.set_read_timeout(Some(PATIENCE)).map_err(silent)?;
+        stream.set_write_timeout(Some(PATIENCE)).map_err(silent)?;
         let request = serde_json::to_string(ask).expect("a request is always JSON");
         stream.write_all(format!("{request}\n").as_bytes()).map_err(silent)?;
         let mut line = String::new();
@@ -237,6 +236,11 @@ fn clear(base: &Path) {
 }
 
 impl Place {
+    /// The files of the place, for whoever has to leave it in a hurry.
+    pub fn files(&self) -> Vec<PathBuf> {
+        ["sock", "json"].map(|end| self.base.with_extension(end)).to_vec()
+    }
+
     /// Replaces the record in its file, which stays the one that is locked.
     fn write(&self, record: &Record) -> io::Result<()> {
         let text = serde_json::to_vec(record).expect("a record is always JSON");
@@ -244,62 +248,142 @@ impl Place {
         self.file.set_len(text.len() as u64)
     }
 
-    /// Takes requests for a container for as long as its life goes on; the last one, which may be what
-    /// ended it, gets its answer.
+    /// Takes requests for a container on a thread of its own, so that they are heard also while the
+    /// guest holds its thread. Then `force` ends the process for a stop or a kill.
     ///
     /// # Errors
     /// Fails if the socket cannot be made.
-    pub async fn answer<T>(
+    pub fn serve(
         &self,
         container: Container,
-        ceiling: &Ceiling,
-        life: impl Future<Output = T>,
-    ) -> Result<T, LiveError> {
+        ceiling: Ceiling,
+        force: impl Fn(ExitStatus) + Send + Sync + 'static,
+    ) -> Result<Served, LiveError> {
         let path = self.base.with_extension("sock");
         let failed = |source| LiveError::Folder { path: path.clone(), source };
         let short = ShortPath::of(&path).map_err(failed)?;
         let listener = UnixListener::bind(&short.path).map_err(failed)?;
         drop(short);
-        let mut life = pin!(life);
-        loop {
-            tokio::select! {
-                biased;
-                ended = &mut life => return Ok(ended),
-                accepted = listener.accept() => {
-                    let (stream, _) = accepted.map_err(failed)?;
-                    // One at a time, and none longer than a person waits.
-                    let served = serve(stream, &container, ceiling);
-                    let _ = tokio::time::timeout(PATIENCE, served).await;
-                }
-            }
-        }
+        let busy = Arc::new(Busy::default());
+        let desk = Arc::new(Desk { container, ceiling, force: Box::new(force) });
+        let served = Served { busy: Arc::clone(&busy) };
+        let thread = std::thread::Builder::new().name("mote-control".into()).stack_size(STACK);
+        thread.spawn(move || accept_forever(&listener, &desk, &busy)).map_err(failed)?;
+        Ok(served)
     }
 }
 
-impl Drop for Place {
+/// The stack of a thread that serves a request.
+const STACK: usize = 256 << 10;
+/// How many requests are served at once.
+const MOST_AT_ONCE: usize = 16;
+/// How long a client may take to say what it wants.
+const HEARING: Duration = Duration::from_secs(1);
+/// How long a container may take to do it, before it counts as held up.
+const DOING: Duration = Duration::from_millis(500);
+
+/// What answers requests.
+struct Desk {
+    container: Container,
+    ceiling: Ceiling,
+    force: Box<dyn Fn(ExitStatus) + Send + Sync>,
+}
+
+/// How many requests are being served.
+#[derive(Default)]
+struct Busy {
+    count: Mutex<usize>,
+    idle: Condvar,
+}
+
+/// The requests of a container. At its drop those that were heard get their answers: one may be what
+/// ended it.
+pub struct Served {
+    busy: Arc<Busy>,
+}
+
+impl Drop for Served {
     fn drop(&mut self) {
-        clear(&self.base);
+        let count = self.busy.count.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.busy.idle.wait_timeout_while(count, DOING, |count| *count > 0);
+        drop(waited);
     }
 }
 
-async fn serve(
-    stream: tokio::net::UnixStream,
-    container: &Container,
-    ceiling: &Ceiling,
-) -> io::Result<()> {
-    let (reader, mut writer) = stream.into_split();
-    let mut line = String::new();
-    tokio::io::BufReader::new(reader.take(LONGEST_LINE)).read_line(&mut line).await?;
-    let answer = match serde_json::from_str::<Ask>(&line) {
-        Ok(ask) => carry_out(ask, container, ceiling).await,
-        Err(error) => Answer::Refused(format!("the request cannot be understood: {error}")),
-    };
-    let mut text = serde_json::to_string(&answer).expect("an answer is always JSON");
-    text.push('\n');
-    writer.write_all(text.as_bytes()).await
+impl Busy {
+    fn change(&self, by: isize) -> usize {
+        let mut count = self.count.lock().unwrap_or_else(PoisonError::into_inner);
+        *count = count.saturating_add_signed(by);
+        self.idle.notify_all();
+        *count
+    }
 }
 
-async fn carry_out(ask: Ask, container: &Container, ceiling: &Ceiling) -> Answer {
+/// Serves until the process ends.
+fn accept_forever(listener: &UnixListener, desk: &Arc<Desk>, busy: &Arc<Busy>) {
+    loop {
+        let Ok((stream, _)) = listener.accept() else {
+            // No descriptor is left, say: later there may be one.
+            std::thread::sleep(Duration::from_millis(100));
+            continue;
+        };
+        if Arc::strong_count(desk) > MOST_AT_ONCE {
+            continue;
+        }
+        let (desk, busy) = (Arc::clone(desk), Arc::clone(busy));
+        let thread = std::thread::Builder::new().stack_size(STACK);
+        // A client that is not served sees its connection closed, and says so.
+        let _ = thread.spawn(move || serve(stream, &desk, &busy));
+    }
+}
+
+fn serve(mut stream: UnixStream, desk: &Desk, busy: &Busy) -> io::Result<()> {
+    stream.set_read_timeout(Some(HEARING))?;
+    stream.set_write_timeout(Some(HEARING))?;
+    let mut line = String::new();
+    BufReader::new((&stream).take(LONGEST_LINE)).read_line(&mut line)?;
+    busy.change(1);
+    let answered = match serde_json::from_str::<Ask>(&line) {
+        Ok(ask) => answer(&mut stream, ask, desk),
+        Err(error) => {
+            say(&mut stream, &Answer::Refused(format!("the request cannot be understood: {error}")))
+        }
+    };
+    busy.change(-1);
+    answered
+}
+
+fn say(stream: &mut UnixStream, answer: &Answer) -> io::Result<()> {
+    let text = serde_json::to_string(answer).expect("an answer is always JSON");
+    stream.write_all(format!("{text}\n").as_bytes())
+}
+
+fn answer(stream: &mut UnixStream, ask: Ask, desk: &Desk) -> io::Result<()> {
+    let ends = match ask {
+        Ask::Stop => Some(ExitStatus::Stopped),
+        Ask::Kill => Some(ExitStatus::Killed),
+        Ask::Pause | Ask::Unpause | Ask::Update(_) | Ask::Usage => None,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+    let done = async { tokio::time::timeout(DOING, carry_out(ask, desk)).await };
+    match (runtime.block_on(done), ends) {
+        (Ok(answer), _) => say(stream, &answer),
+        (Err(_), Some(how)) => {
+            let said = say(stream, &Answer::Done);
+            (desk.force)(how);
+            said
+        }
+        (Err(_), None) => say(
+            stream,
+            &Answer::Refused(
+                "it is held up in a file operation or by a full pipe; try again later".to_owned(),
+            ),
+        ),
+    }
+}
+
+async fn carry_out(ask: Ask, desk: &Desk) -> Answer {
+    let Desk { container, ceiling, force: _ } = desk;
     let done = match ask {
         Ask::Stop => container.stop().await,
         Ask::Kill => container.kill().await,
@@ -314,6 +398,12 @@ async fn carry_out(ask: Ask, container: &Container, ceiling: &Ceiling) -> Answer
     match done {
         Ok(()) => Answer::Done,
         Err(error) => Answer::Refused(error.to_string()),
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        clear(&self.base);
     }
 }
 

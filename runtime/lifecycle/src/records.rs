@@ -40,6 +40,8 @@ pub enum RecordsError {
     NameTaken(ContainerName),
     #[error("container {0} was changed by another process")]
     Stale(ContainerId),
+    #[error("container {0} is there already")]
+    Exists(ContainerId),
     #[error("no container is called {0}")]
     None(String),
     #[error("{0} could be several containers; write more of its id")]
@@ -112,9 +114,17 @@ impl Records {
         result.await.unwrap_or_else(|_| Err(gone()))
     }
 
-    /// All records, the oldest first.
-    pub fn list(&self) -> Result<Vec<Record>, RecordsError> {
-        self.read("SELECT id, record FROM containers ORDER BY rowid", [])
+    /// All records, the oldest first, and why some cannot be read: one that is damaged does not take
+    /// the others along.
+    pub fn list(&self) -> Result<(Vec<Record>, Vec<RecordsError>), RecordsError> {
+        let (mut records, mut damaged) = (Vec::new(), Vec::new());
+        for row in self.rows("SELECT id, record FROM containers ORDER BY rowid", [])? {
+            match parse(row) {
+                Ok(record) => records.push(record),
+                Err(error) => damaged.push(error),
+            }
+        }
+        Ok((records, damaged))
     }
 
     /// Finds a record by its name, its id, or the start of its id.
@@ -138,12 +148,20 @@ impl Records {
         query: &str,
         params: P,
     ) -> Result<Vec<Record>, RecordsError> {
+        self.rows(query, params)?.into_iter().map(parse).collect()
+    }
+
+    fn rows<P: rusqlite::Params>(
+        &self,
+        query: &str,
+        params: P,
+    ) -> Result<Vec<(String, String)>, RecordsError> {
         let reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
         let rows = || -> rusqlite::Result<Vec<(String, String)>> {
             let mut query = reader.prepare_cached(query)?;
             query.query_map(params, |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
         };
-        rows().map_err(|error| database(&self.path, &error))?.into_iter().map(parse).collect()
+        rows().map_err(|error| database(&self.path, &error))
     }
 }
 
@@ -212,6 +230,10 @@ fn write(connection: &Connection, write: &Write) -> rusqlite::Result<Result<(), 
         Write::Insert(record) => {
             if is_taken(connection, record)? {
                 return Ok(Err(RecordsError::NameTaken(record.name.clone())));
+            }
+            let mut known = connection.prepare_cached("SELECT 1 FROM containers WHERE id = ?1")?;
+            if known.exists([record.id.as_str()])? {
+                return Ok(Err(RecordsError::Exists(record.id.clone())));
             }
             let mut insert = connection.prepare_cached(
                 "INSERT INTO containers (id, name, generation, record) VALUES (?1, ?2, ?3, ?4)",
@@ -297,7 +319,7 @@ pub(crate) mod tests {
         let running = made.after(Event::Start, Time::now()).unwrap();
         records.update(&running).await.unwrap();
         let other = Records::open(folder.path()).unwrap();
-        assert_eq!(other.list().unwrap(), std::slice::from_ref(&running));
+        assert_eq!(other.list().unwrap().0, std::slice::from_ref(&running));
         for text in ["web", running.id.as_str(), running.id.short()] {
             assert_eq!(other.find(text).unwrap().status(), Status::Running, "{text}");
         }
@@ -315,6 +337,20 @@ pub(crate) mod tests {
         a.update(&started).await.unwrap();
         assert!(matches!(b.update(&started).await, Err(RecordsError::Stale(_))));
         assert!(matches!(b.delete(&removed).await, Err(RecordsError::Stale(_))));
+    }
+
+    #[tokio::test]
+    async fn a_damaged_record_does_not_hide_the_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let records = Records::open(folder.path()).unwrap();
+        records.insert(&record("good")).await.unwrap();
+        records.insert(&record("bad")).await.unwrap();
+        assert!(matches!(records.insert(&record("good")).await, Err(RecordsError::Exists(_))));
+        let database = Connection::open(folder.path().join("containers.db")).unwrap();
+        database.execute("UPDATE containers SET record = '{' WHERE name = 'bad'", []).unwrap();
+        let (whole, damaged) = records.list().unwrap();
+        assert_eq!(whole.len(), 1);
+        assert!(matches!(damaged[..], [RecordsError::Damaged { .. }]));
     }
 
     #[tokio::test]
@@ -341,7 +377,7 @@ pub(crate) mod tests {
             tokio::join!(futures_all(inserts), async { records.insert(&twice).await });
         assert!(results.iter().all(Result::is_ok));
         assert!(matches!(refused, Err(RecordsError::NameTaken(_))));
-        assert_eq!(records.list().unwrap().len(), 500);
+        assert_eq!(records.list().unwrap().0.len(), 500);
     }
 
     /// Polls all at once, so that they wait together.

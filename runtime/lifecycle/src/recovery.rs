@@ -34,15 +34,16 @@ pub fn recover(record: &Record, host: Host) -> Recovery {
     let ending = record.ending.as_ref().map(|ending| ending.status);
     let lost = ExitStatus::Lost;
     match (record.status(), host) {
-        (Status::Running | Status::Paused, Host::Alive) => Recovery::Leave,
+        // It may be waiting to start it again.
+        (Status::Running | Status::Paused | Status::Stopped(_), Host::Alive) => Recovery::Leave,
         (Status::Running | Status::Paused, Host::Gone) => {
-            match record.restart.starts_with_host(Some(lost), record.wanted) {
+            match record.restart.starts_with_host(Some(lost), record.wanted, record.restarts) {
                 true => Recovery::LostThenStart(Event::Exit(lost)),
                 false => Recovery::Lost(Event::Exit(lost)),
             }
         }
-        (Status::Stopped(_), Host::Alive | Host::Gone) => {
-            match record.restart.starts_with_host(ending, record.wanted) {
+        (Status::Stopped(_), Host::Gone) => {
+            match record.restart.starts_with_host(ending, record.wanted, record.restarts) {
                 true => Recovery::Start,
                 false => Recovery::Keep,
             }
@@ -84,6 +85,8 @@ mod tests {
                 Recovery::LostThenStart(lost),
             ),
             (at("always", Wanted::Down, &stopped), Host::Gone, Recovery::Start),
+            (at("always", Wanted::Up, &failed), Host::Alive, Recovery::Leave),
+            (at("on-failure:0", Wanted::Up, &failed), Host::Gone, Recovery::Keep),
             (at("unless-stopped", Wanted::Down, &stopped), Host::Gone, Recovery::Keep),
             (at("on-failure", Wanted::Up, &failed), Host::Gone, Recovery::Start),
             (at("no", Wanted::Up, &failed), Host::Gone, Recovery::Keep),

@@ -42,12 +42,13 @@ impl RestartPolicy {
         }
     }
 
-    /// Whether it is started when its host starts, after this end of what ran before.
-    pub fn starts_with_host(self, how: Option<ExitStatus>, wanted: Wanted) -> bool {
+    /// Whether it is started when its host starts, after this end of what ran before, having been
+    /// restarted so often in a row.
+    pub fn starts_with_host(self, how: Option<ExitStatus>, wanted: Wanted, restarts: u32) -> bool {
         match self {
             RestartPolicy::No => false,
             RestartPolicy::OnFailure(_) => {
-                wanted == Wanted::Up && how.is_some_and(|how| !how.success())
+                how.is_some_and(|how| self.restarts(how, wanted, restarts))
             }
             RestartPolicy::Always => true,
             RestartPolicy::UnlessStopped => wanted == Wanted::Up,
@@ -168,13 +169,14 @@ mod tests {
     #[test]
     fn who_starts_with_the_host() {
         let failed = Some(ExitStatus::Killed);
-        assert!(RestartPolicy::Always.starts_with_host(None, Wanted::Down));
-        assert!(!RestartPolicy::UnlessStopped.starts_with_host(failed, Wanted::Down));
-        assert!(RestartPolicy::UnlessStopped.starts_with_host(failed, Wanted::Up));
-        assert!(RestartPolicy::OnFailure(None).starts_with_host(failed, Wanted::Up));
+        assert!(RestartPolicy::Always.starts_with_host(None, Wanted::Down, 0));
+        assert!(!RestartPolicy::UnlessStopped.starts_with_host(failed, Wanted::Down, 0));
+        assert!(RestartPolicy::UnlessStopped.starts_with_host(failed, Wanted::Up, 0));
+        assert!(RestartPolicy::OnFailure(None).starts_with_host(failed, Wanted::Up, 9));
         let done = Some(ExitStatus::Exited(0));
-        assert!(!RestartPolicy::OnFailure(None).starts_with_host(done, Wanted::Up));
-        assert!(!RestartPolicy::No.starts_with_host(failed, Wanted::Up));
+        assert!(!RestartPolicy::OnFailure(None).starts_with_host(done, Wanted::Up, 0));
+        assert!(!RestartPolicy::OnFailure(Some(2)).starts_with_host(failed, Wanted::Up, 2));
+        assert!(!RestartPolicy::No.starts_with_host(failed, Wanted::Up, 0));
     }
 
     #[test]

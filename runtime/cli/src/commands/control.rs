@@ -25,6 +25,9 @@ struct Containers {
 /// WASI has no signals, so that a guest is ended where it is.
 #[derive(Args, Debug)]
 pub(crate) struct StopArgs {
+    /// Seconds to wait before it is killed; none are needed, since it ends at once
+    #[arg(short, long, value_name = "SECONDS")]
+    time: Option<u64>,
     #[command(flatten)]
     containers: Containers,
 }
@@ -32,6 +35,9 @@ pub(crate) struct StopArgs {
 /// Kill containers
 #[derive(Args, Debug)]
 pub(crate) struct KillArgs {
+    /// KILL, or TERM, INT, HUP and QUIT, which stop it
+    #[arg(short, long, value_name = "SIGNAL", default_value = "KILL", value_parser = parse_signal)]
+    signal: Ask,
     #[command(flatten)]
     containers: Containers,
 }
@@ -67,15 +73,25 @@ pub(crate) struct UpdateArgs {
     containers: Containers,
 }
 
+/// A guest has no signals: each is what it is for.
+fn parse_signal(text: &str) -> Result<Ask, String> {
+    match text.strip_prefix("SIG").unwrap_or(text) {
+        "KILL" | "9" => Ok(Ask::Kill),
+        "TERM" | "15" | "INT" | "2" | "HUP" | "1" | "QUIT" | "3" => Ok(Ask::Stop),
+        other => Err(format!("a guest of WASI has no signal {other}; KILL and TERM end it")),
+    }
+}
+
 impl StopArgs {
     pub(crate) fn exec(self, app: &App) -> Result<u8, CliError> {
-        self.containers.ask(app, &Ask::Stop)
+        let StopArgs { time: _, containers } = self;
+        containers.ask(app, &Ask::Stop)
     }
 }
 
 impl KillArgs {
     pub(crate) fn exec(self, app: &App) -> Result<u8, CliError> {
-        self.containers.ask(app, &Ask::Kill)
+        self.containers.ask(app, &self.signal)
     }
 }
 

@@ -81,7 +81,7 @@ impl Command {
             Command::Pause(args) => args.exec(app),
             Command::Unpause(args) => args.exec(app),
             Command::Update(args) => args.exec(app),
-            Command::Stats(args) => done(args.exec(app)),
+            Command::Stats(args) => args.exec(app),
             Command::Pull(args) => done(args.exec(app)),
             Command::Images(args) => done(args.exec(app)),
             Command::Rmi(args) => args.exec(app),

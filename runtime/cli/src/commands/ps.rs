@@ -19,6 +19,9 @@ use crate::output::{self, ListArgs};
 pub(crate) struct PsArgs {
     #[command(flatten)]
     list: ListArgs,
+    /// List also what has ended; a container of a terminal is gone when it ends
+    #[arg(short, long)]
+    all: bool,
     /// Print whole ids
     #[arg(long)]
     no_trunc: bool,

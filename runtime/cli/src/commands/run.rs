@@ -13,7 +13,7 @@ use crate::args::{self, GrantArgs, LimitArgs};
 use crate::environment;
 use crate::error::CliError;
 use crate::fetch::{self, Fetched, PullOptions, PullWhen};
-use crate::launch::{self, Start};
+use crate::launch::{self, Finished, Start};
 use crate::output;
 use crate::progress::Show;
 
@@ -114,7 +114,7 @@ impl RunArgs {
         let ready = launch::prepare(app, &artifact, &policy, show)?;
         drop(lease);
         let start = Start { artifact: &artifact, name: name.clone(), process, stdio };
-        let (outcome, _) = launch::run(app, ready, &policy, start)?;
+        let Finished { outcome, policy, .. } = launch::run(app, ready, &policy, start)?;
         outcome.results.iter().for_each(|result| output::line(result));
         launch::explain(shown, &outcome, &policy);
         Ok(outcome.status.code())

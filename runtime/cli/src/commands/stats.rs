@@ -27,7 +27,7 @@ pub(crate) struct StatsArgs {
 const SPAN: Duration = Duration::from_secs(1);
 
 impl StatsArgs {
-    pub(crate) fn exec(self, app: &App) -> Result<(), CliError> {
+    pub(crate) fn exec(self, app: &App) -> Result<u8, CliError> {
         let live = launch::live(app)?;
         let records: Vec<Record> = match self.containers.is_empty() {
             true => live.list()?,
@@ -36,20 +36,27 @@ impl StatsArgs {
                 found.collect::<Result<_, _>>()?
             }
         };
-        let start = Instant::now();
-        let before: Vec<Option<Usage>> =
-            records.iter().map(|record| usage(&live, record)).collect();
-        if !records.is_empty() {
-            std::thread::sleep(SPAN);
+        let samples: Vec<Option<Sample>> = std::thread::scope(|scope| {
+            let live = &live;
+            let each = |record| scope.spawn(move || Sample::take(live, record));
+            let threads: Vec<_> = records.iter().map(each).collect();
+            threads
+                .into_iter()
+                .map(|thread| thread.join().expect("asking does not panic"))
+                .collect()
+        });
+        let (mut rows, mut failed) = (Vec::new(), 0);
+        for (record, sample) in records.iter().zip(samples) {
+            match sample {
+                Some(sample) => rows.push(row(record, &sample)),
+                // One that has ended in between uses nothing any more.
+                None if live.find(record.id.as_str()).is_err() => {}
+                None => {
+                    output::error(&format!("{} does not answer", record.name));
+                    failed = 1;
+                }
+            }
         }
-        let elapsed = start.elapsed();
-        let rows: Vec<Value> = records
-            .iter()
-            .zip(before)
-            // One that has ended in between uses nothing any more.
-            .filter_map(|(record, before)| Some((record, before?, usage(&live, record)?)))
-            .map(|(record, before, now)| row(record, &before, &now, elapsed))
-            .collect();
         let columns = [
             ("CONTAINER ID", "ID"),
             ("NAME", "Name"),
@@ -59,7 +66,25 @@ impl StatsArgs {
             ("NET I/O", "NetIO"),
             ("STORED", "Stored"),
         ];
-        output::list(&self.list, &columns, "ID", &rows)
+        output::list(&self.list, &columns, "ID", &rows)?;
+        Ok(failed)
+    }
+}
+
+/// What a container uses, and what it used of a CPU within a span.
+struct Sample {
+    now: Usage,
+    cpu: f64,
+}
+
+impl Sample {
+    fn take(live: &Live, record: &Record) -> Option<Sample> {
+        let start = Instant::now();
+        let before = usage(live, record)?;
+        std::thread::sleep(SPAN);
+        let now = usage(live, record)?;
+        let computed = now.cpu_nanos.saturating_sub(before.cpu_nanos);
+        Some(Sample { now, cpu: computed as f64 / start.elapsed().as_nanos() as f64 })
     }
 }
 
@@ -70,9 +95,8 @@ fn usage(live: &Live, record: &Record) -> Option<Usage> {
     }
 }
 
-fn row(record: &Record, before: &Usage, now: &Usage, elapsed: Duration) -> Value {
+fn row(record: &Record, Sample { now, cpu }: &Sample) -> Value {
     let limit = record.policy.limits().memory.get();
-    let cpu = now.cpu_nanos.saturating_sub(before.cpu_nanos) as f64 / elapsed.as_nanos() as f64;
     let part = now.memory as f64 / limit.max(1) as f64;
     json!({
         "ID": record.id.short(),

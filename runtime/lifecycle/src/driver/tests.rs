@@ -19,6 +19,8 @@ struct Disk {
     left: Option<usize>,
     /// How many operations fail before they succeed again.
     failing: usize,
+    /// Whether somebody else changed the record.
+    stale: bool,
     /// The generations in which a guest was started.
     starts: Vec<u64>,
 }
@@ -56,6 +58,9 @@ impl Machine {
 
     fn fails(&self) -> Result<(), RecordsError> {
         let mut disk = self.disk();
+        if disk.stale {
+            return Err(RecordsError::Stale(record("web").id));
+        }
         if disk.failing > 0 {
             disk.failing -= 1;
             let why = "no space left on device".to_owned();
@@ -252,6 +257,46 @@ async fn a_command_that_cannot_be_saved_does_not_happen() {
     container.start().await.unwrap();
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_guest_that_fills_the_disk_can_be_killed() {
+    let machine = restarting("always");
+    let guests = Guests::on(&machine);
+    let container = drive(&machine, &guests);
+    container.start().await.unwrap();
+    machine.disk().failing = 2;
+    assert!(matches!(container.kill().await, Err(DriveError::Records(_))));
+    assert!(!guests.end(ExitStatus::Exited(0)), "it is gone all the same");
+    let ended = container.wait(|record| !record.status().is_live()).await.unwrap();
+    assert_eq!(ended.status(), Status::Stopped(ExitStatus::Killed));
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert!(!container.record().status().is_live(), "and stays so");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_that_cannot_be_saved_does_not_take_the_next_one_along() {
+    let machine = restarting("always");
+    let guests = Guests::on(&machine);
+    let container = drive(&machine, &guests);
+    container.start().await.unwrap();
+    assert!(guests.end(ExitStatus::Trapped));
+    container.wait(|record| !record.status().is_live()).await.unwrap();
+    machine.disk().failing = 1;
+    container.start().await.unwrap_err();
+    container.wait(|record| record.status().is_live()).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_another_process_drives_is_left_to_it() {
+    let machine = restarting("no");
+    let guests = Guests::on(&machine);
+    let (container, task) = process(&machine, &guests);
+    container.start().await.unwrap();
+    machine.disk().stale = true;
+    assert!(matches!(container.pause().await, Err(DriveError::Records(RecordsError::Stale(_)))));
+    task.await.unwrap();
+    assert!(!guests.end(ExitStatus::Exited(0)), "its guest is gone");
+}
+
 #[derive(Debug, Clone)]
 enum Act {
     Start,
@@ -351,6 +396,23 @@ proptest! {
                     _ => {}
                 }
                 let acknowledged = perform(&container, &guests, act).await;
+                // What is wanted and always restarted runs again before long.
+                let (failing, left, held) = {
+                    let disk = machine.disk();
+                    (disk.failing, disk.left, disk.record.clone())
+                };
+                if let Some(held) = held.filter(|held| held.wanted == Wanted::Up)
+                    && policy == 2
+                    && (failing, left) == (0, None)
+                    && acknowledged.is_some()
+                {
+                    let live = |record: &Record| record.status().is_live();
+                    let waited = tokio::time::timeout(
+                        Duration::from_secs(600),
+                        container.wait(live),
+                    );
+                    prop_assert!(waited.await.is_ok(), "it is forgotten: {:?}", held);
+                }
                 // A restart may have followed at once; no time has passed for one unless the
                 // container's policy has one.
                 if acknowledged == Some(true) && policy == 0 {
@@ -373,7 +435,7 @@ proptest! {
                     }
                     (container, task) = process(&machine, &guests);
                     if let Recovery::Start | Recovery::LostThenStart(_) = recovery {
-                        container.start().await.unwrap();
+                        container.start_again().await.unwrap();
                     }
                 }
             }
