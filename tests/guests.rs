@@ -60,13 +60,13 @@ fn large_programs_written_by_others_do_their_work() {
     let host = Host::new();
     let script =
         "import json, sys\nprint(json.dumps({'sum': sum(range(10)), 'args': sys.argv[1:]}))\n";
-    host.file("work/a.py", script);
-    host.file("work/a.php", "<?php echo strrev('etom'), \"\\n\";");
-    let volume = format!("{}:/work:ro", host.folder("work"));
+    host.file("scripts/a.py", script);
+    host.file("scripts/a.php", "<?php echo strrev('etom'), \"\\n\";");
+    let volume = format!("{}:/scripts:ro", host.folder("scripts"));
     // CPython and PHP, compiled from C; gojq, from Go; acorn, in JavaScript.
-    let out = host.cli(["run", "-v", &volume, &guest("python-3.11.3"), "/work/a.py", "x"]);
+    let out = host.cli(["run", "-v", &volume, &guest("python-3.11.3"), "/scripts/a.py", "x"]);
     assert_eq!(out.success().stdout, "{\"sum\": 45, \"args\": [\"x\"]}\n");
-    let out = host.cli(["run", "-v", &volume, &guest("php-cgi-8.2.0"), "-q", "/work/a.php"]);
+    let out = host.cli(["run", "-v", &volume, &guest("php-cgi-8.2.0"), "-q", "/scripts/a.php"]);
     assert_eq!(out.success().stdout.lines().last(), Some("mote"));
     let out = host.cli_with_input(&["run", "-i", &guest("gojq"), ".a | add"], r#"{"a":[1,2,3]}"#);
     assert_eq!(out.success().stdout, "6\n");

@@ -194,10 +194,7 @@ async fn host(
     let outcome = match outcome {
         Some(outcome) => outcome?,
         // Somebody ended it: nobody knows more than the record.
-        None => {
-            let how = record.ending.as_ref().map_or(ExitStatus::Killed, |ending| ending.status);
-            Outcome::of_status(how)
-        }
+        None => Outcome::of_status(record.ending().unwrap_or(ExitStatus::Killed)),
     };
     Ok(Finished { outcome, gauge: container.gauge(), policy: record.policy.clone() })
 }

@@ -355,9 +355,7 @@ impl<K: Keep, W: Workload> Driver<K, W> {
         let Ok(next) = current.after(Event::Exit(ended.status), now) else { return Ok(()) };
         let next = next.changed_before_save(|next| {
             next.wanted = *wanted;
-            if let Some(ending) = &mut next.ending {
-                ending.detail.clone_from(&ended.detail);
-            }
+            next.detail.clone_from(&ended.detail);
         });
         let (status, wanted) = (ended.status, *wanted);
         if let Err(error) = self.save(next).await {

@@ -22,7 +22,7 @@ pub use driver::{Container, DriveError, Ended, Keep, Running, Workload};
 pub use live::{Answer, Ask, Live, LiveError, Place, Served, Usage};
 pub use logs::{Line, LogWriter, Rotation, Stream, Wish, read_log};
 pub use pool::{NoRoom, Pool, Resource, Resources};
-pub use record::{Ending, Image, Made, Record, Time, Wanted};
+pub use record::{Image, Made, Record, Time, Wanted};
 pub use records::{Records, RecordsError};
 pub use recovery::{Host, Recovery, recover};
 pub use restart::{Backoff, RestartError, RestartPolicy};

@@ -78,14 +78,6 @@ pub enum Wanted {
     Down,
 }
 
-/// The last end, with what a person wants to know of it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ending {
-    pub status: ExitStatus,
-    /// A trap's reason and stack, or why it did not start.
-    pub detail: Option<String>,
-}
-
 /// A container, as it is saved.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
@@ -103,7 +95,9 @@ pub struct Record {
     pub created: Time,
     pub started: Option<Time>,
     pub finished: Option<Time>,
-    pub ending: Option<Ending>,
+    /// What a person wants to know of the last end: a trap's reason and stack, or why it did not
+    /// start. How it ended is in the status.
+    pub detail: Option<String>,
     /// How often it was started again by its policy.
     pub restarts: u32,
     /// Only `apply` changes it.
@@ -143,7 +137,7 @@ impl Record {
             created: now,
             started: None,
             finished: None,
-            ending: None,
+            detail: None,
             restarts: 0,
             status: Status::Created,
             generation: 0,
@@ -152,6 +146,14 @@ impl Record {
 
     pub fn status(&self) -> Status {
         self.status
+    }
+
+    /// How it ended, if it has.
+    pub fn ending(&self) -> Option<ExitStatus> {
+        match self.status {
+            Status::Stopped(how) => Some(how),
+            Status::Created | Status::Running | Status::Paused | Status::Removed => None,
+        }
     }
 
     pub fn generation(&self) -> u64 {
@@ -167,12 +169,9 @@ impl Record {
         next.generation += 1;
         match event {
             Event::Start => {
-                (next.started, next.finished, next.ending) = (Some(now), None, None);
+                (next.started, next.finished, next.detail) = (Some(now), None, None);
             }
-            Event::Exit(how) if self.status.is_live() => {
-                next.finished = Some(now);
-                next.ending = Some(Ending { status: how, detail: None });
-            }
+            Event::Exit(_) if self.status.is_live() => next.finished = Some(now),
             Event::Exit(_) | Event::Pause | Event::Unpause | Event::Remove => {}
         }
         Ok(next)

@@ -31,7 +31,6 @@ pub enum Recovery {
 
 /// Decides, for a host that starts and takes over what nobody looks after.
 pub fn recover(record: &Record, host: Host) -> Recovery {
-    let ending = record.ending.as_ref().map(|ending| ending.status);
     let lost = ExitStatus::Lost;
     match (record.status(), host) {
         // It may be waiting to start it again.
@@ -43,7 +42,7 @@ pub fn recover(record: &Record, host: Host) -> Recovery {
             }
         }
         (Status::Stopped(_), Host::Gone) => {
-            match record.restart.starts_with_host(ending, record.wanted, record.restarts) {
+            match record.restart.starts_with_host(record.ending(), record.wanted, record.restarts) {
                 true => Recovery::Start,
                 false => Recovery::Keep,
             }

@@ -175,7 +175,7 @@ async fn a_container_lives_as_it_is_told() {
     container.unpause().await.unwrap();
     assert!(guests.end(ExitStatus::Exited(3)));
     let ended = container.wait(|record| !record.status().is_live()).await.unwrap();
-    assert_eq!(ended.ending.as_ref().unwrap().status, ExitStatus::Exited(3));
+    assert_eq!(ended.ending(), Some(ExitStatus::Exited(3)));
     // A stop that comes late changes nothing.
     container.stop().await.unwrap();
     assert_eq!(container.record().status(), Status::Stopped(ExitStatus::Exited(3)));
@@ -192,9 +192,9 @@ async fn a_container_that_cannot_start_says_why() {
     *guests.refuse.lock().unwrap() = 1;
     let container = drive(&machine, &guests);
     assert!(matches!(container.start().await, Err(DriveError::Start(_))));
-    let ending = container.record().ending.clone().unwrap();
-    assert_eq!(ending.status, ExitStatus::NotStarted);
-    assert_eq!(ending.detail.as_deref(), Some("its image is gone"));
+    let record = container.record();
+    assert_eq!(record.ending(), Some(ExitStatus::NotStarted));
+    assert_eq!(record.detail.as_deref(), Some("its image is gone"));
     container.start().await.unwrap();
 }
 
