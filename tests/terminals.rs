@@ -108,15 +108,26 @@ fn listed(host: &Host, name: &str) {
     while !host.cli(["ps", "--format", "{{.Names}} {{.State}}"]).stdout.contains(name) {}
 }
 
+/// Waits until a pipe takes no more.
+fn full(pipe: impl std::os::fd::AsFd) {
+    let waiting = || rustix::io::ioctl_fionread(&pipe).expect("a pipe");
+    while waiting() < 65_000 {}
+}
+
 #[test]
 fn a_guest_that_is_held_up_is_stopped_all_the_same() {
     // In a write to a pipe that nobody reads, and in opening one that nobody writes to.
     let host = Host::new();
-    let flood = host.file("flood.wat", BUSY.replace("(loop (br 0))", "(loop (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8))) (br 0))"));
-    let mut child = terminal(&host, &["--name", "flood", &flood]);
-    listed(&host, "flood");
-    host.cli(["kill", "flood"]).success();
-    assert_eq!(child.wait().expect("ended").code(), Some(137));
+    for stream in ["1", "2"] {
+        let flood = host.file("flood.wat", BUSY.replace("(loop (br 0))", &format!("(loop (drop (call $write (i32.const {stream}) (i32.const 0) (i32.const 1) (i32.const 8))) (br 0))")));
+        let mut child = terminal(&host, &["--name", "flood", &flood]);
+        match stream {
+            "1" => full(child.stdout.as_ref().expect("a pipe")),
+            _ => full(child.stderr.as_ref().expect("a pipe")),
+        }
+        host.cli(["kill", "flood"]).success();
+        assert_eq!(child.wait().expect("ended").code(), Some(137));
+    }
 
     let folder = host.folder("data");
     crate::harness::tool("mkfifo", [format!("{folder}/pipe")]);

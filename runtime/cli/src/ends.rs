@@ -33,7 +33,7 @@ impl DeadlineGuard {
         std::thread::spawn(move || {
             let patience = timeout.duration() + PATIENCE;
             if disarmed.recv_timeout(patience) == Err(mpsc::RecvTimeoutError::Timeout) {
-                output::note(&message);
+                last_words(message);
                 end(ExitStatus::TimedOut.code());
             }
         });
@@ -109,12 +109,23 @@ impl Force {
     }
 
     pub(crate) fn end(&self, how: ExitStatus) {
-        output::note(&format!("{} {how}", self.name));
         // What cannot be removed is, by whoever looks next.
         for file in &self.place {
             let _ = std::fs::remove_file(file);
         }
         self.scratch.iter().for_each(|scratch| drop(std::fs::remove_dir_all(scratch)));
+        last_words(format!("{} {how}", self.name));
         end(how.code());
     }
+}
+
+/// Says why the process ends, if it can: what holds up the guest may be a full pipe of standard error.
+fn last_words(text: String) {
+    let (said, heard) = mpsc::channel();
+    std::thread::spawn(move || {
+        output::note(&text);
+        // Nobody waits any longer for what took too long.
+        let _ = said.send(());
+    });
+    let _ = heard.recv_timeout(PATIENCE);
 }
