@@ -5,12 +5,13 @@ use std::path::Path;
 use std::process::Command;
 
 /// Which crates of the workspace each may use.
-const ALLOWED: [(&str, &[&str]); 5] = [
+const ALLOWED: [(&str, &[&str]); 6] = [
     ("mote-spec", &[]),
     ("mote-image", &["mote-spec"]),
     ("mote-engine", &["mote-spec"]),
     ("mote-lifecycle", &["mote-spec", "mote-engine"]),
-    ("mote-cli", &["mote-spec", "mote-image", "mote-engine", "mote-lifecycle"]),
+    ("mote-daemon", &["mote-spec", "mote-image", "mote-engine", "mote-lifecycle"]),
+    ("mote-cli", &["mote-spec", "mote-image", "mote-engine", "mote-lifecycle", "mote-daemon"]),
 ];
 
 fn workspace() -> std::path::PathBuf {

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use mote_daemon::Machine;
 use mote_engine::{Cache, CompileIn, Profile, machine_memory};
 use mote_image::Store;
-use mote_spec::Ceiling;
 
 use crate::config::Config;
 use crate::environment::Environment;
@@ -41,11 +41,9 @@ impl Globals {
 }
 
 pub(crate) struct App {
-    pub(crate) root: PathBuf,
-    pub(crate) state: PathBuf,
+    pub(crate) machine: Machine,
     pub(crate) config: Config,
     pub(crate) environment: Environment,
-    profile: Profile,
 }
 
 impl App {
@@ -63,38 +61,35 @@ impl App {
         }
         let config = Config::read(&files)?;
         let profile = profile(globals.profile, config.profile()?)?;
-        Ok(App {
+        let machine = Machine {
             root: globals.root.clone().or_else(|| environment.root.clone()).unwrap_or(root),
             state: globals.state.clone().or_else(|| environment.state.clone()).unwrap_or(state),
             profile,
-            config,
-            environment,
-        })
+            ceiling: config.ceiling(machine_memory()),
+            compile_in: compile_in(),
+        };
+        Ok(App { machine, config, environment })
     }
 
     pub(crate) fn store(&self) -> Result<Store, CliError> {
-        Ok(Store::open(&self.root.join("images"))?)
+        Ok(self.machine.store()?)
     }
 
     pub(crate) fn cache(&self) -> Result<Cache, CliError> {
-        Ok(Cache::open(&self.root.join("compiled"))?)
+        Ok(self.machine.cache()?)
     }
 
     /// The profile to run with.
     pub(crate) fn profile(&self) -> Profile {
-        self.profile
+        self.machine.profile
     }
+}
 
-    /// Programs are compiled in a child process, whose memory is bounded.
-    pub(crate) fn compile_in(&self) -> CompileIn {
-        match std::env::current_exe() {
-            Ok(program) => CompileIn::Child { program, args: vec!["compile-worker".into()] },
-            Err(_) => CompileIn::Here,
-        }
-    }
-
-    pub(crate) fn ceiling(&self) -> Ceiling {
-        self.config.ceiling(machine_memory())
+/// Programs are compiled in a child process, whose memory is bounded.
+fn compile_in() -> CompileIn {
+    match std::env::current_exe() {
+        Ok(program) => CompileIn::Child { program, args: vec!["compile-worker".into()] },
+        Err(_) => CompileIn::Here,
     }
 }
 

@@ -4,8 +4,10 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use mote_engine::{Profile, UnknownProfile};
+use mote_lifecycle::Resources;
 use mote_spec::{
     Bounds, Bytes, Ceiling, CpuShare, Fuel, LimitWants, Limits, Network, Rate, Timeout, Volumes,
 };
@@ -31,6 +33,7 @@ struct ConfigFile {
     bounds: Option<Bounds>,
     registries: Registries,
     engine: EngineTable,
+    daemon: DaemonTable,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -77,7 +80,67 @@ struct EngineTable {
     profile: Option<String>,
 }
 
+/// What containers of the daemon may require together, and how their output is written.
+#[derive(Debug, Default, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct DaemonTable {
+    /// By default what the machine has.
+    memory: Option<Bytes>,
+    /// CPUs, such as 4.
+    cpus: Option<f64>,
+    storage: Option<Bytes>,
+    /// Network bytes in a second; without it nothing is reserved.
+    network: Option<Rate>,
+    /// So many times what there is may be required.
+    overcommit: Overcommit,
+    /// How long output may wait in memory before it is written: flash wears with every write.
+    flush_every: Option<Timeout>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Overcommit {
+    memory: f64,
+    cpus: f64,
+    storage: f64,
+    network: f64,
+}
+
+impl Default for Overcommit {
+    fn default() -> Overcommit {
+        Overcommit { memory: 1.0, cpus: 1.0, storage: 1.0, network: 1.0 }
+    }
+}
+
+/// How long output waits where the configuration says nothing.
+const FLUSH_EVERY: Duration = Duration::from_secs(1);
+
+impl DaemonTable {
+    /// What containers may require together on a machine that has so much.
+    pub(crate) fn resources(&self, machine: Resources) -> Resources {
+        let Overcommit { memory, cpus, storage, network } = self.overcommit;
+        let capped = |own: u64, most: Option<u64>| most.map_or(own, |most| own.min(most));
+        let times = |amount: u64, factor: f64| (amount as f64 * factor.max(0.0)) as u64;
+        let cpu_millis = self.cpus.map(|cpus| (cpus.max(0.0) * 1000.0) as u64);
+        Resources {
+            memory: times(capped(machine.memory, self.memory.map(Bytes::get)), memory),
+            cpu: times(capped(machine.cpu, cpu_millis), cpus),
+            storage: times(capped(machine.storage, self.storage.map(Bytes::get)), storage),
+            network: times(capped(machine.network, self.network.map(Rate::per_second)), network),
+        }
+    }
+
+    pub(crate) fn flush_every(&self) -> Duration {
+        self.flush_every.map_or(FLUSH_EVERY, Timeout::duration)
+    }
+}
+
 impl Config {
+    /// What the files say of the daemon; a user's own file goes before the system's.
+    pub(crate) fn daemon(&self) -> DaemonTable {
+        self.files.first().map(|file| file.daemon.clone()).unwrap_or_default()
+    }
+
     /// Reads the files that are there.
     pub(crate) fn read(paths: &[PathBuf]) -> Result<Config, CliError> {
         let mut files = Vec::new();

@@ -3,6 +3,8 @@
 use std::error::Error;
 use std::fmt;
 
+use mote_daemon::scratch::ScratchError;
+use mote_daemon::{DaemonError, ProgramError};
 use mote_engine::EngineError;
 use mote_image::archive::ArchiveError;
 use mote_image::registry::{CredentialError, RegistryError};
@@ -184,6 +186,40 @@ impl From<OpenError> for CliError {
             OpenError::TooLarge { .. } => (NOT_RUNNABLE, None),
         };
         CliError::of(error, code, hint)
+    }
+}
+
+impl From<DaemonError> for CliError {
+    fn from(error: DaemonError) -> CliError {
+        let code = match &error {
+            DaemonError::NoContainer(_) | DaemonError::NoImage(_) | DaemonError::Nothing { .. } => {
+                NOT_FOUND
+            }
+            DaemonError::BadRequest(_)
+            | DaemonError::Conflict(_)
+            | DaemonError::Unsupported(_)
+            | DaemonError::Forbidden(_)
+            | DaemonError::NotModified(_)
+            | DaemonError::Failed(_) => FAILED,
+        };
+        CliError::of(error, code, None)
+    }
+}
+
+impl From<ProgramError> for CliError {
+    fn from(error: ProgramError) -> CliError {
+        match error {
+            ProgramError::Store(error) => error.into(),
+            ProgramError::Open(error) => error.into(),
+            ProgramError::Engine(error) => error.into(),
+            error @ ProgramError::Tree { .. } => CliError::of(error, FAILED, None),
+        }
+    }
+}
+
+impl From<ScratchError> for CliError {
+    fn from(error: ScratchError) -> CliError {
+        CliError::of(error, FAILED, Some("make room on the disk, or keep it elsewhere with --root"))
     }
 }
 

@@ -102,31 +102,12 @@ pub(crate) fn find(store: &Store, text: &str) -> Result<Stored, CliError> {
         CliError::not_found(format!("no image {text} is here"))
             .hint(format!("`mote pull {text}` brings it; `mote images` lists what is here"))
     };
-    match known(store, text, 4)?.as_slice() {
+    match store.known(text, 4)?.as_slice() {
         [] => Err(missing()),
         [first, rest @ ..] if rest.iter().all(|other| other.manifest == first.manifest) => {
             Ok(first.clone())
         }
         _ => Err(CliError::new(format!("{text} could be several images; write more of its id"))),
-    }
-}
-
-/// Every image of the store that a text names: the one of that name, or those of an id of which at
-/// least so many digits are given.
-pub(crate) fn known(store: &Store, text: &str, digits: usize) -> Result<Vec<Stored>, CliError> {
-    if let Ok(image) = text.parse::<ImageRef>()
-        && let Some(stored) = store.find(&image)?
-    {
-        return Ok(vec![stored]);
-    }
-    let hex = text.strip_prefix("sha256:").unwrap_or(text);
-    let is_id = hex.len() >= digits && hex.bytes().all(|byte| byte.is_ascii_hexdigit());
-    match is_id {
-        true => {
-            let images = store.images()?.into_iter();
-            Ok(images.filter(|image| image.manifest.digest.hex().starts_with(hex)).collect())
-        }
-        false => Ok(Vec::new()),
     }
 }
 
@@ -222,7 +203,7 @@ fn registry_image(
     let here = match when {
         PullWhen::Always => None,
         PullWhen::Missing | PullWhen::Never | PullWhen::Newer => {
-            let mut known = known(store, text, 4)?.into_iter();
+            let mut known = store.known(text, 4)?.into_iter();
             known.find(|stored| options.is_wanted(store, stored))
         }
     };

@@ -4,13 +4,16 @@ use std::fs::{self, File};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use mote_daemon::machine;
+use mote_daemon::scratch::Scratch;
 use mote_engine::{
-    Blocking, CodeKey, Control, Counting, Engine, EngineError, Gauge, Launch, Module, Outcome,
-    Process, Refusal, RootFiles, Stdio, Trusted,
+    Blocking, Control, Counting, Engine, EngineError, Gauge, Launch, Module, Outcome, Process,
+    Refusal, RootFiles, Stdio, Trusted,
 };
 use mote_image::Artifact;
 use mote_lifecycle::{
-    Container, Ended, Image, Live, Made, Place, Record, RestartPolicy, Running, Time, Workload,
+    Container, Ended, Image, Live, Made, Place, Record, RestartPolicy, Running, Setup, Time,
+    Workload,
 };
 use mote_spec::{Ceiling, ContainerId, ContainerName, ExitStatus, Limit, Policy, Root};
 
@@ -20,7 +23,6 @@ use crate::error::CliError;
 use crate::fetch::block_on;
 use crate::output;
 use crate::progress::{self, Show};
-use crate::scratch::Scratch;
 
 /// Finds the compiled code of a program, or compiles it.
 pub(crate) fn compiled(
@@ -29,25 +31,11 @@ pub(crate) fn compiled(
     counting: Counting,
     show: Show,
 ) -> Result<Trusted, CliError> {
-    let cache = app.cache()?;
-    let profile = app.profile();
-    let key = CodeKey::new(artifact.code.digest(), profile, counting);
-    if let Some(code) = cache.get(&key) {
+    if let Some(code) = app.machine.find_compiled(artifact, counting) {
         return Ok(code);
     }
-    let wasm = artifact.code.read()?;
     let what = format!("compiling {}", artifact.name);
-    let place = app.compile_in();
-    let compile = || mote_engine::compile(&cache, &key, &wasm, (profile, counting), &place);
-    Ok(progress::spin(show, &what, compile)?)
-}
-
-/// How a policy's instructions are counted.
-pub(crate) fn counting(policy: &Policy) -> Counting {
-    match policy.limits().fuel {
-        Limit::AtMost(_) => Counting::Fuel,
-        Limit::Unlimited => Counting::Off,
-    }
+    Ok(progress::spin(show, &what, || app.machine.compile(artifact, counting))?)
 }
 
 /// A compiled program in the engine that its policy asks for, with its files held.
@@ -65,11 +53,11 @@ pub(crate) fn prepare(
     policy: &Policy,
     show: Show,
 ) -> Result<Ready, CliError> {
-    let counting = counting(policy);
+    let counting = machine::counting(policy);
     let code = compiled(app, artifact, counting, show)?;
     let engine = Engine::new(app.profile(), counting, policy.limits().bounds.stack)?;
     let module = Module::load(&engine, &code)?;
-    let tree = artifact.rootfs.as_ref().map(|root| hold(&root.tree)).transpose()?;
+    let tree = artifact.rootfs.as_ref().map(|root| machine::hold(&root.tree)).transpose()?;
     Ok(Ready { engine, module, _tree: tree })
 }
 
@@ -97,7 +85,7 @@ pub(crate) fn run(
     });
     let copies_root = root.is_some() && policy.grants().root == Root::Copy;
     let scratch = match copies_root || !policy.grants().scratch.is_empty() {
-        true => Some(Scratch::make(app)?),
+        true => Some(Scratch::make(&app.machine.root)?),
         false => None,
     };
     let record = record(artifact, name, &process, policy)?;
@@ -114,7 +102,7 @@ pub(crate) fn run(
     let interrupts = interrupts.transpose()?;
     let force = Force::new(artifact.name.clone(), &place, scratch.as_ref().map(Scratch::path));
     let guard = DeadlineGuard::arm(&artifact.name, policy);
-    let hosted = host(record, place, guest, app.ceiling(), force);
+    let hosted = host(record, place, guest, app.machine.ceiling.clone(), force);
     let ended = match interrupts {
         Some(interrupts) => block_on(interrupts.or_end_of(hosted))?,
         None => Ok(block_on(hosted)?),
@@ -149,13 +137,19 @@ fn record(
     let made = Made {
         id,
         name,
-        image: Image { name: artifact.name.clone(), digest: artifact.code.digest().clone() },
+        image: Image {
+            name: artifact.name.clone(),
+            digest: artifact.code.digest().clone(),
+            manifest: None,
+            files: None,
+        },
         args: process.args.clone(),
         // It may hold secrets, and nobody starts this container again.
         env: Vec::new(),
         cwd: process.cwd.clone(),
         policy: policy.clone(),
         restart: RestartPolicy::No,
+        setup: Setup::default(),
     };
     Ok(Record::new(made, Time::now()))
 }
@@ -223,7 +217,8 @@ impl Workload for Once {
         let (gauge, control) = (Arc::default(), Arc::new(Control::new(policy.limits())));
         let running = (Arc::clone(&gauge), Arc::clone(&control));
         let guest = async move {
-            let launch = Launch { policy: &policy, process, stdio, root, scratch, gauge, control };
+            let (policy, begun) = (&policy, None);
+            let launch = Launch { policy, process, stdio, root, scratch, gauge, control, begun };
             let outcome = mote_engine::run(&ready.engine, &ready.module, launch).await;
             let how = match &outcome {
                 Ok(outcome) => Ended { status: outcome.status, detail: outcome.detail.clone() },
@@ -236,11 +231,6 @@ impl Workload for Once {
         };
         Ok(Running { guest: Box::pin(guest), gauge: running.0, control: running.1 })
     }
-}
-
-fn hold(tree: &std::path::Path) -> Result<File, CliError> {
-    let held = File::open(tree).and_then(|folder| folder.lock_shared().map(|()| folder));
-    held.map_err(|error| CliError::new(format!("cannot use {}: {error}", tree.display())))
 }
 
 /// Whether the guest's file operations may hold up this process, which makes them ten times as quick:
@@ -267,15 +257,21 @@ pub(crate) fn take_name(app: &App, name: &ContainerName) -> Result<File, CliErro
     }
 }
 
+/// Makes the folder of the volatile state.
+pub(crate) fn own_state(app: &App) -> Result<(), CliError> {
+    state_folder(app, "live").map(drop)
+}
+
 /// Makes a folder of the volatile state, and refuses one that is somebody else's: it may be below
 /// `/tmp`, where everybody can be first.
 fn state_folder(app: &App, name: &str) -> Result<PathBuf, CliError> {
     use std::os::unix::fs::{DirBuilderExt, MetadataExt};
-    let path = app.state.join(name);
-    let failed = |why: String| CliError::new(format!("cannot use {}: {why}", app.state.display()));
+    let path = app.machine.state.join(name);
+    let failed =
+        |why: String| CliError::new(format!("cannot use {}: {why}", app.machine.state.display()));
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&path);
     made.map_err(|error| failed(error.to_string()))?;
-    for folder in [&app.state, &path] {
+    for folder in [&app.machine.state, &path] {
         let found = fs::symlink_metadata(folder).map_err(|error| failed(error.to_string()))?;
         let ours = found.uid() == rustix::process::geteuid().as_raw() && found.is_dir();
         if !ours || found.mode() & 0o022 != 0 {

@@ -15,7 +15,6 @@ mod launch;
 mod output;
 mod progress;
 mod registry;
-mod scratch;
 mod template;
 
 use std::process::ExitCode;

@@ -58,6 +58,11 @@ impl RegistryArgs {
     }
 }
 
+/// How registries are reached where no option says otherwise.
+pub(crate) fn usual(app: &App) -> Settings {
+    ReachArgs { tls_verify: true, authfile: None }.settings(app)
+}
+
 impl ReachArgs {
     /// How registries are reached: these options, the configuration, the environment.
     pub(crate) fn settings(&self, app: &App) -> Settings {

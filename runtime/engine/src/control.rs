@@ -160,6 +160,7 @@ mod tests {
             scratch: None,
             gauge: Arc::clone(gauge),
             control: Arc::clone(control),
+            begun: None,
         };
         tokio::select! {
             outcome = crate::run(&engine, &module, launch) => Some(outcome.unwrap().status),

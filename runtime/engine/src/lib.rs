@@ -41,4 +41,4 @@ pub use limiter::Gauge;
 pub use module::{Engine, Module};
 pub use profile::{Counting, Profile, UnknownProfile, machine_memory};
 pub use run::{Blocking, Call, Launch, Outcome, Process, RootFiles, run};
-pub use stdio::{Captured, Input, Output, Stdio, Terminal};
+pub use stdio::{Captured, Feed, Input, Output, Room, Sink, Stdio, Terminal};

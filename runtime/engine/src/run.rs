@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use mote_spec::{Bytes, ExitStatus, Limit, NetGrants, Policy};
+use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
 use wasmtime::{Store, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
@@ -31,7 +33,8 @@ pub struct Process {
 }
 
 /// Which function is called.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Call {
     /// The one that its world begins with.
     Main,
@@ -72,6 +75,8 @@ pub struct Launch<'a> {
     pub gauge: Arc<Gauge>,
     /// Switches that were made for the policy's limits.
     pub control: Arc<Control>,
+    /// Told when the program stands, and nothing but its own doing can end it.
+    pub begun: Option<oneshot::Sender<()>>,
 }
 
 /// How a program ended.
@@ -106,7 +111,7 @@ pub async fn run(
     module: &Module,
     launch: Launch<'_>,
 ) -> Result<Outcome, EngineError> {
-    let Launch { policy, process, stdio, root, scratch, gauge, control } = launch;
+    let Launch { policy, process, stdio, root, scratch, gauge, control, begun } = launch;
     check_sockets(module, policy)?;
     let handles =
         handles::open(policy.grants(), root.as_ref(), scratch.as_deref(), process.cwd.as_deref())?;
@@ -115,7 +120,7 @@ pub async fn run(
     let mut store = sandbox::store(engine, policy, handles, &process, &stdio, (&gauge, &control))?;
     let limits = policy.limits();
     let guest = async {
-        let ended = start(engine, module, &mut store, &process.call, limits.memory).await;
+        let ended = start(engine, module, &mut store, (&process.call, begun), limits.memory).await;
         let fuel_used = match limits.fuel {
             Limit::AtMost(fuel) => store.get_fuel().ok().map(|left| fuel.get() - left),
             Limit::Unlimited => None,
@@ -147,9 +152,11 @@ async fn start(
     engine: &Engine,
     module: &Module,
     store: &mut Store<Sandbox>,
-    call: &Call,
+    (call, begun): (&Call, Option<oneshot::Sender<()>>),
     memory: Bytes,
 ) -> Result<Ended, EngineError> {
+    // Nobody may be waiting for it.
+    let tell = || begun.map(|begun| begun.send(()));
     if *call == Call::Main {
         check_world(world(&module.exports(engine)))?;
     }
@@ -157,14 +164,22 @@ async fn start(
         Code::Core(code) => {
             let ready = link::core(engine, code, store.data())?;
             match ready.instantiate_async(&mut *store).await {
-                Ok(instance) => core_call(store, instance, call).await,
+                Ok(instance) => {
+                    let _ = tell();
+                    core_call(store, instance, call).await
+                }
                 Err(error) => instantiation(store, error, memory),
             }
         }
         Code::Component(code) => {
             let ready = link::component(engine, code, store.data())?;
             let has = module.exports(engine);
-            component_call(store, &ready, code, (call, &has), memory).await
+            let instance = match ready.instantiate_async(&mut *store).await {
+                Ok(instance) => instance,
+                Err(error) => return instantiation(store, error, memory),
+            };
+            let _ = tell();
+            component_call(store, &instance, code, (call, &has)).await
         }
     }
 }
@@ -283,22 +298,17 @@ fn show(value: &wasmtime::Val) -> String {
 
 async fn component_call(
     store: &mut Store<Sandbox>,
-    ready: &wasmtime::component::InstancePre<Sandbox>,
+    instance: &wasmtime::component::Instance,
     code: &wasmtime::component::Component,
     (call, has): (&Call, &[String]),
-    memory: Bytes,
 ) -> Result<Ended, EngineError> {
-    let instance = match ready.instantiate_async(&mut *store).await {
-        Ok(instance) => instance,
-        Err(error) => return instantiation(store, error, memory),
-    };
     match call {
         Call::Main if code.get_export_index(None, "wasi:cli/run@0.3.0").is_some() => {
-            Ok(run_p3(store, &instance).await.map(|code| (code, Vec::new())))
+            Ok(run_p3(store, instance).await.map(|code| (code, Vec::new())))
         }
-        Call::Main => Ok(run_p2(store, &instance).await.map(|code| (code, Vec::new()))),
-        Call::Export(name) => component_function(store, &instance, has, (name, "")).await,
-        Call::Invoke(text) => component_function(store, &instance, has, split_call(text)).await,
+        Call::Main => Ok(run_p2(store, instance).await.map(|code| (code, Vec::new()))),
+        Call::Export(name) => component_function(store, instance, has, (name, "")).await,
+        Call::Invoke(text) => component_function(store, instance, has, split_call(text)).await,
     }
 }
 

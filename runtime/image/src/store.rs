@@ -227,6 +227,25 @@ impl Store {
         Ok(images.into_iter().find(wanted))
     }
 
+    /// Every image that a text names: the one of that name, or those of an id of which at least so
+    /// many digits are given.
+    pub fn known(&self, text: &str, digits: usize) -> Result<Vec<Stored>, StoreError> {
+        if let Ok(image) = text.parse::<ImageRef>()
+            && let Some(stored) = self.find(&image)?
+        {
+            return Ok(vec![stored]);
+        }
+        let hex = text.strip_prefix("sha256:").unwrap_or(text);
+        let is_id = hex.len() >= digits && hex.bytes().all(|byte| byte.is_ascii_hexdigit());
+        match is_id {
+            true => {
+                let images = self.images()?.into_iter();
+                Ok(images.filter(|image| image.manifest.digest.hex().starts_with(hex)).collect())
+            }
+            false => Ok(Vec::new()),
+        }
+    }
+
     /// Gives an image a name, and takes the name from the image that had it.
     ///
     /// The blobs are durable before the name is, and the lease keeps them until then.

@@ -12,9 +12,12 @@ use mote_engine::{Control, Gauge};
 use mote_spec::{ContainerName, ExitStatus, Policy};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::health::HealthStatus;
+use crate::pool::Resources;
 use crate::record::{Record, Time, Wanted};
 use crate::records::{Records, RecordsError};
-use crate::restart::Backoff;
+use crate::restart::{Backoff, RestartPolicy};
+use crate::setup::Removal;
 use crate::status::{Event, Refused, Status};
 
 /// How many commands may wait for a container.
@@ -25,18 +28,26 @@ const SAVE_AGAIN: Duration = Duration::from_secs(1);
 /// What keeps records: the database, or a test's that fails.
 pub trait Keep: Send + Sync + 'static {
     /// Saves a changed record over the one that it was made of.
-    fn update(&self, record: &Record) -> impl Future<Output = Result<(), RecordsError>> + Send;
+    fn update(
+        &self,
+        from: &Record,
+        to: &Record,
+    ) -> impl Future<Output = Result<(), RecordsError>> + Send;
     /// Forgets a record that says that it was removed.
-    fn delete(&self, record: &Record) -> impl Future<Output = Result<(), RecordsError>> + Send;
+    fn delete(
+        &self,
+        from: &Record,
+        to: &Record,
+    ) -> impl Future<Output = Result<(), RecordsError>> + Send;
 }
 
 impl Keep for Records {
-    async fn update(&self, record: &Record) -> Result<(), RecordsError> {
-        Records::update(self, record).await
+    async fn update(&self, _from: &Record, to: &Record) -> Result<(), RecordsError> {
+        Records::update(self, to).await
     }
 
-    async fn delete(&self, record: &Record) -> Result<(), RecordsError> {
-        Records::delete(self, record).await
+    async fn delete(&self, _from: &Record, to: &Record) -> Result<(), RecordsError> {
+        Records::delete(self, to).await
     }
 }
 
@@ -80,11 +91,29 @@ enum Command {
     StartAgain,
     /// Ends the guest at once, and says in the record how.
     End(ExitStatus),
+    /// Ends it if it runs, and starts it.
+    Restart,
+    /// It is not to be started again when it ends.
+    LetEnd,
+    /// Ends the guest as if it had failed: its restart policy decides.
+    Fail(Box<Ended>),
+    /// Ends the guest with its host; whether it is wanted is as before.
+    EndWithHost,
     Pause,
     Unpause,
-    Update(Box<Policy>),
+    Update(Box<Change>),
     Rename(ContainerName),
+    Health(HealthStatus),
     Remove,
+}
+
+/// What can be changed of a container besides its name.
+#[derive(Debug, Default)]
+pub struct Change {
+    pub policy: Option<Policy>,
+    pub restart: Option<RestartPolicy>,
+    /// What the host has to have for it.
+    pub requires: Option<Resources>,
 }
 
 type Reply = oneshot::Sender<Result<(), DriveError>>;
@@ -166,10 +195,36 @@ impl Container {
         self.send(Command::Unpause).await
     }
 
-    /// Holds the container to another policy from now on. A running guest feels the limits of memory,
+    /// Ends the guest if it runs, and starts it again.
+    pub async fn restart(&self) -> Result<(), DriveError> {
+        self.send(Command::Restart).await
+    }
+
+    /// Notes that the container is to end: when it does, it is not started again.
+    pub async fn let_end(&self) -> Result<(), DriveError> {
+        self.send(Command::LetEnd).await
+    }
+
+    /// Ends a guest that does not do what it should: its restart policy decides what comes next.
+    pub async fn fail(&self, ended: Ended) -> Result<(), DriveError> {
+        self.send(Command::Fail(Box::new(ended))).await
+    }
+
+    /// Ends the guest because its host ends. What is wanted of the container stays as it is, so that
+    /// the next host can go by its policy.
+    pub async fn end_with_host(&self) -> Result<(), DriveError> {
+        self.send(Command::EndWithHost).await
+    }
+
+    /// Notes how the container is.
+    pub async fn note_health(&self, health: HealthStatus) -> Result<(), DriveError> {
+        self.send(Command::Health(health)).await
+    }
+
+    /// Holds the container to something else from now on. A running guest feels the limits of memory,
     /// CPU and network at once, and the rest when it is started again.
-    pub async fn update(&self, policy: Policy) -> Result<(), DriveError> {
-        self.send(Command::Update(Box::new(policy))).await
+    pub async fn update(&self, change: Change) -> Result<(), DriveError> {
+        self.send(Command::Update(Box::new(change))).await
     }
 
     pub async fn rename(&self, name: ContainerName) -> Result<(), DriveError> {
@@ -210,8 +265,18 @@ struct Driver<K, W> {
 impl<K: Keep, W: Workload> Driver<K, W> {
     async fn run(mut self) {
         let mut held = true;
-        while held || self.running.is_some() || self.unsaved.is_some() || self.restart_at.is_some()
-        {
+        loop {
+            if self.is_over() {
+                self.remove_ended().await;
+            }
+            let busy = self.running.is_some()
+                || self.unsaved.is_some()
+                || self.restart_at.is_some()
+                || self.is_over();
+            let gone = self.replaced || self.current().status() == Status::Removed;
+            if gone || !(held || busy) {
+                return;
+            }
             tokio::select! {
                 biased;
                 command = self.commands.recv(), if held => match command {
@@ -226,7 +291,7 @@ impl<K: Keep, W: Workload> Driver<K, W> {
                     self.running = None;
                     self.ended(ended).await;
                 }
-                () = tokio::time::sleep(SAVE_AGAIN), if self.unsaved.is_some() => {
+                () = tokio::time::sleep(SAVE_AGAIN), if self.unsaved.is_some() || self.is_over() => {
                     if let Some(unsaved) = self.unsaved.take() {
                         // It is kept again if it fails again.
                         let _ = self.save_end(unsaved).await;
@@ -237,9 +302,22 @@ impl<K: Keep, W: Workload> Driver<K, W> {
                     self.restart().await;
                 }
             }
-            if self.replaced || self.current().status() == Status::Removed {
-                return;
-            }
+        }
+    }
+
+    /// Whether it has ended for good, and its host is to remove it.
+    fn is_over(&self) -> bool {
+        let current = self.current();
+        current.setup.removal == Removal::AtEnd
+            && matches!(current.status(), Status::Stopped(_))
+            && self.restart_at.is_none()
+            && self.unsaved.is_none()
+    }
+
+    async fn remove_ended(&mut self) {
+        if let Ok(next) = self.current().after(Event::Remove, Time::now()) {
+            // It is tried again where it fails.
+            let _ = self.save(next).await;
         }
     }
 
@@ -250,9 +328,9 @@ impl<K: Keep, W: Workload> Driver<K, W> {
     /// Saves a record; only then is it the current one.
     async fn save(&mut self, next: Record) -> Result<(), RecordsError> {
         let saved = match next.status() {
-            Status::Removed => self.keep.delete(&next).await,
+            Status::Removed => self.keep.delete(&self.current(), &next).await,
             Status::Created | Status::Running | Status::Paused | Status::Stopped(_) => {
-                self.keep.update(&next).await
+                self.keep.update(&self.current(), &next).await
             }
         };
         // What another process drives, this one does not: its guest goes with this driver.
@@ -269,17 +347,38 @@ impl<K: Keep, W: Workload> Driver<K, W> {
         }
         let (current, now) = (self.current(), Time::now());
         match command {
-            Command::Start => {
-                let next = current.after(Event::Start, now)?;
-                self.backoff = Backoff::new();
-                self.start(next.changed_before_save(|next| next.restarts = 0)).await
-            }
+            Command::Start => self.start_anew(&current, now).await,
             Command::StartAgain => {
                 let next = current.after(Event::Start, now)?;
                 let restarts = current.restarts.saturating_add(1);
                 self.start(next.changed_before_save(|next| next.restarts = restarts)).await
             }
-            Command::End(how) => self.end(&current, how).await,
+            Command::Restart => {
+                if current.status().is_live() {
+                    self.end(&current, ExitStatus::Stopped, Wanted::Up).await?;
+                }
+                self.start_anew(&self.current(), Time::now()).await
+            }
+            Command::End(how) => self.end(&current, how, Wanted::Down).await,
+            Command::Fail(ended) => {
+                if current.status().is_live() {
+                    self.running = None;
+                    self.ended(*ended).await;
+                }
+                Ok(())
+            }
+            Command::EndWithHost => match current.status().is_live() {
+                true => self.end(&current, ExitStatus::Stopped, current.wanted).await,
+                false => {
+                    self.restart_at = None;
+                    Ok(())
+                }
+            },
+            Command::LetEnd => {
+                self.save(current.changed(|next| next.wanted = Wanted::Down)).await?;
+                self.restart_at = None;
+                Ok(())
+            }
             Command::Pause => {
                 self.save(current.after(Event::Pause, now)?).await?;
                 self.running.iter().for_each(|running| running.control.pause());
@@ -290,10 +389,25 @@ impl<K: Keep, W: Workload> Driver<K, W> {
                 self.running.iter().for_each(|running| running.control.unpause());
                 Ok(())
             }
-            Command::Update(policy) => {
-                let limits = *policy.limits();
-                self.save(current.changed(|next| next.policy = *policy)).await?;
+            Command::Update(change) => {
+                let Change { policy, restart, requires } = *change;
+                let next = current.changed(|next| {
+                    next.restart = restart.unwrap_or(next.restart);
+                    next.setup.requires = requires.unwrap_or(next.setup.requires);
+                    if let Some(policy) = policy {
+                        next.policy = policy;
+                    }
+                });
+                let limits = *next.policy.limits();
+                self.save(next).await?;
                 self.running.iter().for_each(|running| running.control.apply(&limits));
+                Ok(())
+            }
+            Command::Health(health) => {
+                // A probe that comes too late is about a run that has ended.
+                if current.status().is_live() && current.health != Some(health) {
+                    self.save(current.changed(|next| next.health = Some(health))).await?;
+                }
                 Ok(())
             }
             Command::Rename(name) => {
@@ -305,6 +419,13 @@ impl<K: Keep, W: Workload> Driver<K, W> {
                 Ok(())
             }
         }
+    }
+
+    /// Starts it by somebody's hand, which forgets what came before.
+    async fn start_anew(&mut self, current: &Record, now: Time) -> Result<(), DriveError> {
+        let next = current.after(Event::Start, now)?;
+        self.backoff = Backoff::new();
+        self.start(next.changed_before_save(|next| next.restarts = 0)).await
     }
 
     /// Saves that the container runs, and runs it.
@@ -329,14 +450,19 @@ impl<K: Keep, W: Workload> Driver<K, W> {
     ///
     /// The guest ends also where that cannot be saved, since it may be what fills the disk; the record
     /// follows as soon as it can.
-    async fn end(&mut self, current: &Record, how: ExitStatus) -> Result<(), DriveError> {
+    async fn end(
+        &mut self,
+        current: &Record,
+        how: ExitStatus,
+        wanted: Wanted,
+    ) -> Result<(), DriveError> {
         let next = current.after(Event::Exit(how), Time::now())?;
-        let saved = self.save(next.changed_before_save(|next| next.wanted = Wanted::Down)).await;
+        let saved = self.save(next.changed_before_save(|next| next.wanted = wanted)).await;
         self.restart_at = None;
         self.running = None;
         if let Err(error) = saved {
             let ended = Ended { status: how, detail: None };
-            self.unsaved = Some(Unsaved { ended, wanted: Wanted::Down });
+            self.unsaved = Some(Unsaved { ended, wanted });
             return Err(error.into());
         }
         Ok(())

@@ -9,6 +9,7 @@
 //! before it acts. Never prints, and never reads the process environment.
 
 mod driver;
+mod health;
 mod live;
 mod logs;
 mod pool;
@@ -16,14 +17,17 @@ mod record;
 mod records;
 mod recovery;
 mod restart;
+mod setup;
 mod status;
 
-pub use driver::{Container, DriveError, Ended, Keep, Running, Workload};
+pub use driver::{Change, Container, DriveError, Ended, Keep, Running, Workload};
+pub use health::{Health, HealthCheck, HealthStatus, OnFailure, Probe, Probed};
 pub use live::{Answer, Ask, Live, LiveError, Place, Served, Usage};
-pub use logs::{Line, LogWriter, Rotation, Stream, Wish, read_log};
+pub use logs::{Line, Lines, LogReader, LogWriter, Rotation, Stream, Wish, remove_log};
 pub use pool::{NoRoom, Pool, Resource, Resources};
-pub use record::{Image, Made, Record, Time, Wanted};
+pub use record::{Files, Image, Made, Record, Time, Wanted};
 pub use records::{Records, RecordsError};
 pub use recovery::{Host, Recovery, recover};
 pub use restart::{Backoff, RestartError, RestartPolicy};
+pub use setup::{Grace, LogDriver, LogSetup, Removal, Setup, Stdin, Stop, Talks};
 pub use status::{Event, Refused, Status};

@@ -22,7 +22,7 @@ use mote_engine::Gauge;
 use mote_spec::{Ceiling, ExitStatus, LimitWants};
 use serde::{Deserialize, Serialize};
 
-use crate::driver::{Container, Keep};
+use crate::driver::{Change, Container, Keep};
 use crate::record::Record;
 use crate::records::RecordsError;
 
@@ -391,7 +391,10 @@ async fn carry_out(ask: Ask, desk: &Desk) -> Answer {
         Ask::Unpause => container.unpause().await,
         Ask::Usage => return Answer::Usage(Usage::from(&*container.gauge())),
         Ask::Update(wants) => match container.record().policy.updated(wants, ceiling) {
-            Ok(policy) => container.update(policy).await,
+            Ok(policy) => {
+                let policy = Some(policy);
+                container.update(Change { policy, ..Change::default() }).await
+            }
             Err(over) => return Answer::Refused(over.to_string()),
         },
     };
@@ -408,7 +411,7 @@ impl Drop for Place {
 }
 
 impl Keep for Place {
-    async fn update(&self, record: &Record) -> Result<(), RecordsError> {
+    async fn update(&self, _from: &Record, record: &Record) -> Result<(), RecordsError> {
         // An end takes the record along.
         if !record.status().is_live() {
             return Ok(());
@@ -419,7 +422,7 @@ impl Keep for Place {
         })
     }
 
-    async fn delete(&self, _record: &Record) -> Result<(), RecordsError> {
+    async fn delete(&self, _from: &Record, _record: &Record) -> Result<(), RecordsError> {
         Ok(())
     }
 }

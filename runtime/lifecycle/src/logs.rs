@@ -9,7 +9,7 @@
 //! docker's longest comes in parts, of which only the last has its line break.
 
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -39,7 +39,7 @@ pub struct Line {
 }
 
 /// How much is kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rotation {
     /// A file that has so many bytes is rotated.
     pub size: u64,
@@ -54,38 +54,16 @@ impl Default for Rotation {
     }
 }
 
-/// Writes the log of one container.
-pub struct LogWriter {
-    path: PathBuf,
-    rotation: Rotation,
-    file: File,
-    size: u64,
-    batch: Vec<u8>,
+/// Cuts what a container prints into lines.
+#[derive(Debug, Default)]
+pub struct Lines {
     /// The line that each stream has begun.
     begun: [Vec<u8>; 2],
 }
 
-impl LogWriter {
-    /// Goes on with the log at a path, or begins one.
-    pub fn open(path: &Path, rotation: Rotation) -> io::Result<LogWriter> {
-        let file = File::options().create(true).read(true).append(true).open(path)?;
-        let size = file.metadata()?.len();
-        let mut last = [b'\n'];
-        if size > 0 {
-            file.read_exact_at(&mut last, size - 1)?;
-        }
-        // What a power cut left half written is a line of its own.
-        let batch = if last == [b'\n'] { Vec::new() } else { vec![b'\n'] };
-        let begun = [Vec::new(), Vec::new()];
-        Ok(LogWriter { path: path.to_owned(), rotation, file, size, batch, begun })
-    }
-
-    /// Takes what a container has printed. It is on the disk after `flush`.
-    ///
-    /// # Errors
-    /// Fails if a batch that is full cannot be written; what it held is lost then, and the container
-    /// goes on.
-    pub fn print(&mut self, stream: Stream, bytes: &[u8], time: Time) -> io::Result<()> {
+impl Lines {
+    /// Takes what was printed, and hands on the lines that are whole, or too long to wait for.
+    pub fn print(&mut self, stream: Stream, bytes: &[u8], time: Time, mut each: impl FnMut(Line)) {
         let mut rest = bytes;
         while !rest.is_empty() {
             let begun = &mut self.begun[stream as usize];
@@ -95,14 +73,66 @@ impl LogWriter {
             begun.extend_from_slice(part);
             rest = after;
             if end.is_some() || begun.len() == LONGEST_PART {
-                let line = std::mem::take(begun);
-                self.append(stream, &line, time)?;
+                each(line(stream, &std::mem::take(begun), time));
             }
         }
-        Ok(())
     }
 
-    /// Writes what was gathered; a line that is not finished stays.
+    /// Hands on what is left: the container has ended.
+    pub fn finish(&mut self, time: Time, mut each: impl FnMut(Line)) {
+        for stream in [Stream::Stdout, Stream::Stderr] {
+            let begun = std::mem::take(&mut self.begun[stream as usize]);
+            if !begun.is_empty() {
+                each(line(stream, &begun, time));
+            }
+        }
+    }
+}
+
+fn line(stream: Stream, bytes: &[u8], time: Time) -> Line {
+    Line { log: String::from_utf8_lossy(bytes).into_owned(), stream, time }
+}
+
+/// Writes the log of one container. Holds no file open: most containers print seldom.
+#[derive(Debug)]
+pub struct LogWriter {
+    path: PathBuf,
+    rotation: Rotation,
+    size: u64,
+    batch: Vec<u8>,
+}
+
+impl LogWriter {
+    /// Goes on with the log at a path, or begins one.
+    pub fn open(path: &Path, rotation: Rotation) -> io::Result<LogWriter> {
+        let (mut size, mut last) = (0, [b'\n']);
+        match File::open(path) {
+            Ok(file) => {
+                size = file.metadata()?.len();
+                if size > 0 {
+                    file.read_exact_at(&mut last, size - 1)?;
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        // What a power cut left half written is a line of its own.
+        let batch = if last == [b'\n'] { Vec::new() } else { vec![b'\n'] };
+        Ok(LogWriter { path: path.to_owned(), rotation, size, batch })
+    }
+
+    /// Takes a line. It is on the disk after `flush`.
+    ///
+    /// # Errors
+    /// Fails if a batch that is full cannot be written; what it held is lost then, and the container
+    /// goes on.
+    pub fn append(&mut self, line: &Line) -> io::Result<()> {
+        serde_json::to_writer(&mut self.batch, line).expect("a line is always JSON");
+        self.batch.push(b'\n');
+        if self.batch.len() >= BATCH { self.flush() } else { Ok(()) }
+    }
+
+    /// Writes what was gathered.
     pub fn flush(&mut self) -> io::Result<()> {
         if self.batch.is_empty() {
             return Ok(());
@@ -111,28 +141,10 @@ impl LogWriter {
             self.rotate()?;
         }
         let batch = std::mem::take(&mut self.batch);
-        self.file.write_all(&batch)?;
+        let mut file = File::options().create(true).append(true).open(&self.path)?;
+        file.write_all(&batch)?;
         self.size += batch.len() as u64;
         Ok(())
-    }
-
-    /// Writes all there is: the container has ended.
-    pub fn finish(mut self, time: Time) -> io::Result<()> {
-        for stream in [Stream::Stdout, Stream::Stderr] {
-            let begun = std::mem::take(&mut self.begun[stream as usize]);
-            if !begun.is_empty() {
-                self.append(stream, &begun, time)?;
-            }
-        }
-        self.flush()
-    }
-
-    fn append(&mut self, stream: Stream, line: &[u8], time: Time) -> io::Result<()> {
-        let log = String::from_utf8_lossy(line).into_owned();
-        let line = Line { log, stream, time };
-        serde_json::to_writer(&mut self.batch, &line).expect("a line is always JSON");
-        self.batch.push(b'\n');
-        if self.batch.len() >= BATCH { self.flush() } else { Ok(()) }
     }
 
     fn rotate(&mut self) -> io::Result<()> {
@@ -144,9 +156,7 @@ impl LogWriter {
             }
         }
         // With one file only, it is begun anew.
-        let options = || File::options().create(true).write(true).truncate(true).open(&self.path);
-        options()?;
-        self.file = File::options().append(true).open(&self.path)?;
+        File::options().create(true).write(true).truncate(true).open(&self.path)?;
         self.size = 0;
         Ok(())
     }
@@ -169,31 +179,62 @@ pub struct Wish {
     pub tail: Option<usize>,
 }
 
-/// Reads a log, the oldest line first. A line that a power cut left half written is left out.
-pub fn read_log(path: &Path, wish: Wish) -> io::Result<Vec<Line>> {
-    let mut files = Vec::new();
+/// A log as it was at one moment: what is written later is not read.
+pub struct LogReader {
+    files: Vec<io::Take<File>>,
+}
+
+impl LogReader {
+    /// Opens the files of a log, which may have none yet.
+    pub fn open(path: &Path) -> io::Result<LogReader> {
+        let mut files = Vec::new();
+        for number in 0.. {
+            match File::open(numbered(path, number)) {
+                Ok(file) => {
+                    let length = file.metadata()?.len();
+                    files.push(file.take(length));
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(LogReader { files })
+    }
+
+    /// Reads the lines, the oldest first. One that a power cut left half written is left out.
+    pub fn read(self, wish: Wish) -> io::Result<Vec<Line>> {
+        let mut lines = std::collections::VecDeque::new();
+        for file in self.files.into_iter().rev() {
+            for text in BufReader::new(file).split(b'\n') {
+                let Ok(line) = serde_json::from_slice::<Line>(&text?) else { continue };
+                if wish.wants(&line) {
+                    lines.push_back(line);
+                }
+                if wish.tail.is_some_and(|tail| lines.len() > tail) {
+                    lines.pop_front();
+                }
+            }
+        }
+        Ok(lines.into())
+    }
+}
+
+impl Wish {
+    /// Whether a line is of the time that is wanted.
+    pub fn wants(&self, line: &Line) -> bool {
+        self.since.is_none_or(|since| line.time >= since)
+            && self.until.is_none_or(|until| line.time <= until)
+    }
+}
+
+/// Removes a log, however often it was rotated.
+pub fn remove_log(path: &Path) {
     for number in 0.. {
-        match File::open(numbered(path, number)) {
-            Ok(file) => files.push(file),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => break,
-            Err(error) => return Err(error),
+        // What cannot be removed is nobody's any more.
+        if fs::remove_file(numbered(path, number)).is_err() {
+            break;
         }
     }
-    let mut lines = std::collections::VecDeque::new();
-    for file in files.into_iter().rev() {
-        for text in BufReader::new(file).split(b'\n') {
-            let Ok(line) = serde_json::from_slice::<Line>(&text?) else { continue };
-            let wanted = wish.since.is_none_or(|since| line.time >= since)
-                && wish.until.is_none_or(|until| line.time <= until);
-            if wanted {
-                lines.push_back(line);
-            }
-            if wish.tail.is_some_and(|tail| lines.len() > tail) {
-                lines.pop_front();
-            }
-        }
-    }
-    Ok(lines.into())
 }
 
 #[cfg(test)]
@@ -202,23 +243,53 @@ mod tests {
 
     const NOW: Time = Time::at_millis(1_700_000_000_123);
 
+    /// A log and what cuts its lines, as a container has them.
+    struct Printer {
+        lines: Lines,
+        log: LogWriter,
+    }
+
+    impl Printer {
+        fn open(path: &Path, rotation: Rotation) -> Printer {
+            let log = LogWriter::open(path, rotation).unwrap();
+            Printer { lines: Lines::default(), log }
+        }
+
+        fn print(&mut self, stream: Stream, bytes: &[u8]) {
+            let log = &mut self.log;
+            self.lines.print(stream, bytes, NOW, |line| log.append(&line).unwrap());
+        }
+
+        fn finish(mut self) {
+            let log = &mut self.log;
+            self.lines.finish(NOW, |line| log.append(&line).unwrap());
+            self.log.flush().unwrap();
+        }
+    }
+
     fn texts(path: &Path, wish: Wish) -> Vec<String> {
-        read_log(path, wish).unwrap().into_iter().map(|line| line.log).collect()
+        LogReader::open(path)
+            .unwrap()
+            .read(wish)
+            .unwrap()
+            .into_iter()
+            .map(|line| line.log)
+            .collect()
     }
 
     #[test]
     fn lines_are_kept_as_docker_keeps_them() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.log");
-        let mut log = LogWriter::open(&path, Rotation::default()).unwrap();
-        log.print(Stream::Stdout, b"one\ntw", NOW).unwrap();
-        log.print(Stream::Stderr, b"bad\n", NOW).unwrap();
-        log.print(Stream::Stdout, b"o\nunfinished", NOW).unwrap();
-        assert_eq!(fs::read(&path).unwrap(), b"", "nothing is written before its time");
-        log.flush().unwrap();
+        let mut log = Printer::open(&path, Rotation::default());
+        log.print(Stream::Stdout, b"one\ntw");
+        log.print(Stream::Stderr, b"bad\n");
+        log.print(Stream::Stdout, b"o\nunfinished");
+        assert!(!path.exists(), "nothing is written before its time");
+        log.log.flush().unwrap();
         let first = r#"{"log":"one\n","stream":"stdout","time":"2023-11-14T22:13:20.123Z"}"#;
         assert_eq!(fs::read_to_string(&path).unwrap().lines().next(), Some(first));
-        log.finish(NOW).unwrap();
+        log.finish();
         assert_eq!(texts(&path, Wish::default()), ["one\n", "bad\n", "two\n", "unfinished"]);
         assert_eq!(
             texts(&path, Wish { tail: Some(2), ..Wish::default() }),
@@ -233,11 +304,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.log");
         let rotation = Rotation { size: 40_000, files: 3 };
-        let mut log = LogWriter::open(&path, rotation).unwrap();
+        let mut log = Printer::open(&path, rotation);
         for number in 0..20_000 {
-            log.print(Stream::Stdout, format!("line {number}\n").as_bytes(), NOW).unwrap();
+            log.print(Stream::Stdout, format!("line {number}\n").as_bytes());
         }
-        log.finish(NOW).unwrap();
+        log.finish();
         let sizes = fs::read_dir(folder.path())
             .unwrap()
             .map(|entry| entry.unwrap().metadata().unwrap().len());
@@ -254,10 +325,13 @@ mod tests {
     fn a_line_without_end_comes_in_parts() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.log");
-        let mut log = LogWriter::open(&path, Rotation::default()).unwrap();
-        log.print(Stream::Stdout, &vec![b'x'; 2 * LONGEST_PART + 5], NOW).unwrap();
-        assert!(log.begun.iter().all(|begun| begun.len() < LONGEST_PART), "memory is bounded");
-        log.finish(NOW).unwrap();
+        let mut log = Printer::open(&path, Rotation::default());
+        log.print(Stream::Stdout, &vec![b'x'; 2 * LONGEST_PART + 5]);
+        assert!(
+            log.lines.begun.iter().all(|begun| begun.len() < LONGEST_PART),
+            "memory is bounded"
+        );
+        log.finish();
         let lengths: Vec<usize> = texts(&path, Wish::default()).iter().map(String::len).collect();
         assert_eq!(lengths, [LONGEST_PART, LONGEST_PART, 5]);
     }
@@ -266,15 +340,15 @@ mod tests {
     fn what_a_power_cut_left_half_written_is_left_out_and_the_log_goes_on() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.log");
-        let mut log = LogWriter::open(&path, Rotation::default()).unwrap();
-        log.print(Stream::Stdout, b"whole\n", NOW).unwrap();
-        log.flush().unwrap();
+        let mut log = Printer::open(&path, Rotation::default());
+        log.print(Stream::Stdout, b"whole\n");
+        log.log.flush().unwrap();
         let mut bytes = fs::read(&path).unwrap();
         bytes.extend_from_slice(b"{\"log\":\"hal");
         fs::write(&path, bytes).unwrap();
-        let mut log = LogWriter::open(&path, Rotation::default()).unwrap();
-        log.print(Stream::Stdout, b"after\n", NOW).unwrap();
-        log.finish(NOW).unwrap();
+        let mut log = Printer::open(&path, Rotation::default());
+        log.print(Stream::Stdout, b"after\n");
+        log.finish();
         assert_eq!(texts(&path, Wish::default()), ["whole\n", "after\n"]);
     }
 }

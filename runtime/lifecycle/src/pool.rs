@@ -7,9 +7,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use mote_spec::{Bytes, ContainerId, Limits};
+use serde::{Deserialize, Serialize};
 
 /// What a host has to give, or a container requires.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Resources {
     pub memory: u64,
     /// Thousandths of a CPU.
@@ -27,6 +29,18 @@ impl Resources {
             cpu: limits.cpus.bound().map_or(0, |share| u64::from(share.millis())),
             storage: limits.storage.bound().map_or(0, Bytes::get),
             network: limits.net_rate.bound().map_or(0, mote_spec::Rate::per_second),
+        }
+    }
+
+    /// The lower of both in everything: nobody requires more than he may have.
+    pub fn at_most(self, other: Resources) -> Resources {
+        let Resources { memory, cpu, storage, network } = self;
+        let least = |own: u64, most: u64| if most == 0 { own } else { own.min(most) };
+        Resources {
+            memory: least(memory, other.memory),
+            cpu: least(cpu, other.cpu),
+            storage: least(storage, other.storage),
+            network: least(network, other.network),
         }
     }
 

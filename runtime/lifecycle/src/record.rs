@@ -1,12 +1,15 @@
 //! What is remembered of a container: all that it was made of, and where it is in its life.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use mote_spec::{ContainerId, ContainerName, Digest, ExitStatus, Policy};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::health::HealthStatus;
 use crate::restart::RestartPolicy;
+use crate::setup::Setup;
 use crate::status::{Event, Refused, Status};
 
 /// A moment, in milliseconds since 1970; written as RFC 3339 has it.
@@ -26,6 +29,16 @@ impl Time {
     pub fn now() -> Time {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Time::at_millis(u64::try_from(since.as_millis()).unwrap_or(LAST))
+    }
+
+    /// The moment so long before.
+    pub fn before(self, span: Duration) -> Time {
+        Time(self.0.saturating_sub(u64::try_from(span.as_millis()).unwrap_or(u64::MAX)))
+    }
+
+    /// Milliseconds since the beginning of 1970.
+    pub fn millis(self) -> u64 {
+        self.0
     }
 
     /// How long it is since an earlier moment.
@@ -67,6 +80,19 @@ pub struct Image {
     pub name: String,
     /// The program's digest.
     pub digest: Digest,
+    /// The digest of the image's manifest; none where the program was a plain file.
+    #[serde(default)]
+    pub manifest: Option<Digest>,
+    /// The image's own files, where it has some.
+    #[serde(default)]
+    pub files: Option<Files>,
+}
+
+/// An image's unpacked files, and which of them is the program.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Files {
+    pub tree: PathBuf,
+    pub program: PathBuf,
 }
 
 /// Whether the operator wants it to run: what a restart policy goes by.
@@ -100,7 +126,18 @@ pub struct Record {
     pub detail: Option<String>,
     /// How often it was started again by its policy.
     pub restarts: u32,
-    /// Only `apply` changes it.
+    /// How often it has ended.
+    #[serde(default)]
+    pub ends: u64,
+    /// How it ended last, also while it runs again.
+    #[serde(default)]
+    pub last_end: Option<ExitStatus>,
+    /// How it is, where somebody looks after that.
+    #[serde(default)]
+    pub health: Option<HealthStatus>,
+    #[serde(default)]
+    pub setup: Setup,
+    /// Only `after` changes it.
     status: Status,
     /// How often the record was changed: a change is only saved over the one that it was made of.
     generation: u64,
@@ -117,12 +154,13 @@ pub struct Made {
     pub cwd: Option<String>,
     pub policy: Policy,
     pub restart: RestartPolicy,
+    pub setup: Setup,
 }
 
 impl Record {
     /// The record of a container that was just made.
     pub fn new(made: Made, now: Time) -> Record {
-        let Made { id, name, image, args, env, cwd, policy, restart } = made;
+        let Made { id, name, image, args, env, cwd, policy, restart, setup } = made;
         Record {
             id,
             name,
@@ -139,6 +177,10 @@ impl Record {
             finished: None,
             detail: None,
             restarts: 0,
+            ends: 0,
+            last_end: None,
+            health: None,
+            setup,
             status: Status::Created,
             generation: 0,
         }
@@ -170,8 +212,12 @@ impl Record {
         match event {
             Event::Start => {
                 (next.started, next.finished, next.detail) = (Some(now), None, None);
+                next.health = self.setup.health.as_ref().map(|_| HealthStatus::Starting);
             }
-            Event::Exit(_) if self.status.is_live() => next.finished = Some(now),
+            Event::Exit(how) if self.status.is_live() => {
+                (next.finished, next.last_end) = (Some(now), Some(how));
+                next.ends += 1;
+            }
             Event::Exit(_) | Event::Pause | Event::Unpause | Event::Remove => {}
         }
         Ok(next)

@@ -300,12 +300,15 @@ pub(crate) mod tests {
             image: Image {
                 name: "hello:1".into(),
                 digest: format!("sha256:{}", "ab".repeat(32)).parse().unwrap(),
+                manifest: None,
+                files: None,
             },
             args: vec!["hello".into()],
             env: Vec::new(),
             cwd: None,
             policy: decide(Request::default(), &Asks::default(), &ceiling).unwrap(),
             restart: RestartPolicy::No,
+            setup: Default::default(),
         };
         Record::new(made, Time::now())
     }

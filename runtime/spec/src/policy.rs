@@ -115,6 +115,13 @@ impl Policy {
     pub fn grants(&self) -> &Grants {
         &self.grants
     }
+
+    /// The same without the ports that it listens on: for what runs beside the container that does.
+    pub fn without_ports(&self) -> Policy {
+        let mut policy = self.clone();
+        policy.grants.net.publish.clear();
+        policy
+    }
 }
 
 /// Why a container is refused, and which flag or setting would allow it.

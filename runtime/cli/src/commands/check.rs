@@ -8,7 +8,7 @@ use mote_spec::ImageRef;
 use crate::app::App;
 use crate::error::CliError;
 use crate::output;
-use crate::scratch;
+use mote_daemon::scratch;
 
 /// Look for damage in the store, and mend it
 ///
@@ -44,7 +44,7 @@ impl CheckArgs {
             tell(&store.repair(&problems)?);
         }
         store.sweep()?;
-        scratch::clean(app)?;
+        scratch::clean(&app.machine.root)?;
         match store.check()?.len() {
             0 => {
                 if !problems.is_empty() && !self.quiet {

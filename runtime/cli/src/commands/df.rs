@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::app::App;
 use crate::error::CliError;
 use crate::output::{self, ListArgs, human_bytes};
-use crate::scratch;
+use mote_daemon::scratch;
 
 /// Show what takes space on the disk
 #[derive(Args, Debug)]
@@ -25,7 +25,7 @@ impl DfArgs {
             row("Images", store.images()?.len(), blobs),
             row("Unpacked files", 0, trees),
             row("Compiled programs", 0, compiled),
-            row("Scratch space", 0, scratch::bytes(app)),
+            row("Scratch space", 0, scratch::bytes(&app.machine.root)),
         ];
         output::list(&self.list, &[("TYPE", "Type"), ("SIZE", "Size")], "Type", &rows)
     }

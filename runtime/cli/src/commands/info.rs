@@ -19,12 +19,12 @@ pub(crate) struct InfoArgs {
 impl InfoArgs {
     pub(crate) fn exec(self, app: &App) -> Result<(), CliError> {
         let store = app.store()?;
-        let ceiling = app.ceiling();
+        let ceiling = app.machine.ceiling.clone();
         let document = json!({
             "Version": env!("CARGO_PKG_VERSION"),
             "Engine": { "Name": "wasmtime", "Version": ENGINE_VERSION, "Profile": app.profile().to_string() },
             "Worlds": ["wasi_snapshot_preview1", "wasi_unstable", "wasi:cli/command@0.2", "wasi:cli/command@0.3", "wasi:http (outgoing)"],
-            "Store": { "Root": app.root.display().to_string(), "State": app.state.display().to_string(), "Images": store.images()?.len() },
+            "Store": { "Root": app.machine.root.display().to_string(), "State": app.machine.state.display().to_string(), "Images": store.images()?.len() },
             "Host": { "Arch": std::env::consts::ARCH, "Os": std::env::consts::OS, "Cpus": std::thread::available_parallelism().map_or(1, usize::from) },
             "Defaults": limits(&ceiling.defaults),
             "Ceiling": limits(&ceiling.most),

@@ -4,6 +4,7 @@ mod check;
 mod compile;
 mod completion;
 mod control;
+mod daemon;
 mod df;
 mod history;
 mod images;
@@ -50,6 +51,7 @@ pub(crate) enum Command {
     Load(load::LoadArgs),
     Login(login::LoginArgs),
     Logout(logout::LogoutArgs),
+    Daemon(daemon::DaemonArgs),
     Compile(compile::CompileArgs),
     Demo(demo::DemoArgs),
     Info(info::InfoArgs),
@@ -93,6 +95,7 @@ impl Command {
             Command::Load(args) => done(args.exec(app)),
             Command::Login(args) => done(args.exec(app)),
             Command::Logout(args) => done(args.exec(app)),
+            Command::Daemon(args) => done(args.exec(app)),
             Command::Compile(args) => done(args.exec(app)),
             Command::Demo(args) => done(args.exec()),
             Command::Info(args) => done(args.exec(app)),

@@ -8,7 +8,6 @@ use mote_spec::{Digest, ImageRef};
 
 use crate::app::App;
 use crate::error::CliError;
-use crate::fetch;
 use crate::output;
 
 /// Remove images, and what only they need
@@ -56,7 +55,7 @@ impl RmiArgs {
 
     /// The images that a text names. An id stands for all names of its image, which takes `--force`.
     fn named(&self, store: &Store, text: &str) -> Result<Vec<Stored>, CliError> {
-        let images = fetch::known(store, text, 4)?;
+        let images = store.known(text, 4)?;
         match images.as_slice() {
             [] if self.force => Ok(images),
             [] => Err(CliError::not_found(format!("no image {text} is here"))),

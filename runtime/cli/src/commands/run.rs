@@ -107,7 +107,7 @@ impl RunArgs {
         let said = Asks::from_annotations(&process.annotations()?)?;
         let request = args::request(grants, limits, said)?;
         let asks = Asks::from_annotations(&artifact.annotations)?;
-        let policy = decide(request, &asks, &app.ceiling())?;
+        let policy = decide(request, &asks, &app.machine.ceiling)?;
         let shown = name.as_ref().map_or(artifact.name.as_str(), ContainerName::as_str);
         let stdio = process.stdio();
         let process = process.process(&artifact, &policy)?;

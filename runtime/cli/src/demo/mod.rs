@@ -84,7 +84,7 @@ fn show(app: &App, image: &ImageRef, workload: &Workload) -> Result<(), CliError
     let pulled = start.elapsed();
     let lease = store.lease()?;
     let artifact = mote_image::open(&store, &lease, &stored, Overrides::default())?;
-    let policy = decide(workload.request()?, &Asks::default(), &app.ceiling())?;
+    let policy = decide(workload.request()?, &Asks::default(), &app.machine.ceiling)?;
     let start = Instant::now();
     let ready = launch::prepare(app, &artifact, &policy, Show::Nothing)?;
     let compiled = start.elapsed();

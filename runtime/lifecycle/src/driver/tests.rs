@@ -71,7 +71,7 @@ impl Machine {
 }
 
 impl Keep for Machine {
-    async fn update(&self, record: &Record) -> Result<(), RecordsError> {
+    async fn update(&self, _from: &Record, record: &Record) -> Result<(), RecordsError> {
         self.step().await;
         self.fails()?;
         {
@@ -85,7 +85,7 @@ impl Keep for Machine {
         Ok(())
     }
 
-    async fn delete(&self, record: &Record) -> Result<(), RecordsError> {
+    async fn delete(&self, _from: &Record, record: &Record) -> Result<(), RecordsError> {
         self.step().await;
         self.fails()?;
         {
@@ -431,7 +431,7 @@ proptest! {
                     let recovery = recover(&found, Host::Gone);
                     if let Recovery::Lost(event) | Recovery::LostThenStart(event) = recovery {
                         let next = found.after(event, Time::now()).unwrap();
-                        machine.update(&next).await.unwrap();
+                        machine.update(&found, &next).await.unwrap();
                     }
                     (container, task) = process(&machine, &guests);
                     if let Recovery::Start | Recovery::LostThenStart(_) = recovery {

@@ -4,30 +4,34 @@ use std::fs::{self, File};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use crate::app::App;
-use crate::error::CliError;
-
 /// Where containers write: on the disk with the images, and not in the volatile state, which is
 /// memory on most machines.
-fn scratch_folder(app: &App) -> Result<PathBuf, CliError> {
-    let path = app.root.join("scratch");
+fn scratch_folder(root: &Path) -> Result<PathBuf, ScratchError> {
+    let path = root.join("scratch");
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&path);
-    made.map_err(|error| CliError::new(format!("cannot make {}: {error}", path.display())))?;
+    made.map_err(|source| ScratchError { path: path.clone(), source })?;
     Ok(path)
 }
 
+/// Why there is no scratch space.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot make scratch space in {path}")]
+pub struct ScratchError {
+    path: PathBuf,
+    source: std::io::Error,
+}
+
 /// A folder for what a container writes, locked while it runs and removed after it.
-pub(crate) struct Scratch {
+pub struct Scratch {
     path: PathBuf,
     _lock: File,
 }
 
 impl Scratch {
-    pub(crate) fn make(app: &App) -> Result<Scratch, CliError> {
-        let all = scratch_folder(app)?;
-        let failed = |error| {
-            CliError::new(format!("cannot make scratch space in {}: {error}", all.display()))
-        };
+    /// Makes a folder for a container of the machine with this root.
+    pub fn make(root: &Path) -> Result<Scratch, ScratchError> {
+        let all = scratch_folder(root)?;
+        let failed = |source| ScratchError { path: all.clone(), source };
         // Nobody removes what looks abandoned while somebody is between making and locking.
         let gate = File::open(&all).map_err(failed)?;
         if gate.try_lock().is_ok() {
@@ -44,15 +48,16 @@ impl Scratch {
         Ok(Scratch { path, _lock: lock })
     }
 
-    pub(crate) fn path(&self) -> &Path {
+    /// The folder.
+    pub fn path(&self) -> &Path {
         &self.path
     }
 }
 
 /// Removes what containers left that were killed, unless one is starting just now.
-pub(crate) fn clean(app: &App) -> Result<(), CliError> {
-    let all = scratch_folder(app)?;
-    let failed = |error| CliError::new(format!("cannot open {}: {error}", all.display()));
+pub fn clean(root: &Path) -> Result<(), ScratchError> {
+    let all = scratch_folder(root)?;
+    let failed = |source| ScratchError { path: all.clone(), source };
     if File::open(&all).map_err(failed)?.try_lock().is_ok() {
         remove_abandoned(&all);
     }
@@ -60,17 +65,19 @@ pub(crate) fn clean(app: &App) -> Result<(), CliError> {
 }
 
 /// How many bytes containers have in scratch space.
-pub(crate) fn bytes(app: &App) -> u64 {
-    fn below(folder: &Path) -> u64 {
-        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-        let size = |entry: fs::DirEntry| match entry.metadata() {
-            Ok(found) if found.is_dir() => below(&entry.path()),
-            Ok(found) => found.len(),
-            Err(_) => 0,
-        };
-        entries.map(size).sum()
-    }
-    below(&app.root.join("scratch"))
+pub fn bytes(root: &Path) -> u64 {
+    bytes_below(&root.join("scratch"))
+}
+
+/// How many bytes the files below a folder have.
+pub(crate) fn bytes_below(folder: &Path) -> u64 {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let size = |entry: fs::DirEntry| match entry.metadata() {
+        Ok(found) if found.is_dir() => bytes_below(&entry.path()),
+        Ok(found) => found.len(),
+        Err(_) => 0,
+    };
+    entries.map(size).sum()
 }
 
 impl Drop for Scratch {

@@ -1,0 +1,133 @@
+//! Connects a client to a container's standard streams: the connection is taken over for that.
+
+use std::sync::Arc;
+
+use hyper::header::{CONNECTION, HeaderValue, UPGRADE};
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper::{Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use mote_lifecycle::{Stdin, Stream, Talks, Wish};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::sync::mpsc;
+
+use super::Call;
+use super::answer::{self, Answer, Reply};
+use super::logs::{self, Shown};
+use crate::console::Chunk;
+use crate::daemon::{DaemonError, Entry};
+
+/// A client's end of a connection that was taken over.
+pub(crate) type Taken = TokioIo<Upgraded>;
+
+/// Which streams a client wants.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wants {
+    pub(crate) stdout: bool,
+    pub(crate) stderr: bool,
+}
+
+impl Wants {
+    pub(crate) fn stream(self, stream: Stream) -> bool {
+        match stream {
+            Stream::Stdout => self.stdout,
+            Stream::Stderr => self.stderr,
+        }
+    }
+}
+
+/// Says that the connection is taken over, and how it is had.
+pub(crate) fn take_over<B>(
+    request: &mut Request<B>,
+    talks: Talks,
+) -> Result<(Answer, OnUpgrade), DaemonError> {
+    let asked = request.headers().get(UPGRADE).is_some();
+    if !asked {
+        return Err(DaemonError::BadRequest(
+            "this takes the connection over: ask for it with `Upgrade: tcp`".to_owned(),
+        ));
+    }
+    let taken = hyper::upgrade::on(request);
+    let mut reply = answer::with(
+        StatusCode::SWITCHING_PROTOCOLS,
+        logs::media_type(talks),
+        answer::done().into_body(),
+    );
+    reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    reply.headers_mut().insert(UPGRADE, HeaderValue::from_static("tcp"));
+    Ok((reply, taken))
+}
+
+/// `POST /containers/ID/attach`
+pub(crate) fn attach(mut call: Call, id: &str) -> Reply {
+    let entry = call.daemon.find(id)?;
+    let record = entry.record();
+    let talks = record.setup.terminal;
+    let wants = Wants { stdout: call.query.flag("stdout"), stderr: call.query.flag("stderr") };
+    let input = call.query.flag("stdin") && record.setup.stdin != Stdin::Closed;
+    let (past, live) = (call.query.flag("logs"), call.query.flag("stream"));
+    let (reply, taken) = take_over(&mut call.request, talks)?;
+    // Before the answer: what is printed after it must not be missed.
+    let printed = live.then(|| entry.console.listen());
+    let history = past.then(|| entry.console.history(Wish::default()).unwrap_or_default());
+    tokio::spawn(async move {
+        let Ok(taken) = taken.await else { return };
+        let (reader, mut writer) = tokio::io::split(TokioIo::new(taken));
+        let shown = Shown { talks, stdout: wants.stdout, stderr: wants.stderr, times: false };
+        for line in history.iter().flatten().filter_map(|line| shown.framed(line)) {
+            if writer.write_all(&line).await.is_err() {
+                return;
+            }
+        }
+        let typing = async {
+            if input {
+                type_into(&entry, reader).await;
+            }
+            // The client stays for the output.
+            std::future::pending::<()>().await;
+        };
+        let Some(printed) = printed else { return };
+        tokio::select! {
+            () = show(printed, &mut writer, talks, wants) => {}
+            () = typing => {}
+        }
+        let _ = writer.shutdown().await;
+    });
+    Ok(reply)
+}
+
+/// Passes on what is typed, until the client's end of it.
+async fn type_into(entry: &Arc<Entry>, mut reader: ReadHalf<Taken>) {
+    let mut buffer = vec![0; 16 << 10];
+    loop {
+        match reader.read(&mut buffer).await {
+            Ok(0) | Err(_) => break,
+            // A guest that has ended reads no more, and the output ends with it.
+            Ok(count) if entry.console.write_input(&buffer[..count]).await.is_err() => return,
+            Ok(_) => {}
+        }
+    }
+    if entry.record().setup.stdin == Stdin::Once {
+        entry.console.close_input().await;
+    }
+}
+
+/// Passes on what is printed, until the run or the client ends.
+pub(crate) async fn show(
+    mut printed: mpsc::Receiver<Chunk>,
+    writer: &mut WriteHalf<Taken>,
+    talks: Talks,
+    wants: Wants,
+) {
+    while let Some(chunk) = printed.recv().await {
+        if !wants.stream(chunk.stream) {
+            continue;
+        }
+        if writer.write_all(&logs::frame(talks, chunk.stream, &chunk.bytes)).await.is_err() {
+            return;
+        }
+        // What waits is sent together.
+        if printed.is_empty() && writer.flush().await.is_err() {
+            return;
+        }
+    }
+}

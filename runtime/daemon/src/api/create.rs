@@ -1,0 +1,614 @@
+//! `POST /containers/create`: docker's description of a container, read into mote's words.
+//!
+//! What docker's fields have no words for is said in labels `io.mote.*`. A field that asks for
+//! something that mote cannot give is refused by name, and never ignored.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use hyper::StatusCode;
+use mote_image::Overrides;
+use mote_lifecycle::{
+    Grace, HealthCheck, LogDriver, LogSetup, OnFailure, Probe, Removal, RestartPolicy, Rotation,
+    Setup, Stdin, Stop, Talks,
+};
+use mote_spec::{
+    Access, Asks, Bytes, CpuShare, DirGrant, Grants, GuestPath, LimitWants, Network, Protocol,
+    Publish, Rate, Request, Root, Scratch,
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::Call;
+use super::answer::{self, Reply};
+use crate::daemon::{Daemon, DaemonError};
+use crate::probe;
+use crate::request::Wanted;
+
+/// What mote adds to docker's words, as labels.
+pub const STOP_GRACE: &str = "io.mote.stop-grace";
+pub const INVOKE: &str = "io.mote.invoke";
+pub const HEALTH_HTTP: &str = "io.mote.health-http";
+pub const HEALTH_ON_FAILURE: &str = "io.mote.health-on-failure";
+const OWN: [&str; 4] = [STOP_GRACE, INVOKE, HEALTH_HTTP, HEALTH_ON_FAILURE];
+
+type Refusal = (&'static str, &'static str, &'static str);
+
+/// Resources that no guest has, the flag of each, and why.
+pub(crate) const REFUSED_RESOURCES: [Refusal; 12] = [
+    ("CpuShares", "--cpu-shares", "give a share of a CPU with --cpus"),
+    ("CpusetCpus", "--cpuset-cpus", "guests share the daemon's threads; give a share with --cpus"),
+    ("CpusetMems", "--cpuset-mems", "guests share the daemon's memory"),
+    ("CpuRealtimePeriod", "--cpu-rt-period", "guests have no real-time scheduling"),
+    ("CpuRealtimeRuntime", "--cpu-rt-runtime", "guests have no real-time scheduling"),
+    ("BlkioWeight", "--blkio-weight", "storage is bounded with --storage-opt size=N"),
+    ("Devices", "--device", "guests see no devices"),
+    ("DeviceRequests", "--gpus", "guests see no devices"),
+    ("PidsLimit", "--pids-limit", "a guest has no processes"),
+    ("Ulimits", "--ulimit", "what a guest may use is bounded by mote's own limits"),
+    ("OomKillDisable", "--oom-kill-disable", "a guest at its memory limit gets no more"),
+    ("CgroupParent", "--cgroup-parent", "guests are no processes, and in no cgroup of their own"),
+];
+
+/// What else a host can do for a process and not for a guest.
+const REFUSED_HOST: [Refusal; 16] = [
+    ("Privileged", "--privileged", "grant what the guest needs, with -v, -p and io.mote.* labels"),
+    ("CapAdd", "--cap-add", "a guest has no Linux capabilities; grant directories and connections"),
+    ("PidMode", "--pid", "a guest has no processes"),
+    ("IpcMode", "--ipc", "a guest has no System V IPC"),
+    ("UTSMode", "--uts", "a guest has no host name"),
+    ("UsernsMode", "--userns", "a guest has no users"),
+    ("CgroupnsMode", "--cgroupns", "a guest sees no cgroups"),
+    ("VolumesFrom", "--volumes-from", "name the volumes with -v"),
+    ("Links", "--link", "allow connections with the label io.mote.allow-net"),
+    ("ExtraHosts", "--add-host", "a guest looks names up as the host does"),
+    ("Dns", "--dns", "a guest looks names up as the host does"),
+    ("DnsSearch", "--dns-search", "a guest looks names up as the host does"),
+    ("SecurityOpt", "--security-opt", "a guest makes no system calls of its own"),
+    ("Sysctls", "--sysctl", "a guest has no kernel settings"),
+    ("GroupAdd", "--group-add", "a guest has no groups"),
+    ("PublishAllPorts", "--publish-all", "name the ports with -p"),
+];
+
+const REFUSED_CONFIG: [Refusal; 2] = [
+    ("User", "--user", "a guest has no users; what it may touch is what it is granted"),
+    ("Domainname", "--domainname", "a guest has no host name"),
+];
+
+/// The defaults that docker's client writes for what nobody asked for.
+fn is_unset(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::Number(number) => number.as_f64().is_some_and(|number| number <= 0.0),
+        // Docker's own names for "as usual".
+        Value::String(text) => matches!(text.as_str(), "" | "private" | "default" | "host-default"),
+        Value::Array(values) => values.is_empty(),
+        Value::Object(values) => values.is_empty(),
+        Value::Bool(true) => false,
+    }
+}
+
+/// Refuses the first field that asks for what is not to be had.
+pub(crate) fn refuse_unsupported(asked: &Value, refused: &[Refusal]) -> Result<(), DaemonError> {
+    let set = |(key, _, _): &&Refusal| asked.get(key).is_some_and(|value| !is_unset(value));
+    match refused.iter().find(set) {
+        Some((_, flag, why)) => Err(DaemonError::Unsupported(format!(
+            "{flag} means nothing to a Wasm container: {why}"
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// Docker's description, as far as it is understood.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Spec {
+    image: String,
+    #[serde(deserialize_with = "words")]
+    cmd: Option<Vec<String>>,
+    #[serde(deserialize_with = "words")]
+    entrypoint: Option<Vec<String>>,
+    env: Option<Vec<String>>,
+    working_dir: String,
+    labels: Option<BTreeMap<String, String>>,
+    tty: bool,
+    open_stdin: bool,
+    stdin_once: bool,
+    stop_timeout: Option<i64>,
+    stop_signal: String,
+    healthcheck: Option<HealthSpec>,
+    volumes: Option<BTreeMap<String, Value>>,
+    host_config: Option<HostSpec>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct HostSpec {
+    binds: Option<Vec<String>>,
+    mounts: Option<Vec<MountSpec>>,
+    tmpfs: Option<BTreeMap<String, String>>,
+    port_bindings: Option<BTreeMap<String, Option<Vec<PortSpec>>>>,
+    network_mode: String,
+    restart_policy: Option<RestartSpec>,
+    auto_remove: bool,
+    log_config: LogSpec,
+    readonly_rootfs: bool,
+    memory: i64,
+    memory_reservation: i64,
+    nano_cpus: i64,
+    cpu_quota: i64,
+    cpu_period: i64,
+    storage_opt: Option<BTreeMap<String, String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct MountSpec {
+    #[serde(rename = "Type")]
+    kind: String,
+    source: String,
+    target: String,
+    read_only: bool,
+    tmpfs_options: Option<TmpfsSpec>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct TmpfsSpec {
+    size_bytes: i64,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct PortSpec {
+    host_ip: String,
+    host_port: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct LogSpec {
+    #[serde(rename = "Type")]
+    kind: String,
+    config: Option<BTreeMap<String, String>>,
+}
+
+/// Docker's restart policy.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct RestartSpec {
+    name: String,
+    maximum_retry_count: i64,
+}
+
+/// Docker's health check; times are in nanoseconds.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct HealthSpec {
+    test: Option<Vec<String>>,
+    interval: i64,
+    timeout: i64,
+    start_period: i64,
+    retries: i64,
+}
+
+/// Docker's clients write a list of words, or one word.
+fn words<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Vec<String>>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Words {
+        Many(Vec<String>),
+        One(String),
+    }
+    Ok(Option::<Words>::deserialize(from)?.map(|words| match words {
+        Words::Many(words) => words,
+        Words::One(word) => vec![word],
+    }))
+}
+
+fn bad(why: impl std::fmt::Display) -> DaemonError {
+    DaemonError::BadRequest(why.to_string())
+}
+
+pub(crate) fn positive(number: i64) -> Option<u64> {
+    u64::try_from(number).ok().filter(|number| *number > 0)
+}
+
+pub(crate) fn rate(per_second: u64) -> Result<Rate, DaemonError> {
+    per_second.to_string().parse().map_err(|error: mote_spec::UnitError| bad(error))
+}
+
+/// A share of a CPU from docker's two ways to write one.
+pub(crate) fn cpu_share(
+    nanos: i64,
+    quota: i64,
+    period: i64,
+) -> Result<Option<CpuShare>, DaemonError> {
+    let fraction = match (positive(nanos), positive(quota)) {
+        (Some(nanos), _) => nanos as f64 / 1e9,
+        // The period that the kernel takes where none is given.
+        (None, Some(quota)) => quota as f64 / positive(period).unwrap_or(100_000) as f64,
+        (None, None) => return Ok(None),
+    };
+    let text = format!("{fraction:.3}");
+    text.parse().map(Some).map_err(|error: mote_spec::UnitError| bad(error))
+}
+
+impl RestartSpec {
+    /// The policy; none where the client says nothing.
+    pub(crate) fn policy(&self) -> Result<Option<RestartPolicy>, DaemonError> {
+        let text = match (self.name.as_str(), positive(self.maximum_retry_count)) {
+            ("", _) => return Ok(None),
+            ("on-failure", Some(most)) => format!("on-failure:{most}"),
+            (name, _) => name.to_owned(),
+        };
+        text.parse().map(Some).map_err(bad)
+    }
+}
+
+/// Makes a container.
+pub(crate) async fn create(call: Call) -> Reply {
+    let daemon = std::sync::Arc::clone(&call.daemon);
+    let name = call.query.text("name").map(|name| name.trim_start_matches('/').to_owned());
+    let asked: Value = call.json().await?;
+    let wanted = wanted(&daemon, name.as_deref(), asked)?;
+    let entry = daemon.create(wanted).await?;
+    let id = entry.record().id.to_string();
+    Ok(answer::json_with(StatusCode::CREATED, &json!({ "Id": id, "Warnings": [] })))
+}
+
+fn wanted(daemon: &Daemon, name: Option<&str>, asked: Value) -> Result<Wanted, DaemonError> {
+    refuse_unsupported(&asked, &REFUSED_CONFIG)?;
+    if let Some(host) = asked.get("HostConfig") {
+        refuse_unsupported(host, &REFUSED_HOST)?;
+        refuse_unsupported(host, &REFUSED_RESOURCES)?;
+    }
+    let spec: Spec = serde_json::from_value(asked)
+        .map_err(|error| bad(format!("the container's description cannot be read: {error}")))?;
+    let host = spec.host_config.unwrap_or_default();
+    let labels = spec.labels.unwrap_or_default();
+    if spec.image.is_empty() {
+        return Err(bad("no image is named"));
+    }
+    if !matches!(spec.stop_signal.as_str(), "" | "SIGTERM" | "SIGKILL" | "SIGINT" | "TERM") {
+        return Err(super::unsupported(
+            "--stop-signal means nothing to a Wasm container: WASI has no signals",
+        ));
+    }
+    let said = asks(&labels)?;
+    let limits = limits(&host)?.or(said.limits);
+    let reservation = positive(host.memory_reservation).map(Bytes::new);
+    let health = health(spec.healthcheck, &labels)?;
+    let stop = stop(spec.stop_timeout, &labels)?;
+    let setup = Setup {
+        terminal: if spec.tty { Talks::Terminal } else { Talks::Streams },
+        stdin: match (spec.open_stdin, spec.stdin_once) {
+            (false, _) => Stdin::Closed,
+            (true, true) => Stdin::Once,
+            (true, false) => Stdin::Open,
+        },
+        removal: if host.auto_remove { Removal::AtEnd } else { Removal::ByHand },
+        stop,
+        log: log(&host.log_config)?,
+        health,
+        labels: labels.clone(),
+        ..Setup::default()
+    };
+    let restart = host.restart_policy.as_ref().map(RestartSpec::policy).transpose()?.flatten();
+    let restart = restart.unwrap_or_default();
+    if setup.removal == Removal::AtEnd && restart != RestartPolicy::No {
+        return Err(bad("can't create 'AutoRemove' container with restart policy"));
+    }
+    let grants = grants(daemon, &host, spec.volumes.unwrap_or_default(), said)?;
+    Ok(Wanted {
+        name: name.map(str::parse).transpose().map_err(|error: mote_spec::IdError| bad(error))?,
+        image: spec.image,
+        overrides: Overrides {
+            // Docker's client writes an empty list for none.
+            entrypoint: spec.entrypoint.filter(|words| !words.is_empty() && words != &[""]),
+            args: spec.cmd.unwrap_or_default(),
+        },
+        env: spec.env.unwrap_or_default().iter().map(|text| variable(text)).collect(),
+        cwd: Some(spec.working_dir).filter(|cwd| !cwd.is_empty()),
+        invoke: labels.get(INVOKE).cloned(),
+        request: Request { limits, grants },
+        reservation,
+        restart,
+        setup,
+    })
+}
+
+fn variable(text: &str) -> (String, Option<String>) {
+    match text.split_once('=') {
+        Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
+        None => (text.to_owned(), None),
+    }
+}
+
+/// What the operator's own labels ask for.
+fn asks(labels: &BTreeMap<String, String>) -> Result<Asks, DaemonError> {
+    let mut said = labels.clone();
+    said.retain(|key, _| !OWN.contains(&key.as_str()));
+    Ok(Asks::from_annotations(&said)?)
+}
+
+fn limits(host: &HostSpec) -> Result<LimitWants, DaemonError> {
+    let mut wants = LimitWants {
+        memory: positive(host.memory).map(Bytes::new),
+        cpus: cpu_share(host.nano_cpus, host.cpu_quota, host.cpu_period)?,
+        ..LimitWants::default()
+    };
+    for (key, value) in host.storage_opt.iter().flatten() {
+        match key.as_str() {
+            "size" => {
+                wants.storage = Some(value.parse().map_err(|e: mote_spec::UnitError| bad(e))?)
+            }
+            other => return Err(bad(format!("`{other}` is no storage option: size is"))),
+        }
+    }
+    Ok(wants)
+}
+
+fn grants(
+    daemon: &Daemon,
+    host: &HostSpec,
+    anonymous: BTreeMap<String, Value>,
+    said: Asks,
+) -> Result<Grants, DaemonError> {
+    let mut grants = Grants { net: said.net, ..Grants::default() };
+    if host.readonly_rootfs {
+        grants.root = Root::ReadOnly;
+    }
+    for bind in host.binds.iter().flatten() {
+        grants.dirs.push(bound(daemon, bind)?);
+    }
+    for mount in host.mounts.iter().flatten() {
+        match mount.kind.as_str() {
+            "bind" => grants.dirs.push(dir(&mount.source, &mount.target, mount.read_only)?),
+            "volume" => {
+                let volume = daemon.volumes.make(&mount.source, &BTreeMap::new())?;
+                let data = volume.data.display().to_string();
+                grants.dirs.push(dir(&data, &mount.target, mount.read_only)?);
+            }
+            "tmpfs" => {
+                let size =
+                    mount.tmpfs_options.as_ref().and_then(|options| positive(options.size_bytes));
+                let size = size.map_or(Scratch::DEFAULT_SIZE, Bytes::new);
+                grants.scratch.push(Scratch { guest: guest(&mount.target)?, size });
+            }
+            other => {
+                return Err(super::unsupported(&format!(
+                    "mounts of type `{other}` are not to be had: bind, volume and tmpfs are"
+                )));
+            }
+        }
+    }
+    for (target, options) in host.tmpfs.iter().flatten() {
+        let text = if options.is_empty() { target.clone() } else { format!("{target}:{options}") };
+        grants.scratch.push(
+            text.parse()
+                .map_err(|error: mote_spec::GrantError| bad(crate::report::causes(&error)))?,
+        );
+    }
+    for target in anonymous.into_keys() {
+        // A volume without a name goes with its container: that is scratch space.
+        let taken = grants.dirs.iter().any(|dir| dir.guest.as_str() == target);
+        if !taken {
+            grants.scratch.push(Scratch { guest: guest(&target)?, size: Scratch::DEFAULT_SIZE });
+        }
+    }
+    match host.network_mode.as_str() {
+        // Docker's usual network; what a guest may reach is said by rules here.
+        "" | "default" | "bridge" | "none" => {}
+        "host" => grants.net.network = Network::Host,
+        other => {
+            return Err(super::unsupported(&format!(
+                "network `{other}` is not to be had: mote has no bridges. Use none or host, and allow connections with the label io.mote.allow-net"
+            )));
+        }
+    }
+    grants.net.publish.extend(ports(host)?);
+    Ok(grants)
+}
+
+fn guest(path: &str) -> Result<GuestPath, DaemonError> {
+    path.parse().map_err(|error: mote_spec::GrantError| bad(error))
+}
+
+fn dir(source: &str, target: &str, read_only: bool) -> Result<DirGrant, DaemonError> {
+    let access = if read_only { Access::ReadOnly } else { Access::ReadWrite };
+    // Through links once: the ceiling is checked on the real path.
+    let host = std::path::Path::new(source).canonicalize().map_err(|error| {
+        bad(format!("invalid mount config for type \"bind\": bind source path does not exist or cannot be used: {source}: {error}"))
+    })?;
+    if !std::path::Path::new(source).is_absolute() {
+        return Err(bad(format!(
+            "the source of a mount is an absolute path, and `{source}` is not"
+        )));
+    }
+    Ok(DirGrant { host, guest: guest(target)?, access })
+}
+
+/// `HOST:GUEST[:ro]`, where a host without a slash is a named volume.
+fn bound(daemon: &Daemon, text: &str) -> Result<DirGrant, DaemonError> {
+    let grant: DirGrant = text.parse().map_err(|error: mote_spec::GrantError| bad(error))?;
+    let source = grant.host.display().to_string();
+    let read_only = grant.access == Access::ReadOnly;
+    if source.starts_with('/') {
+        // As docker's -v has it, a folder that is missing is made.
+        std::fs::create_dir_all(&grant.host)
+            .map_err(|error| bad(format!("cannot make {source}: {error}")))?;
+        return dir(&source, grant.guest.as_str(), read_only);
+    }
+    let volume = daemon.volumes.make(&source, &BTreeMap::new())?;
+    dir(&volume.data.display().to_string(), grant.guest.as_str(), read_only)
+}
+
+fn ports(host: &HostSpec) -> Result<Vec<Publish>, DaemonError> {
+    let mut ports = Vec::new();
+    for (inner, bindings) in host.port_bindings.iter().flatten() {
+        let (port, protocol) = inner.split_once('/').unwrap_or((inner, "tcp"));
+        let protocol = match protocol {
+            "tcp" => Protocol::Tcp,
+            "udp" => Protocol::Udp,
+            other => return Err(bad(format!("`{other}` is no protocol: tcp and udp are"))),
+        };
+        let guest = port.parse().map_err(|_| bad(format!("`{port}` is no port")))?;
+        for binding in bindings.iter().flatten() {
+            let address: IpAddr = match binding.host_ip.as_str() {
+                "" => Ipv4Addr::UNSPECIFIED.into(),
+                text => text.parse().map_err(|_| bad(format!("`{text}` is no address")))?,
+            };
+            let port = match binding.host_port.as_str() {
+                "" | "0" => {
+                    return Err(bad(format!(
+                        "name the host's port for {inner}, such as -p 8080:{guest}"
+                    )));
+                }
+                text => text.parse().map_err(|_| bad(format!("`{text}` is no port")))?,
+            };
+            ports.push(Publish { protocol, host: SocketAddr::new(address, port), guest });
+        }
+    }
+    Ok(ports)
+}
+
+fn log(spec: &LogSpec) -> Result<LogSetup, DaemonError> {
+    let driver: LogDriver = match spec.kind.as_str() {
+        "" => LogDriver::default(),
+        kind => kind.parse().map_err(bad)?,
+    };
+    let mut rotation = Rotation::default();
+    for (key, value) in spec.config.iter().flatten() {
+        match key.as_str() {
+            "max-size" => {
+                let size: Bytes = value.parse().map_err(|e: mote_spec::UnitError| bad(e))?;
+                rotation.size = size.get().max(1);
+            }
+            "max-file" => {
+                let files: u32 =
+                    value.parse().map_err(|_| bad(format!("max-file is `{value}`")))?;
+                rotation.files = files.clamp(1, 1000);
+            }
+            other => {
+                return Err(bad(format!(
+                    "`{other}` is no option of a log: max-size and max-file are"
+                )));
+            }
+        }
+    }
+    Ok(LogSetup { driver, rotation })
+}
+
+fn stop(timeout: Option<i64>, labels: &BTreeMap<String, String>) -> Result<Stop, DaemonError> {
+    let grace = match labels.get(STOP_GRACE).map(String::as_str) {
+        None | Some("interrupt") => Grace::Interrupt,
+        Some("stdin") => Grace::Stdin,
+        Some(other) => {
+            return Err(bad(format!("{STOP_GRACE} is `{other}`: interrupt and stdin are known")));
+        }
+    };
+    let timeout = match timeout {
+        Some(seconds) => u32::try_from(seconds).unwrap_or(u32::MAX),
+        None => Stop::default().timeout,
+    };
+    Ok(Stop { grace, timeout })
+}
+
+fn health(
+    spec: Option<HealthSpec>,
+    labels: &BTreeMap<String, String>,
+) -> Result<Option<HealthCheck>, DaemonError> {
+    let spec = spec.unwrap_or_default();
+    let test = spec.test.unwrap_or_default();
+    let probe = match (labels.get(HEALTH_HTTP), test.first().map(String::as_str)) {
+        (Some(url), _) => {
+            probe::check_url(url).map_err(bad)?;
+            Some(Probe::Http(url.clone()))
+        }
+        (None, None | Some("NONE")) => None,
+        (None, Some("CMD")) => Some(Probe::Exec(test[1..].to_vec())),
+        // There is no shell; what one would part at blanks is parted so.
+        (None, Some("CMD-SHELL")) => {
+            let words = test[1..].join(" ");
+            Some(Probe::Exec(words.split_whitespace().map(str::to_owned).collect()))
+        }
+        (None, Some(other)) => return Err(bad(format!("`{other}` is no kind of health check"))),
+    };
+    let on_failure: OnFailure = match labels.get(HEALTH_ON_FAILURE) {
+        Some(text) => text.parse().map_err(bad)?,
+        None => OnFailure::None,
+    };
+    let Some(probe) = probe else {
+        return match on_failure {
+            OnFailure::None => Ok(None),
+            OnFailure::Kill | OnFailure::Restart | OnFailure::Stop => {
+                Err(bad("there is something to do on failure, and no health check that could fail"))
+            }
+        };
+    };
+    if matches!(&probe, Probe::Exec(command) if command.is_empty()) {
+        return Err(bad("the health check names no command"));
+    }
+    let usual = HealthCheck::new(probe);
+    let millis = |nanos: i64, usual: u64| positive(nanos).map_or(usual, |nanos| nanos / 1_000_000);
+    Ok(Some(HealthCheck {
+        interval_ms: millis(spec.interval, usual.interval_ms),
+        timeout_ms: millis(spec.timeout, usual.timeout_ms),
+        start_period_ms: millis(spec.start_period, usual.start_period_ms),
+        retries: positive(spec.retries)
+            .map_or(usual.retries, |many| many.try_into().unwrap_or(u32::MAX)),
+        on_failure,
+        ..usual
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_docker_writes_for_nothing_asks_for_nothing() {
+        let host = json!({
+            "Privileged": false, "CapAdd": null, "PidMode": "", "IpcMode": "private", "Dns": [],
+            "CpuShares": 0, "PidsLimit": 0, "Ulimits": [], "Sysctls": {}, "OomKillDisable": false,
+        });
+        assert!(refuse_unsupported(&host, &REFUSED_HOST).is_ok());
+        assert!(refuse_unsupported(&host, &REFUSED_RESOURCES).is_ok());
+    }
+
+    #[test]
+    fn what_a_guest_cannot_have_is_refused_by_its_flag() {
+        for (asked, flag) in [
+            (json!({ "Privileged": true }), "--privileged"),
+            (json!({ "PidMode": "host" }), "--pid"),
+            (json!({ "CapAdd": ["NET_ADMIN"] }), "--cap-add"),
+        ] {
+            let refused = refuse_unsupported(&asked, &REFUSED_HOST).unwrap_err();
+            assert!(refused.to_string().starts_with(flag), "{refused}");
+        }
+    }
+
+    #[test]
+    fn shares_are_read_from_both_of_dockers_words() {
+        assert_eq!(cpu_share(250_000_000, 0, 0).unwrap(), Some("0.25".parse().unwrap()));
+        assert_eq!(cpu_share(0, 50_000, 100_000).unwrap(), Some("0.5".parse().unwrap()));
+        assert_eq!(cpu_share(0, 0, 0).unwrap(), None);
+    }
+
+    #[test]
+    fn health_checks_are_read() {
+        let labels = BTreeMap::new();
+        let spec = HealthSpec {
+            test: Some(vec!["CMD-SHELL".into(), "check now".into()]),
+            interval: 5_000_000_000,
+            ..HealthSpec::default()
+        };
+        let check = health(Some(spec), &labels).unwrap().unwrap();
+        assert_eq!(check.probe, Probe::Exec(vec!["check".into(), "now".into()]));
+        assert_eq!((check.interval_ms, check.retries), (5_000, 3));
+        assert_eq!(health(None, &labels).unwrap(), None);
+        let labels = BTreeMap::from([(HEALTH_ON_FAILURE.to_owned(), "restart".to_owned())]);
+        assert!(health(None, &labels).is_err());
+    }
+}

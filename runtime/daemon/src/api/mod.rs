@@ -1,0 +1,244 @@
+//! The Docker Engine API, as far as it makes sense for Wasm (docker's API reference, v1.45).
+//!
+//! `mod` turns a request into a call of one of the files here; each of these reads its parameters,
+//! asks the daemon, and shapes the answer. What has no meaning here is an error that says so.
+
+mod answer;
+mod attach;
+mod containers;
+mod control;
+mod copy;
+mod create;
+mod error;
+mod events;
+mod exec;
+mod filters;
+mod images;
+mod logs;
+mod pull;
+mod stats;
+mod system;
+mod view;
+mod volumes;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper::{Method, Request};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::daemon::{Daemon, DaemonError};
+use answer::{Answer, Reply};
+
+/// The newest version of the API that is spoken, and the oldest.
+pub const API_VERSION: &str = "1.45";
+pub(crate) const OLDEST_VERSION: &str = "1.24";
+
+/// How large the JSON of a request may be.
+const LARGEST_JSON: usize = 4 << 20;
+
+/// Answers the requests of one connection, until it closes.
+pub async fn serve(
+    daemon: Arc<Daemon>,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+) {
+    let service = service_fn(move |request| {
+        let daemon = Arc::clone(&daemon);
+        async move { Ok::<_, Infallible>(answer(daemon, request).await) }
+    });
+    let connection = hyper::server::conn::http1::Builder::new()
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    if let Err(error) = connection.await {
+        // Clients go when they like.
+        tracing::debug!(%error, "a connection ended early");
+    }
+}
+
+async fn answer(daemon: Arc<Daemon>, request: Request<Incoming>) -> Answer {
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let answer = match Call::read(daemon, request) {
+        Ok(call) => route(call).await,
+        Err(error) => Err(error),
+    };
+    let answer = answer.unwrap_or_else(|error| error::answer(&error));
+    tracing::debug!(%method, path, status = answer.status().as_u16(), "answered");
+    answer
+}
+
+/// A request, taken apart.
+pub(crate) struct Call {
+    pub(crate) daemon: Arc<Daemon>,
+    pub(crate) request: Request<Incoming>,
+    /// The path behind the version, in its parts.
+    path: Vec<String>,
+    pub(crate) query: Query,
+}
+
+/// The parameters of a request.
+#[derive(Debug, Default)]
+pub(crate) struct Query(Vec<(String, String)>);
+
+impl Query {
+    /// Every value of a parameter that may be repeated.
+    pub(crate) fn all(&self, key: &str) -> Vec<String> {
+        let same = self.0.iter().filter(|(name, _)| name == key);
+        same.map(|(_, value)| value.clone()).collect()
+    }
+
+    pub(crate) fn text(&self, key: &str) -> Option<&str> {
+        let found = self.0.iter().find(|(name, _)| name == key);
+        found.map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
+    }
+
+    /// Docker's clients write flags as `1`, `true` or `True`.
+    pub(crate) fn flag(&self, key: &str) -> bool {
+        self.text(key).is_some_and(|value| matches!(value, "1" | "true" | "True" | "t" | "T"))
+    }
+
+    pub(crate) fn number<T: std::str::FromStr>(&self, key: &str) -> Result<Option<T>, DaemonError> {
+        let bad =
+            |value: &str| DaemonError::BadRequest(format!("{key} is `{value}`, not a number"));
+        self.text(key).map(|value| value.parse().map_err(|_| bad(value))).transpose()
+    }
+}
+
+impl Call {
+    fn read(daemon: Arc<Daemon>, request: Request<Incoming>) -> Result<Call, DaemonError> {
+        let decode = |part: &str| {
+            let whole = format!("k={}", part.replace('+', "%2B"));
+            form_urlencoded::parse(whole.as_bytes()).next().map(|(_, text)| text.into_owned())
+        };
+        let mut path: Vec<String> = request
+            .uri()
+            .path()
+            .split('/')
+            .filter(|part| !part.is_empty())
+            .map(|part| decode(part).unwrap_or_default())
+            .collect();
+        if let Some(version) = path.first().and_then(|first| first.strip_prefix('v'))
+            && version.starts_with(|first: char| first.is_ascii_digit())
+        {
+            check_version(version)?;
+            path.remove(0);
+        }
+        let query = request.uri().query().unwrap_or_default();
+        let query = Query(form_urlencoded::parse(query.as_bytes()).into_owned().collect());
+        Ok(Call { daemon, request, path, query })
+    }
+
+    /// The body as JSON; an empty one is the default.
+    pub(crate) async fn json<T: serde::de::DeserializeOwned + Default>(
+        self,
+    ) -> Result<T, DaemonError> {
+        let bytes = body(self.request.into_body()).await?;
+        parse(&bytes)
+    }
+}
+
+pub(crate) fn parse<T: serde::de::DeserializeOwned + Default>(
+    bytes: &[u8],
+) -> Result<T, DaemonError> {
+    if bytes.trim_ascii().is_empty() {
+        return Ok(T::default());
+    }
+    let bad = |error| DaemonError::BadRequest(format!("the request's JSON is not valid: {error}"));
+    serde_json::from_slice(bytes).map_err(bad)
+}
+
+pub(crate) async fn body(body: Incoming) -> Result<Bytes, DaemonError> {
+    let limited = Limited::new(body, LARGEST_JSON).collect().await;
+    let bad =
+        |error| DaemonError::BadRequest(format!("the request's body cannot be read: {error}"));
+    Ok(limited.map_err(bad)?.to_bytes())
+}
+
+/// Refuses a version that does not exist yet, as docker does; older ones differ in nothing that is
+/// served here.
+fn check_version(version: &str) -> Result<(), DaemonError> {
+    let numbers = |text: &str| -> Option<(u32, u32)> {
+        let (major, minor) = text.split_once('.')?;
+        Some((major.parse().ok()?, minor.parse().ok()?))
+    };
+    match (numbers(version), numbers(API_VERSION), numbers(OLDEST_VERSION)) {
+        (Some(asked), Some(newest), _) if asked > newest => Err(DaemonError::BadRequest(format!(
+            "client version {version} is too new. Maximum supported API version is {API_VERSION}"
+        ))),
+        (Some(asked), _, Some(oldest)) if asked < oldest => Err(DaemonError::BadRequest(format!(
+            "client version {version} is too old. Minimum supported API version is {OLDEST_VERSION}"
+        ))),
+        (Some(_), _, _) => Ok(()),
+        (None, _, _) => Err(DaemonError::BadRequest(format!("`{version}` is not a version"))),
+    }
+}
+
+async fn route(call: Call) -> Reply {
+    let path = call.path.clone();
+    let path: Vec<&str> = path.iter().map(String::as_str).collect();
+    let method = call.request.method().clone();
+    match (&method, path.as_slice()) {
+        (&Method::GET | &Method::HEAD, ["_ping"]) => system::ping(&method),
+        (&Method::GET, ["version"]) => system::version(),
+        (&Method::GET, ["info"]) => system::info(&call),
+        (&Method::GET, ["metrics"]) => Ok(answer::text(crate::metrics::text(&call.daemon))),
+        (&Method::GET, ["events"]) => events::stream(&call),
+        (&Method::GET, ["system", "df"]) => system::disk_usage(&call).await,
+        (&Method::POST, ["auth"]) => system::auth(call).await,
+        (_, ["containers", rest @ ..]) => containers(call, &method, rest).await,
+        (_, ["exec", id, what]) => exec::route(call, &method, id, what).await,
+        (_, ["images", rest @ ..]) => images::route(call, &method, rest).await,
+        (_, ["volumes", rest @ ..]) => volumes::route(call, &method, rest).await,
+        (_, ["networks", rest @ ..]) => system::networks(&method, rest),
+        (_, ["build" | "commit" | "session" | "grpc" | "distribution", ..]) => Err(unsupported(
+            "mote runs images and builds none; build with docker, buildah or `mote import`",
+        )),
+        (_, ["swarm" | "services" | "nodes" | "tasks" | "secrets" | "configs" | "plugins", ..]) => {
+            Err(unsupported("mote has no swarm and no plugins"))
+        }
+        _ => Err(DaemonError::Nothing {
+            what: "page",
+            name: format!("{method} /{}", path.join("/")),
+        }),
+    }
+}
+
+async fn containers(call: Call, method: &Method, path: &[&str]) -> Reply {
+    match (method, path) {
+        (&Method::GET, ["json"]) => containers::list(&call),
+        (&Method::POST, ["create"]) => create::create(call).await,
+        (&Method::POST, ["prune"]) => containers::prune(&call).await,
+        (&Method::GET, [id, "json"]) => containers::inspect(&call, id),
+        (&Method::GET, [id, "logs"]) => logs::stream(&call, id).await,
+        (&Method::GET, [id, "stats"]) => stats::stream(&call, id),
+        (&Method::POST, [id, "attach"]) => attach::attach(call, id),
+        (&Method::POST, [id, "wait"]) => control::wait(&call, id),
+        (&Method::POST, [id, "exec"]) => exec::create(call, id).await,
+        (&Method::DELETE, [id]) => control::remove(&call, id).await,
+        (&Method::GET | &Method::HEAD | &Method::PUT, [id, "archive"]) => {
+            copy::route(call, method, id).await
+        }
+        (&Method::GET, [_, "top"]) => Err(unsupported(
+            "a container of mote is one guest inside the daemon's process, and has no processes of its own; `stats` shows what it uses",
+        )),
+        (&Method::GET, [id, "changes" | "export"]) | (&Method::POST, [id, "commit"]) => {
+            Err(unsupported(&format!(
+                "the files of {id} are not kept apart from its image's; copy them out with `cp`"
+            )))
+        }
+        (&Method::POST, [_, "resize"]) => Ok(answer::empty()),
+        (&Method::POST, [id, verb]) => control::verb(call, id, verb).await,
+        _ => Err(DaemonError::Nothing {
+            what: "page",
+            name: format!("{method} /containers/{}", path.join("/")),
+        }),
+    }
+}
+
+pub(crate) fn unsupported(why: &str) -> DaemonError {
+    DaemonError::Unsupported(why.to_owned())
+}

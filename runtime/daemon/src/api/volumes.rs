@@ -1,0 +1,129 @@
+//! Named volumes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use hyper::{Method, StatusCode};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::Call;
+use super::answer::{self, Reply};
+use super::filters::Filters;
+use crate::daemon::{Daemon, DaemonError};
+use crate::events::Kind;
+use crate::request::random;
+use crate::scratch;
+use crate::volumes::Volume;
+
+/// Docker's description of a volume.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Spec {
+    name: String,
+    driver: String,
+    driver_opts: Option<BTreeMap<String, String>>,
+    labels: Option<BTreeMap<String, String>>,
+}
+
+pub(crate) async fn route(call: Call, method: &Method, path: &[&str]) -> Reply {
+    let daemon = Arc::clone(&call.daemon);
+    match (method, path) {
+        (&Method::GET, []) => list(&call),
+        (&Method::POST, ["create"]) => create(call).await,
+        (&Method::POST, ["prune"]) => prune(&call),
+        (&Method::GET, [name]) => Ok(answer::json(&shown(&daemon.volumes.find(name)?))),
+        (&Method::DELETE, [name]) => {
+            let volume = daemon.volumes.find(name)?;
+            remove(&daemon, &volume)?;
+            Ok(answer::done())
+        }
+        _ => Err(DaemonError::Nothing {
+            what: "page",
+            name: format!("{method} /volumes/{}", path.join("/")),
+        }),
+    }
+}
+
+/// A volume as docker's clients see it.
+pub(crate) fn shown(volume: &Volume) -> Value {
+    json!({
+        "Name": volume.name,
+        "Driver": "local",
+        "Mountpoint": volume.data.display().to_string(),
+        "CreatedAt": volume.created.to_string(),
+        "Labels": volume.labels,
+        "Scope": "local",
+        "Options": null,
+    })
+}
+
+/// The names of the containers that are made with a volume.
+pub(crate) fn users(daemon: &Daemon, volume: &Volume) -> Vec<String> {
+    let records = daemon.list().into_iter().map(|entry| entry.record());
+    let using = records
+        .filter(|record| record.policy.grants().dirs.iter().any(|dir| dir.host == volume.data));
+    using.map(|record| record.name.to_string()).collect()
+}
+
+fn list(call: &Call) -> Reply {
+    let filters =
+        Filters::read(call.query.text("filters"), &["name", "label", "dangling", "driver"])?;
+    let wanted = |volume: &Volume| {
+        let dangling = if users(&call.daemon, volume).is_empty() { "true" } else { "false" };
+        filters.any("name", |name| volume.name.contains(name))
+            && filters.any("driver", |driver| driver == "local")
+            && filters.any("dangling", |wanted| {
+                matches!((wanted, dangling), ("true" | "1", "true") | ("false" | "0", "false"))
+            })
+            && filters.labels(&volume.labels)
+    };
+    let volumes = call.daemon.volumes.list();
+    let volumes: Vec<Value> = volumes.iter().filter(|volume| wanted(volume)).map(shown).collect();
+    Ok(answer::json(&json!({ "Volumes": volumes, "Warnings": null })))
+}
+
+async fn create(call: Call) -> Reply {
+    let daemon = Arc::clone(&call.daemon);
+    let Spec { name, driver, driver_opts, labels } = call.json().await?;
+    if !matches!(driver.as_str(), "" | "local") || driver_opts.is_some_and(|all| !all.is_empty()) {
+        return Err(super::unsupported(
+            "volumes are folders of this machine: there are no drivers and no options",
+        ));
+    }
+    let name = match name.as_str() {
+        "" => mote_spec::ContainerId::new(random()?).to_string(),
+        name => name.to_owned(),
+    };
+    let volume = daemon.volumes.make(&name, &labels.unwrap_or_default())?;
+    daemon.ledger.events.tell(Kind::Volume, "create", &name, BTreeMap::new());
+    Ok(answer::json_with(StatusCode::CREATED, &shown(&volume)))
+}
+
+fn remove(daemon: &Daemon, volume: &Volume) -> Result<(), DaemonError> {
+    let users = users(daemon, volume);
+    if !users.is_empty() {
+        return Err(DaemonError::Conflict(format!(
+            "remove {}: volume is in use by {}",
+            volume.name,
+            users.join(", ")
+        )));
+    }
+    daemon.volumes.remove(volume)?;
+    daemon.ledger.events.tell(Kind::Volume, "destroy", &volume.name, BTreeMap::new());
+    Ok(())
+}
+
+fn prune(call: &Call) -> Reply {
+    let filters = Filters::read(call.query.text("filters"), &["label", "label!", "all"])?;
+    let (mut removed, mut freed) = (Vec::new(), 0);
+    for volume in call.daemon.volumes.list() {
+        let bytes = scratch::bytes_below(&volume.data);
+        // One that is in use stays.
+        if filters.labels(&volume.labels) && remove(&call.daemon, &volume).is_ok() {
+            freed += bytes;
+            removed.push(volume.name);
+        }
+    }
+    Ok(answer::json(&json!({ "VolumesDeleted": removed, "SpaceReclaimed": freed })))
+}

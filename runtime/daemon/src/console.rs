@@ -1,0 +1,304 @@
+//! A container's standard streams: what it prints goes to its log and to whoever listens; what is
+//! typed to it comes from whoever is attached.
+//!
+//! A listener that is slow slows the container down, as a full pipe does; one that is gone is forgotten.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use bytes::Bytes;
+use mote_engine::{Feed, Input, Output, Room, Sink, Stdio, Terminal};
+use mote_lifecycle::{
+    Line, Lines, LogDriver, LogReader, LogWriter, Record, Stdin, Stream, Talks, Time, Wish,
+};
+use tokio::io::{AsyncWriteExt, DuplexStream};
+use tokio::sync::mpsc;
+
+use crate::journal::Journal;
+
+/// How many pieces of output may wait for a listener.
+const AHEAD: usize = 64;
+/// How many bytes of input may wait for a guest.
+const TYPED_AHEAD: usize = 64 << 10;
+
+/// A piece of what a container printed.
+#[derive(Debug, Clone)]
+pub(crate) struct Chunk {
+    pub(crate) stream: Stream,
+    pub(crate) bytes: Bytes,
+}
+
+/// The standard streams of one container, over all its runs.
+pub(crate) struct Console {
+    state: Mutex<State>,
+    input: tokio::sync::Mutex<Option<DuplexStream>>,
+    log_path: PathBuf,
+    /// Told when there is something to write that does not fill a batch.
+    flusher: mpsc::UnboundedSender<Weak<Console>>,
+}
+
+struct State {
+    lines: Lines,
+    keeper: Keeper,
+    /// Whether the flusher knows.
+    dirty: bool,
+    listeners: Vec<mpsc::Sender<Chunk>>,
+    readers: Vec<mpsc::Sender<Vec<Line>>>,
+    /// The guest's end of the input, until it takes it.
+    feed: Option<DuplexStream>,
+}
+
+/// What keeps the lines.
+enum Keeper {
+    File(LogWriter),
+    Journal(Journal),
+    Nobody,
+}
+
+impl Console {
+    /// The console of a container whose log is at `log_path`.
+    pub(crate) fn open(
+        record: &Record,
+        log_path: PathBuf,
+        flusher: mpsc::UnboundedSender<Weak<Console>>,
+    ) -> io::Result<Arc<Console>> {
+        let log = record.setup.log;
+        let keeper = match log.driver {
+            LogDriver::JsonFile => Keeper::File(LogWriter::open(&log_path, log.rotation)?),
+            LogDriver::Journald => Keeper::Journal(Journal::open(record)?),
+            LogDriver::None => Keeper::Nobody,
+        };
+        let state = State {
+            lines: Lines::default(),
+            keeper,
+            dirty: false,
+            listeners: Vec::new(),
+            readers: Vec::new(),
+            feed: None,
+        };
+        let (state, input) = (Mutex::new(state), tokio::sync::Mutex::new(None));
+        Ok(Arc::new(Console { state, input, log_path, flusher }))
+    }
+
+    /// Where the log is, if it is in a file.
+    pub(crate) fn log_path(&self) -> &std::path::Path {
+        &self.log_path
+    }
+
+    /// The streams for a run.
+    pub(crate) async fn stdio(self: &Arc<Console>, record: &Record) -> Stdio {
+        let input = match record.setup.stdin {
+            Stdin::Closed => Input::Empty,
+            Stdin::Open | Stdin::Once => {
+                self.open_input().await;
+                let feed = self.state().feed.take();
+                feed.map_or(Input::Empty, |feed| Input::Feed(Feed::new(feed)))
+            }
+        };
+        let sink = |stream| Output::Sink(Arc::new(Port { console: Arc::clone(self), stream }));
+        Stdio {
+            input,
+            output: sink(Stream::Stdout),
+            error: sink(Stream::Stderr),
+            terminal: match record.setup.terminal {
+                Talks::Streams => Terminal::No,
+                Talks::Terminal => Terminal::AsIs,
+            },
+        }
+    }
+
+    /// Makes the input of the next run if it is not there: somebody may type before it begins.
+    async fn open_input(&self) {
+        let mut input = self.input.lock().await;
+        if input.is_none() {
+            let (ours, theirs) = tokio::io::duplex(TYPED_AHEAD);
+            *input = Some(ours);
+            self.state().feed = Some(theirs);
+        }
+    }
+
+    /// Types something to the guest; waits while it has not read what came before.
+    pub(crate) async fn write_input(&self, bytes: &[u8]) -> io::Result<()> {
+        self.open_input().await;
+        let mut input = self.input.lock().await;
+        match input.as_mut() {
+            Some(input) => input.write_all(bytes).await,
+            None => Err(io::ErrorKind::BrokenPipe.into()),
+        }
+    }
+
+    /// Ends the guest's input.
+    pub(crate) async fn close_input(&self) {
+        self.open_input().await;
+        if let Some(input) = self.input.lock().await.as_mut() {
+            // A guest that has ended reads no more.
+            let _ = input.shutdown().await;
+        }
+    }
+
+    /// Listens to what is printed from now until the run ends.
+    pub(crate) fn listen(&self) -> mpsc::Receiver<Chunk> {
+        let (sender, receiver) = mpsc::channel(AHEAD);
+        self.state().listeners.push(sender);
+        receiver
+    }
+
+    /// The log so far, and the lines from now until the run ends.
+    pub(crate) fn read(&self) -> io::Result<(LogReader, mpsc::Receiver<Vec<Line>>)> {
+        let (sender, receiver) = mpsc::channel(AHEAD);
+        let mut state = self.state();
+        state.flush()?;
+        let log = LogReader::open(&self.log_path)?;
+        state.readers.push(sender);
+        Ok((log, receiver))
+    }
+
+    /// The lines of the log that are wanted.
+    pub(crate) fn history(&self, wish: Wish) -> io::Result<Vec<Line>> {
+        let log = {
+            let mut state = self.state();
+            state.flush()?;
+            LogReader::open(&self.log_path)?
+        };
+        log.read(wish)
+    }
+
+    /// Writes what has not been written yet.
+    pub(crate) fn flush(&self) {
+        let mut state = self.state();
+        state.dirty = false;
+        if let Err(error) = state.flush() {
+            tracing::warn!(log = %self.log_path.display(), %error, "a log cannot be written");
+        }
+    }
+
+    /// A run has ended: writes all there is, and lets everybody go who listens.
+    pub(crate) async fn finish(&self) {
+        {
+            let mut state = self.state();
+            let mut last = Vec::new();
+            state.lines.finish(Time::now(), |line| last.push(line));
+            state.keep(last);
+            state.listeners.clear();
+            state.readers.clear();
+            state.feed = None;
+        }
+        self.flush();
+        *self.input.lock().await = None;
+    }
+
+    fn print(self: &Arc<Console>, stream: Stream, bytes: &[u8]) {
+        let mut state = self.state();
+        let chunk = Chunk { stream, bytes: Bytes::copy_from_slice(bytes) };
+        // There was room; who is gone, or gets output of two runs at once, is let go.
+        state.listeners.retain(|listener| listener.try_send(chunk.clone()).is_ok());
+        let mut whole = Vec::new();
+        state.lines.print(stream, bytes, Time::now(), |line| whole.push(line));
+        let idle = whole.is_empty() || std::mem::replace(&mut state.dirty, true);
+        state.keep(whole);
+        if !idle {
+            // A flusher that is gone has flushed everything before.
+            let _ = self.flusher.send(Arc::downgrade(self));
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Somebody for whom there is no room now.
+    fn full(&self) -> Option<Full> {
+        let state = self.state();
+        let listener = state.listeners.iter().find(|one| one.capacity() == 0 && !one.is_closed());
+        let reader = || state.readers.iter().find(|one| one.capacity() == 0 && !one.is_closed());
+        listener.cloned().map(Full::Listener).or_else(|| reader().cloned().map(Full::Reader))
+    }
+}
+
+/// A listener that is behind.
+enum Full {
+    Listener(mpsc::Sender<Chunk>),
+    Reader(mpsc::Sender<Vec<Line>>),
+}
+
+impl State {
+    fn keep(&mut self, lines: Vec<Line>) {
+        if lines.is_empty() {
+            return;
+        }
+        for line in &lines {
+            let kept = match &mut self.keeper {
+                Keeper::File(log) => log.append(line),
+                Keeper::Journal(journal) => journal.send(line),
+                Keeper::Nobody => Ok(()),
+            };
+            if let Err(error) = kept {
+                tracing::warn!(%error, "a line of a log is lost");
+            }
+        }
+        self.readers.retain(|reader| reader.try_send(lines.clone()).is_ok());
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match &mut self.keeper {
+            Keeper::File(log) => log.flush(),
+            Keeper::Journal(_) | Keeper::Nobody => Ok(()),
+        }
+    }
+}
+
+/// One of the two streams that a guest prints to.
+struct Port {
+    console: Arc<Console>,
+    stream: Stream,
+}
+
+impl fmt::Debug for Port {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} of a container", self.stream)
+    }
+}
+
+impl Sink for Port {
+    fn take(&self, bytes: &[u8]) {
+        self.console.print(self.stream, bytes);
+    }
+
+    fn has_room(&self) -> bool {
+        self.console.full().is_none()
+    }
+
+    fn room(self: Arc<Self>) -> Room {
+        Box::pin(async move {
+            while let Some(full) = self.console.full() {
+                // One that is gone leaves room too.
+                match full {
+                    Full::Listener(one) => drop(one.reserve().await),
+                    Full::Reader(one) => drop(one.reserve().await),
+                }
+            }
+        })
+    }
+}
+
+/// Writes what consoles have gathered, a moment after they say so: what is printed in between goes
+/// to the disk at once.
+pub(crate) async fn flush_forever(
+    mut dirty: mpsc::UnboundedReceiver<Weak<Console>>,
+    pause: std::time::Duration,
+) {
+    while let Some(first) = dirty.recv().await {
+        tokio::time::sleep(pause).await;
+        let mut consoles = vec![first];
+        while let Ok(next) = dirty.try_recv() {
+            consoles.push(next);
+        }
+        let flush = move || {
+            consoles.iter().filter_map(Weak::upgrade).for_each(|console| console.flush());
+        };
+        // Only a panic of a flush could fail it, and there is none.
+        let _ = tokio::task::spawn_blocking(flush).await;
+    }
+}

@@ -1,0 +1,597 @@
+//! The containers of one machine, each driven by a task of its own: making, finding, recovering and
+//! letting go of them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
+use std::time::Duration;
+
+use mote_image::registry::Settings;
+use mote_image::{Artifact, Store, Stored};
+use mote_lifecycle::{
+    Container, DriveError, Grace, Host, NoRoom, Pool, Record, Records, RecordsError, Recovery,
+    Removal, Resources, Status, Time, recover, remove_log,
+};
+use mote_spec::{ContainerId, ContainerName};
+use tokio::sync::mpsc;
+
+use crate::console::{self, Console};
+use crate::events::Events;
+use crate::exec::Execs;
+use crate::guest::{Guest, Shared};
+use crate::ledger::Ledger;
+use crate::machine::{self, Machine, ProgramError};
+use crate::probe;
+use crate::programs::Programs;
+use crate::report::causes;
+use crate::request::{self, Wanted};
+use crate::scratch;
+use crate::volumes::Volumes;
+
+/// What a daemon goes by.
+pub struct Config {
+    pub machine: Machine,
+    /// How registries are reached.
+    pub registries: Settings,
+    /// What containers may require together.
+    pub resources: Resources,
+    /// How long output may wait in memory before it is written.
+    pub flush_every: Duration,
+}
+
+/// The containers of a machine.
+pub struct Daemon {
+    pub(crate) machine: Machine,
+    pub(crate) registries: Settings,
+    pub(crate) ledger: Ledger,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) execs: Execs,
+    pub(crate) volumes: Volumes,
+    pub(crate) started: Time,
+    pub(crate) total: Resources,
+    pool: Mutex<Pool>,
+    fleet: RwLock<Fleet>,
+    flusher: mpsc::UnboundedSender<Weak<Console>>,
+    /// Held for as long as this process runs the machine's containers.
+    _lock: File,
+}
+
+#[derive(Default)]
+struct Fleet {
+    by_id: BTreeMap<ContainerId, Arc<Entry>>,
+    by_name: HashMap<ContainerName, ContainerId>,
+}
+
+/// A container of this daemon.
+pub(crate) struct Entry {
+    pub(crate) container: Container,
+    pub(crate) console: Arc<Console>,
+    pub(crate) guest: Arc<Guest>,
+    pub(crate) health: Mutex<mote_lifecycle::Health>,
+}
+
+impl Entry {
+    pub(crate) fn record(&self) -> Arc<Record> {
+        self.container.record()
+    }
+}
+
+/// Why the daemon does not do something.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    #[error("No such container: {0}")]
+    NoContainer(String),
+    #[error("No such image: {0}")]
+    NoImage(String),
+    #[error("No such {what}: {name}")]
+    Nothing { what: &'static str, name: String },
+    #[error("{0}")]
+    BadRequest(String),
+    #[error("{0}")]
+    Conflict(String),
+    #[error("{0}")]
+    Unsupported(String),
+    #[error("{0}")]
+    Forbidden(String),
+    #[error("{0}")]
+    NotModified(&'static str),
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl From<RecordsError> for DaemonError {
+    fn from(error: RecordsError) -> DaemonError {
+        match error {
+            RecordsError::NameTaken(_) | RecordsError::Exists(_) | RecordsError::Stale(_) => {
+                DaemonError::Conflict(error.to_string())
+            }
+            RecordsError::None(name) => DaemonError::NoContainer(name),
+            RecordsError::Several(_) => DaemonError::BadRequest(error.to_string()),
+            RecordsError::Folder { .. }
+            | RecordsError::Database { .. }
+            | RecordsError::Damaged { .. } => DaemonError::Failed(causes(&error)),
+        }
+    }
+}
+
+impl From<DriveError> for DaemonError {
+    fn from(error: DriveError) -> DaemonError {
+        match error {
+            DriveError::Refused(refused) => DaemonError::Conflict(refused.to_string()),
+            DriveError::Records(error) => error.into(),
+            DriveError::Start(why) => DaemonError::Failed(why),
+            DriveError::Gone => DaemonError::NoContainer("it was removed meanwhile".to_owned()),
+        }
+    }
+}
+
+impl From<ProgramError> for DaemonError {
+    fn from(error: ProgramError) -> DaemonError {
+        DaemonError::Failed(causes(&error))
+    }
+}
+
+impl From<mote_image::StoreError> for DaemonError {
+    fn from(error: mote_image::StoreError) -> DaemonError {
+        match error {
+            mote_image::StoreError::NoImage(name) => DaemonError::NoImage(name),
+            error => DaemonError::Failed(causes(&error)),
+        }
+    }
+}
+
+impl From<mote_image::OpenError> for DaemonError {
+    fn from(error: mote_image::OpenError) -> DaemonError {
+        DaemonError::Failed(causes(&error))
+    }
+}
+
+impl From<mote_spec::AnnotationError> for DaemonError {
+    fn from(error: mote_spec::AnnotationError) -> DaemonError {
+        DaemonError::BadRequest(causes(&error))
+    }
+}
+
+impl From<mote_spec::Refused> for DaemonError {
+    fn from(error: mote_spec::Refused) -> DaemonError {
+        DaemonError::Forbidden(causes(&error))
+    }
+}
+
+impl From<NoRoom> for DaemonError {
+    fn from(error: NoRoom) -> DaemonError {
+        DaemonError::Conflict(error.to_string())
+    }
+}
+
+impl Daemon {
+    /// Takes over the containers of a machine: recovers what an earlier process left, and starts what
+    /// is to run. Guests run on the current runtime's `guests`; the rest on the current runtime.
+    ///
+    /// # Errors
+    /// Fails if another daemon has them, or if the records cannot be read.
+    pub async fn start(
+        config: Config,
+        guests: tokio::runtime::Handle,
+    ) -> Result<Arc<Daemon>, DaemonError> {
+        let Config { machine, registries, resources, flush_every } = config;
+        let lock = take_over(&machine)?;
+        let records = Arc::new(Records::open(&machine.root)?);
+        let shared = Arc::new(Shared {
+            programs: Programs::new(machine.clone()),
+            guests,
+            root: machine.root.clone(),
+        });
+        let (flusher, dirty) = mpsc::unbounded_channel();
+        tokio::spawn(console::flush_forever(dirty, flush_every));
+        let daemon = Arc::new(Daemon {
+            ledger: Ledger { records, events: Arc::new(Events::new()) },
+            volumes: Volumes::below(&machine.root),
+            machine,
+            registries,
+            shared,
+            execs: Execs::default(),
+            started: Time::now(),
+            total: resources,
+            pool: Mutex::new(Pool::new(resources)),
+            fleet: RwLock::default(),
+            flusher,
+            _lock: lock,
+        });
+        daemon.recover().await?;
+        Ok(daemon)
+    }
+
+    /// Brings every record that an earlier process left up to date, and starts what is to run.
+    async fn recover(self: &Arc<Daemon>) -> Result<(), DaemonError> {
+        let _ = std::fs::create_dir_all(self.logs());
+        // What guests wrote for themselves went with the process that they ran in.
+        scratch::clean(&self.machine.root).map_err(|error| DaemonError::Failed(causes(&error)))?;
+        let (records, damaged) = self.ledger.records.list()?;
+        for error in damaged {
+            tracing::error!(%error, "a container cannot be recovered");
+        }
+        self.remove_lost_logs(&records);
+        let mut starting = Vec::new();
+        for record in records {
+            let recovery = recover(&record, Host::Gone);
+            let record = match recovery {
+                Recovery::Lost(event) | Recovery::LostThenStart(event) => {
+                    let lost = record.after(event, Time::now());
+                    let lost = lost.map_err(|error| DaemonError::Failed(error.to_string()))?;
+                    self.ledger.records.update(&lost).await?;
+                    lost
+                }
+                Recovery::Leave | Recovery::Keep | Recovery::Start => record,
+            };
+            let (id, name) = (record.id.clone(), record.name.clone());
+            // It was granted before; a machine that shrank must not lose containers.
+            let reserved = self.pool().reserve(&id, name.as_str(), record.setup.requires);
+            if let Err(error) = reserved {
+                tracing::warn!(container = %name, %error, "it keeps what it had");
+            }
+            let entry = self.drive(record)?;
+            match recovery {
+                Recovery::Start | Recovery::LostThenStart(_) => starting.push(entry),
+                Recovery::Leave | Recovery::Keep | Recovery::Lost(_) => {}
+            }
+        }
+        for entry in starting {
+            tokio::spawn(async move {
+                if let Err(error) = entry.container.start_again().await {
+                    tracing::warn!(container = %entry.record().name, %error, "it is not started");
+                }
+            });
+        }
+        Ok(())
+    }
+
+    /// Removes the logs of containers that are no more: a crash may have come in between.
+    fn remove_lost_logs(&self, records: &[Record]) {
+        let known: std::collections::HashSet<&str> =
+            records.iter().map(|record| record.id.as_str()).collect();
+        for entry in std::fs::read_dir(self.logs()).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let id = name.to_str().and_then(|name| name.split_once(".log")).map(|(id, _)| id);
+            if id.is_some_and(|id| !known.contains(id)) {
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
+    }
+
+    fn logs(&self) -> PathBuf {
+        self.machine.root.join("logs")
+    }
+
+    fn pool(&self) -> MutexGuard<'_, Pool> {
+        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Drives a container from its record, until it is removed.
+    fn drive(self: &Arc<Daemon>, record: Record) -> Result<Arc<Entry>, DaemonError> {
+        let log = self.logs().join(format!("{}.log", record.id));
+        let console = Console::open(&record, log, self.flusher.clone())
+            .map_err(|error| DaemonError::Failed(format!("cannot keep its log: {error}")))?;
+        let guest = Arc::new(Guest::new(Arc::clone(&self.shared), Arc::clone(&console)));
+        let (id, name, probed) =
+            (record.id.clone(), record.name.clone(), record.setup.health.is_some());
+        let keep = Arc::new(self.ledger.clone());
+        let (container, driver) = Container::drive(record, keep, Arc::clone(&guest));
+        let entry = Arc::new(Entry { container, console, guest, health: Mutex::default() });
+        {
+            let mut fleet = self.fleet.write().unwrap_or_else(PoisonError::into_inner);
+            fleet.by_id.insert(id.clone(), Arc::clone(&entry));
+            fleet.by_name.insert(name, id.clone());
+        }
+        if probed {
+            tokio::spawn(probe::look_after(Arc::downgrade(self), Arc::downgrade(&entry)));
+        }
+        let daemon = Arc::downgrade(self);
+        tokio::spawn(async move {
+            driver.await;
+            if let Some(daemon) = daemon.upgrade() {
+                daemon.forget(&id);
+            }
+        });
+        Ok(entry)
+    }
+
+    /// Lets go of a container that was removed.
+    fn forget(&self, id: &ContainerId) {
+        let mut fleet = self.fleet.write().unwrap_or_else(PoisonError::into_inner);
+        let Some(entry) = fleet.by_id.get(id) else { return };
+        // A driver that ended for another reason leaves its container on record.
+        if entry.record().status() != Status::Removed {
+            return;
+        }
+        let entry = fleet.by_id.remove(id).expect("it was just there");
+        fleet.by_name.retain(|_, other| other != id);
+        drop(fleet);
+        self.pool().give_back(id);
+        remove_log(entry.console.log_path());
+    }
+
+    /// Makes a container.
+    pub(crate) async fn create(
+        self: &Arc<Daemon>,
+        wanted: Wanted,
+    ) -> Result<Arc<Entry>, DaemonError> {
+        let daemon = Arc::clone(self);
+        let made = tokio::task::spawn_blocking(move || daemon.make(wanted)).await;
+        let record = made.map_err(|_| DaemonError::Failed("making it failed".to_owned()))??;
+        let (id, name) = (record.id.clone(), record.name.clone());
+        self.pool().reserve(&id, name.as_str(), record.setup.requires)?;
+        let entry = match self.ledger.insert(&record).await {
+            Ok(()) => self.drive(record),
+            Err(error) => Err(name_taken(error, &name)),
+        };
+        if entry.is_err() {
+            self.pool().give_back(&id);
+        }
+        entry
+    }
+
+    /// Opens the image, decides, and compiles. Blocks.
+    fn make(&self, wanted: Wanted) -> Result<Record, DaemonError> {
+        if let Some(name) = &wanted.name
+            && self.fleet().by_name.contains_key(name)
+        {
+            return Err(name_taken(RecordsError::NameTaken(name.clone()), name));
+        }
+        let store = self.machine.store()?;
+        let lease = store.lease()?;
+        let stored = find_image(&store, &wanted.image)?;
+        let artifact = mote_image::open(&store, &lease, &stored, wanted.overrides.clone())?;
+        let record =
+            request::record(wanted, &artifact, stored.manifest.digest.clone(), &self.machine)?;
+        self.shared.programs.compiled(&artifact, machine::counting(&record.policy))?;
+        Ok(record)
+    }
+
+    fn fleet(&self) -> std::sync::RwLockReadGuard<'_, Fleet> {
+        self.fleet.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Finds a container by its name, its id, or the start of its id.
+    pub(crate) fn find(&self, text: &str) -> Result<Arc<Entry>, DaemonError> {
+        let fleet = self.fleet();
+        // Docker's own clients put a slash in front of a name.
+        let text = text.strip_prefix('/').unwrap_or(text);
+        let named = text.parse::<ContainerName>().ok();
+        let named = named.and_then(|name| fleet.by_name.get(&name));
+        if let Some(entry) = named.and_then(|id| fleet.by_id.get(id)) {
+            return Ok(Arc::clone(entry));
+        }
+        let is_prefix = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let none = || DaemonError::NoContainer(text.to_owned());
+        if !is_prefix {
+            return Err(none());
+        }
+        let lower = text.to_ascii_lowercase();
+        let mut found = fleet.by_id.iter().filter(|(id, _)| id.as_str().starts_with(&lower));
+        match (found.next(), found.next()) {
+            (Some((_, entry)), None) => Ok(Arc::clone(entry)),
+            (None, _) => Err(none()),
+            (Some(_), Some(_)) => Err(DaemonError::BadRequest(format!(
+                "{text} could be several containers; write more of its id"
+            ))),
+        }
+    }
+
+    /// Every container, the newest first.
+    pub(crate) fn list(&self) -> Vec<Arc<Entry>> {
+        let mut all: Vec<(Time, Arc<Entry>)> = self
+            .fleet()
+            .by_id
+            .values()
+            .map(|entry| (entry.record().created, Arc::clone(entry)))
+            .collect();
+        all.sort_by_key(|(created, _)| std::cmp::Reverse(*created));
+        all.into_iter().map(|(_, entry)| entry).collect()
+    }
+
+    /// Gives a container another name.
+    pub(crate) async fn rename(
+        &self,
+        entry: &Entry,
+        name: ContainerName,
+    ) -> Result<(), DaemonError> {
+        let before = entry.record().name.clone();
+        if before == name {
+            return Ok(());
+        }
+        match entry.container.rename(name.clone()).await {
+            Ok(()) => {}
+            Err(DriveError::Records(error)) => return Err(name_taken(error, &name)),
+            Err(error) => return Err(error.into()),
+        }
+        let mut fleet = self.fleet.write().unwrap_or_else(PoisonError::into_inner);
+        fleet.by_name.remove(&before);
+        fleet.by_name.insert(name, entry.record().id.clone());
+        Ok(())
+    }
+
+    /// Changes a container's limits or restart policy, if the host has room for that.
+    pub(crate) async fn update(
+        &self,
+        entry: &Entry,
+        wants: mote_spec::LimitWants,
+        restart: Option<mote_lifecycle::RestartPolicy>,
+    ) -> Result<(), DaemonError> {
+        let record = entry.record();
+        let policy = record.policy.updated(wants, &self.machine.ceiling);
+        let policy = policy.map_err(|error| DaemonError::Forbidden(error.to_string()))?;
+        let mut requires = record.setup.requires;
+        requires.memory = wants.memory.map_or(requires.memory, mote_spec::Bytes::get);
+        requires.cpu = wants.cpus.map_or(requires.cpu, |share| u64::from(share.millis()));
+        requires.network = wants.net_rate.map_or(requires.network, mote_spec::Rate::per_second);
+        self.pool().reserve(&record.id, record.name.as_str(), requires)?;
+        let (policy, requires) = (Some(policy), Some(requires));
+        let change = mote_lifecycle::Change { policy, restart, requires };
+        let changed = entry.container.update(change).await;
+        if changed.is_err() {
+            // What it had fits, since it had it.
+            let _ = self.pool().reserve(&record.id, record.name.as_str(), record.setup.requires);
+        }
+        Ok(changed?)
+    }
+
+    /// Stops a container: at once, or after it was told and had its time.
+    pub(crate) async fn stop(
+        &self,
+        entry: &Entry,
+        timeout: Option<Duration>,
+    ) -> Result<(), DaemonError> {
+        self.let_drain(entry, timeout).await?;
+        if entry.record().status().is_live() {
+            entry.container.stop().await?;
+        }
+        entry.guest.gone().await;
+        self.ledger.tell(&entry.record(), "stop", Vec::new());
+        Ok(())
+    }
+
+    /// Stops a container if it runs, and starts it.
+    pub(crate) async fn restart(
+        &self,
+        entry: &Entry,
+        timeout: Option<Duration>,
+    ) -> Result<(), DaemonError> {
+        if entry.record().setup.removal == Removal::ByHand {
+            self.let_drain(entry, timeout).await?;
+        }
+        entry.container.restart().await?;
+        self.ledger.tell(&entry.record(), "restart", Vec::new());
+        Ok(())
+    }
+
+    /// Tells a guest that listens for it that it is to end, and gives it time to.
+    async fn let_drain(&self, entry: &Entry, timeout: Option<Duration>) -> Result<(), DaemonError> {
+        let record = entry.record();
+        if record.setup.stop.grace != Grace::Stdin || record.status() != Status::Running {
+            return Ok(());
+        }
+        let own = Duration::from_secs(u64::from(record.setup.stop.timeout));
+        entry.container.let_end().await?;
+        entry.console.close_input().await;
+        let ended = entry.container.wait(|record| !record.status().is_live());
+        // Whether it ended or not, the caller sees in the record.
+        let _ = tokio::time::timeout(timeout.unwrap_or(own), ended).await;
+        Ok(())
+    }
+
+    /// Removes a container; one that runs only by `force`.
+    pub(crate) async fn remove(&self, entry: &Entry, force: Force) -> Result<(), DaemonError> {
+        let record = entry.record();
+        if force == Force::Yes && record.status().is_live() {
+            match entry.container.kill().await {
+                Ok(()) | Err(DriveError::Gone) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let removed = entry.container.remove().await;
+        entry.guest.gone().await;
+        match removed {
+            Ok(()) => {}
+            // Its driver removed it, as it was told to at its end.
+            Err(DriveError::Gone) if entry.record().status() == Status::Removed => {}
+            Err(error) => return Err(error.into()),
+        }
+        self.forget(&record.id);
+        Ok(())
+    }
+
+    /// Ends every guest, and notes that its host ended it: what is to run does so with the next.
+    pub async fn end(&self) {
+        let ends = self.list().into_iter().map(|entry| async move {
+            if let Err(error) = entry.container.end_with_host().await {
+                tracing::warn!(container = %entry.record().name, %error, "its end is not recorded");
+            }
+            entry.guest.gone().await;
+            entry.console.flush();
+        });
+        futures_util::future::join_all(ends).await;
+    }
+
+    /// How many containers there are, and how many of them run and are paused.
+    pub(crate) fn counts(&self) -> Counts {
+        let mut counts = Counts::default();
+        for entry in self.fleet().by_id.values() {
+            counts.all += 1;
+            match entry.record().status() {
+                Status::Running => counts.running += 1,
+                Status::Paused => counts.paused += 1,
+                Status::Created | Status::Stopped(_) | Status::Removed => {}
+            }
+        }
+        counts
+    }
+
+    /// How much of a resource is left.
+    pub(crate) fn free(&self, resource: mote_lifecycle::Resource) -> u64 {
+        self.pool().free(resource)
+    }
+}
+
+/// How many containers there are.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Counts {
+    pub(crate) all: usize,
+    pub(crate) running: usize,
+    pub(crate) paused: usize,
+}
+
+/// Whether something is done to a container that runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Force {
+    No,
+    Yes,
+}
+
+fn name_taken(error: RecordsError, name: &ContainerName) -> DaemonError {
+    match error {
+        RecordsError::NameTaken(_) => DaemonError::Conflict(format!(
+            "Conflict. The container name \"/{name}\" is already in use; remove or rename that container, or choose another name"
+        )),
+        error => error.into(),
+    }
+}
+
+/// Takes the lock of the daemon of this machine.
+fn take_over(machine: &Machine) -> Result<File, DaemonError> {
+    use std::os::unix::fs::DirBuilderExt;
+    let path = machine.root.join("daemon.lock");
+    let failed = |error| DaemonError::Failed(format!("cannot use {}: {error}", path.display()));
+    let folder = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&machine.root);
+    folder.map_err(failed)?;
+    let options = || File::options().create(true).truncate(false).write(true).open(&path);
+    let lock = options().map_err(failed)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(_) => Err(DaemonError::Conflict(format!(
+            "another daemon runs the containers in {}",
+            machine.root.display()
+        ))),
+    }
+}
+
+/// Finds an image of the store by its name or its id.
+pub(crate) fn find_image(store: &Store, text: &str) -> Result<Stored, DaemonError> {
+    let known = store.known(text, 4)?;
+    match known.as_slice() {
+        [] => Err(DaemonError::NoImage(text.to_owned())),
+        [first, rest @ ..] if rest.iter().all(|other| other.manifest == first.manifest) => {
+            Ok(first.clone())
+        }
+        _ => Err(DaemonError::BadRequest(format!(
+            "{text} could be several images; write more of its id"
+        ))),
+    }
+}
+
+/// The artifact of an image, for whoever only looks.
+pub(crate) fn look_at(store: &Store, stored: &Stored) -> Result<Artifact, DaemonError> {
+    let lease = store.lease()?;
+    Ok(mote_image::open(store, &lease, stored, Default::default())?)
+}

@@ -1,0 +1,304 @@
+//! Runs something else of a container's image beside the container: another function, or another
+//! program, in a fresh instance with the same grants and limits.
+//!
+//! It gets scratch space of its own, and none of the container's ports. It ends with the container.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use mote_engine::{Call, Control, Feed, Input, Launch, Output, Room, Sink, Stdio, Terminal};
+use mote_lifecycle::{Ended, Files, Record, Status, Stream};
+use mote_spec::ExitStatus;
+use tokio::io::DuplexStream;
+use tokio::sync::mpsc;
+
+use crate::console::Chunk;
+use crate::daemon::{Daemon, DaemonError, Entry};
+use crate::guest;
+use crate::programs::Program;
+use crate::report::causes;
+
+/// What is to be run beside a container.
+#[derive(Debug, Clone)]
+pub(crate) struct Wish {
+    pub(crate) command: Vec<String>,
+    pub(crate) env: Vec<(String, String)>,
+    pub(crate) cwd: Option<String>,
+    pub(crate) terminal: Terminal,
+}
+
+/// What a client asked for with one `exec`.
+pub(crate) struct Exec {
+    pub(crate) id: String,
+    pub(crate) entry: Arc<Entry>,
+    pub(crate) wish: Wish,
+    pub(crate) takes_input: bool,
+    state: Mutex<State>,
+}
+
+/// Where it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum State {
+    New,
+    Running,
+    Ended(ExitStatus),
+}
+
+/// The execs of a daemon; those of containers that are gone go with them.
+#[derive(Default)]
+pub(crate) struct Execs(Mutex<HashMap<String, Arc<Exec>>>);
+
+/// So many that have ended are remembered.
+const REMEMBERED: usize = 256;
+
+impl Execs {
+    pub(crate) fn add(&self, exec: Exec) -> Arc<Exec> {
+        let exec = Arc::new(exec);
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.len() >= REMEMBERED {
+            all.retain(|_, exec| !matches!(exec.state(), State::Ended(_)) && exec.is_of_use());
+        }
+        all.insert(exec.id.clone(), Arc::clone(&exec));
+        exec
+    }
+
+    pub(crate) fn find(&self, id: &str) -> Result<Arc<Exec>, DaemonError> {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let none = || DaemonError::Nothing { what: "exec instance", name: id.to_owned() };
+        all.get(id).cloned().ok_or_else(none)
+    }
+
+    /// The ids of those that run beside a container.
+    pub(crate) fn beside(&self, entry: &Arc<Entry>) -> Vec<String> {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let running = all
+            .values()
+            .filter(|exec| Arc::ptr_eq(&exec.entry, entry) && exec.state() == State::Running);
+        running.map(|exec| exec.id.clone()).collect()
+    }
+}
+
+impl Exec {
+    pub(crate) fn new(id: String, entry: Arc<Entry>, wish: Wish, takes_input: bool) -> Exec {
+        Exec { id, entry, wish, takes_input, state: Mutex::new(State::New) }
+    }
+
+    pub(crate) fn state(&self) -> State {
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_of_use(&self) -> bool {
+        self.entry.record().status() != Status::Removed
+    }
+
+    /// Takes the right to start it, which there is once.
+    pub(crate) fn begin(&self) -> Result<(), DaemonError> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        match *state {
+            State::New => {
+                *state = State::Running;
+                Ok(())
+            }
+            State::Running | State::Ended(_) => {
+                Err(DaemonError::Conflict(format!("exec {} was started before", self.id)))
+            }
+        }
+    }
+
+    pub(crate) fn end(&self, how: ExitStatus) {
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = State::Ended(how);
+    }
+}
+
+/// Something that is ready to run beside a container.
+pub(crate) struct Ready {
+    record: Record,
+    program: Arc<Program>,
+    process: mote_engine::Process,
+    terminal: Terminal,
+}
+
+impl Daemon {
+    /// Finds out what a command means to a container that runs.
+    pub(crate) async fn prepare_exec(
+        self: &Arc<Daemon>,
+        entry: &Entry,
+        wish: &Wish,
+    ) -> Result<Ready, DaemonError> {
+        let record = entry.record();
+        let instead = match record.status() {
+            Status::Running => None,
+            Status::Paused => Some("is paused; unpause it first"),
+            Status::Created | Status::Stopped(_) | Status::Removed => Some("is not running"),
+        };
+        if let Some(instead) = instead {
+            return Err(DaemonError::Conflict(format!("container {} {instead}", record.name)));
+        }
+        let (daemon, wish, mut record) = (Arc::clone(self), wish.clone(), Record::clone(&record));
+        // It is not the container, and does not listen where that does.
+        record.policy = record.policy.without_ports();
+        let prepared = tokio::task::spawn_blocking(move || daemon.decide_exec(record, wish)).await;
+        prepared.map_err(|_| DaemonError::Failed("preparing it failed".to_owned()))?
+    }
+
+    /// Blocks.
+    fn decide_exec(&self, mut record: Record, wish: Wish) -> Result<Ready, DaemonError> {
+        let Wish { command, env, cwd, terminal } = wish;
+        let programs = &self.shared.programs;
+        let Some((first, rest)) = command.split_first() else {
+            return Err(DaemonError::BadRequest("No exec command specified".to_owned()));
+        };
+        let main = programs.load(&record)?;
+        let functions = main.module.exports(&main.engine);
+        let own = record
+            .args
+            .first()
+            .is_some_and(|own| own == first || own.ends_with(&format!("/{first}")));
+        let call = match () {
+            () if first.contains('(') => Call::Invoke(command.join(" ")),
+            () if own => Call::Main,
+            () if functions.contains(first) && rest.is_empty() => Call::Export(first.clone()),
+            () if functions.contains(first) => Call::Invoke(format!("{first}({})", rest.join(","))),
+            () => {
+                self.switch_program(&mut record, &command, &functions)?;
+                Call::Main
+            }
+        };
+        if call == Call::Main {
+            record.args = command;
+        }
+        record.env.retain(|(name, _)| !env.iter().any(|(other, _)| other == name));
+        record.env.extend(env);
+        record.cwd = cwd.or(record.cwd);
+        let program = programs.load(&record)?;
+        let process = mote_engine::Process { call, ..guest::process(&record) };
+        Ok(Ready { record, program, process, terminal })
+    }
+
+    /// Turns to another program of the image's files.
+    fn switch_program(
+        &self,
+        record: &mut Record,
+        command: &[String],
+        functions: &[String],
+    ) -> Result<(), DaemonError> {
+        let other = record.changed(|other| other.args = command.to_vec());
+        let opened = match record.image.files {
+            Some(_) => self.shared.programs.reopen(&other).ok(),
+            None => None,
+        };
+        let Some(artifact) = opened else {
+            let has = match functions {
+                [] => String::new(),
+                some => format!("; its functions are {}", some.join(", ")),
+            };
+            return Err(DaemonError::BadRequest(format!(
+                "{} has no function and no program called {}: executable file not found in the image{has}",
+                record.image.name, command[0]
+            )));
+        };
+        self.shared.programs.compiled(&artifact, crate::machine::counting(&record.policy))?;
+        record.image.digest = artifact.code.digest().clone();
+        record.image.files =
+            artifact.rootfs.map(|root| Files { tree: root.tree, program: root.program });
+        Ok(())
+    }
+
+    /// Runs what was prepared to its end, or to its container's.
+    pub(crate) async fn run_exec(
+        self: &Arc<Daemon>,
+        entry: &Entry,
+        ready: Ready,
+        input: Option<DuplexStream>,
+        output: mpsc::Sender<Chunk>,
+    ) -> Ended {
+        let shared = Arc::clone(&self.shared);
+        let task = shared.guests.clone().spawn(async move {
+            let Ready { record, program, process, terminal } = ready;
+            let scratch = match guest::needs_scratch(&record) {
+                true => match guest::make_scratch(&shared).await {
+                    Ok(scratch) => Some(scratch),
+                    Err(why) => {
+                        return Ended { status: ExitStatus::NotStarted, detail: Some(why) };
+                    }
+                },
+                false => None,
+            };
+            let tap = |stream| Output::Sink(Arc::new(Tap { stream, output: output.clone() }));
+            let launch = Launch {
+                policy: &record.policy,
+                process,
+                stdio: Stdio {
+                    input: input.map_or(Input::Empty, |input| Input::Feed(Feed::new(input))),
+                    output: tap(Stream::Stdout),
+                    error: tap(Stream::Stderr),
+                    terminal,
+                },
+                root: guest::root_files(&record),
+                scratch: scratch.as_ref().map(|scratch| scratch.path().to_owned()),
+                gauge: Arc::default(),
+                control: Arc::new(Control::new(record.policy.limits())),
+                begun: None,
+            };
+            let outcome = mote_engine::run(&program.engine, &program.module, launch).await;
+            if let Ok(outcome) = &outcome {
+                for result in &outcome.results {
+                    let bytes = format!("{result}\n").into_bytes().into();
+                    // Nobody may be listening any more.
+                    let _ = output.send(Chunk { stream: Stream::Stdout, bytes }).await;
+                }
+            }
+            guest::ended(&outcome)
+        });
+        let mut task = AbortOnDrop(task);
+        tokio::select! {
+            ended = &mut task.0 => ended.unwrap_or_else(|error| Ended {
+                status: ExitStatus::Killed,
+                detail: Some(causes(&error)),
+            }),
+            _ = entry.container.wait(|record| !record.status().is_live()) => {
+                Ended { status: ExitStatus::Killed, detail: None }
+            }
+        }
+    }
+}
+
+struct AbortOnDrop(tokio::task::JoinHandle<Ended>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Output that goes to one listener and is kept nowhere.
+struct Tap {
+    stream: Stream,
+    output: mpsc::Sender<Chunk>,
+}
+
+impl fmt::Debug for Tap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} of an exec", self.stream)
+    }
+}
+
+impl Sink for Tap {
+    fn take(&self, bytes: &[u8]) {
+        let bytes = bytes::Bytes::copy_from_slice(bytes);
+        // There was room; a listener that is gone gets nothing more.
+        let _ = self.output.try_send(Chunk { stream: self.stream, bytes });
+    }
+
+    fn has_room(&self) -> bool {
+        self.output.capacity() > 0 || self.output.is_closed()
+    }
+
+    fn room(self: Arc<Self>) -> Room {
+        Box::pin(async move {
+            // One that is gone leaves room too.
+            drop(self.output.reserve().await);
+        })
+    }
+}

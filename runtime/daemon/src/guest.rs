@@ -1,0 +1,251 @@
+//! Runs the guest of one container, in a task of its own beside all others'.
+//!
+//! A run begins only when the one before is gone with all that it held: files, ports, scratch space.
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use mote_engine::{Blocking, Control, EngineError, Gauge, Launch, Outcome, Process, RootFiles};
+use mote_lifecycle::{Ended, Record, Running, Workload};
+use mote_spec::{ExitStatus, Policy, Root, Scratch as ScratchGrant};
+use tokio::runtime::Handle;
+use tokio::sync::{Mutex, OwnedMutexGuard, oneshot};
+use tokio::task::JoinHandle;
+
+use crate::console::Console;
+use crate::programs::{Program, Programs};
+use crate::report::causes;
+use crate::scratch::Scratch;
+
+/// How long a start waits to see whether the guest stands. One that takes longer is told of later.
+const STANDS: Duration = Duration::from_secs(1);
+
+/// What all guests of a daemon share.
+pub(crate) struct Shared {
+    pub(crate) programs: Programs,
+    /// Where guests compute: beside the API, which must answer whatever they do.
+    pub(crate) guests: Handle,
+    pub(crate) root: PathBuf,
+}
+
+/// The guest of one container, over all its runs.
+pub(crate) struct Guest {
+    shared: Arc<Shared>,
+    console: Arc<Console>,
+    /// Held by the run that is under way.
+    turn: Arc<Mutex<()>>,
+    /// The scratch folder of the run that is under way.
+    place: Place,
+}
+
+/// A run as it is given to its task.
+struct Run {
+    program: Arc<Program>,
+    process: Process,
+    policy: Policy,
+    root: Option<RootFiles>,
+    stdio: mote_engine::Stdio,
+    gauge: Arc<Gauge>,
+    control: Arc<Control>,
+}
+
+/// Where a run writes, for whoever looks at its files meanwhile.
+type Place = Arc<std::sync::Mutex<Option<PathBuf>>>;
+
+impl Guest {
+    pub(crate) fn new(shared: Arc<Shared>, console: Arc<Console>) -> Guest {
+        Guest { shared, console, turn: Arc::default(), place: Arc::default() }
+    }
+
+    /// Waits until a run that was told to end is gone with all that it held.
+    pub(crate) async fn gone(&self) {
+        drop(self.turn.lock().await);
+    }
+
+    /// Where the guest writes to now, if it has a place of its own.
+    pub(crate) fn place(&self) -> Option<PathBuf> {
+        self.place.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    async fn prepare(&self, record: &Record) -> Result<Run, String> {
+        let program = program(&self.shared, record).await?;
+        Ok(Run {
+            program,
+            process: process(record),
+            policy: record.policy.clone(),
+            root: root_files(record),
+            stdio: self.console.stdio(record).await,
+            gauge: Arc::default(),
+            control: Arc::new(Control::new(record.policy.limits())),
+        })
+    }
+
+    /// Sees a run to its end, and leaves nothing of it.
+    async fn see_to_end(run: Run, begun: oneshot::Sender<()>, held: Held) -> Ended {
+        let Run { program, process, policy, root, stdio, gauge, control } = run;
+        let ended = {
+            let launch = Launch {
+                policy: &policy,
+                process,
+                stdio,
+                root,
+                scratch: held.scratch.as_ref().map(|scratch| scratch.path().to_owned()),
+                gauge,
+                control,
+                begun: Some(begun),
+            };
+            ended(&mote_engine::run(&program.engine, &program.module, launch).await)
+        };
+        held.console.finish().await;
+        ended
+    }
+}
+
+/// What a run holds until it is gone, however it goes.
+struct Held {
+    turn: Option<OwnedMutexGuard<()>>,
+    console: Arc<Console>,
+    scratch: Option<Scratch>,
+    place: Place,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        *self.place.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = None;
+        let Ok(runtime) = Handle::try_current() else { return };
+        let (turn, console, scratch) =
+            (self.turn.take(), Arc::clone(&self.console), self.scratch.take());
+        runtime.spawn(async move {
+            // A run that was told to end did not get to do this.
+            console.finish().await;
+            // To remove what it wrote takes a while.
+            if let Some(scratch) = scratch {
+                let _ = tokio::task::spawn_blocking(move || drop(scratch)).await;
+            }
+            drop(turn);
+        });
+    }
+}
+
+impl Workload for Guest {
+    async fn start(&self, record: &Record) -> Result<Running, String> {
+        let turn = Arc::clone(&self.turn).lock_owned().await;
+        let scratch = match needs_scratch(record) {
+            true => Some(make_scratch(&self.shared).await?),
+            false => None,
+        };
+        let run = self.prepare(record).await?;
+        let (gauge, control) = (Arc::clone(&run.gauge), Arc::clone(&run.control));
+        *self.place.lock().unwrap_or_else(std::sync::PoisonError::into_inner) =
+            scratch.as_ref().map(|scratch| scratch.path().to_owned());
+        let (console, place) = (Arc::clone(&self.console), Arc::clone(&self.place));
+        let held = Held { turn: Some(turn), console, scratch, place };
+        let (begin, begun) = oneshot::channel();
+        let task = self.shared.guests.spawn(Guest::see_to_end(run, begin, held));
+        let mut guest = Task(task);
+        tokio::select! {
+            biased;
+            stands = tokio::time::timeout(STANDS, begun) => match stands {
+                // It stands, or takes its time.
+                Ok(Ok(())) | Err(_) => {}
+                Ok(Err(_)) => {
+                    let ended = (&mut guest).await;
+                    if ended.status == ExitStatus::NotStarted {
+                        return Err(ended.detail.unwrap_or_else(|| ended.status.to_string()));
+                    }
+                    let guest = Box::pin(std::future::ready(ended));
+                    return Ok(Running { guest, gauge, control });
+                }
+            },
+        }
+        Ok(Running { guest: Box::pin(guest), gauge, control })
+    }
+}
+
+/// A guest's task, which ends when this is dropped.
+struct Task(JoinHandle<Ended>);
+
+impl Future for Task {
+    type Output = Ended;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ended> {
+        Pin::new(&mut self.0).poll(cx).map(|ended| {
+            ended.unwrap_or_else(|error| Ended {
+                status: ExitStatus::Killed,
+                detail: Some(format!("its task ended before it: {error}")),
+            })
+        })
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Loads a container's program, beside everything else.
+pub(crate) async fn program(shared: &Arc<Shared>, record: &Record) -> Result<Arc<Program>, String> {
+    if let Some(program) = shared.programs.find(record) {
+        return Ok(program);
+    }
+    let (shared, record) = (Arc::clone(shared), record.clone());
+    let loaded = tokio::task::spawn_blocking(move || shared.programs.load(&record)).await;
+    match loaded {
+        Ok(loaded) => loaded.map_err(|error| causes(&error)),
+        Err(_) => Err("loading its program failed".to_owned()),
+    }
+}
+
+/// Makes an empty folder for a run.
+pub(crate) async fn make_scratch(shared: &Arc<Shared>) -> Result<Scratch, String> {
+    let root = shared.root.clone();
+    match tokio::task::spawn_blocking(move || Scratch::make(&root)).await {
+        Ok(made) => made.map_err(|error| causes(&error)),
+        Err(_) => Err("making scratch space failed".to_owned()),
+    }
+}
+
+pub(crate) fn needs_scratch(record: &Record) -> bool {
+    let grants = record.policy.grants();
+    !grants.scratch.is_empty() || (record.image.files.is_some() && grants.root == Root::Copy)
+}
+
+/// How the container's program is started.
+pub(crate) fn process(record: &Record) -> Process {
+    Process {
+        args: record.args.clone(),
+        env: record.env.clone(),
+        cwd: record.cwd.clone(),
+        call: record.setup.call.clone(),
+        // It shares its thread with others.
+        blocking: Blocking::Never,
+    }
+}
+
+pub(crate) fn root_files(record: &Record) -> Option<RootFiles> {
+    record.image.files.as_ref().map(|files| RootFiles {
+        tree: files.tree.clone(),
+        program: files.program.clone(),
+        size: record.policy.limits().storage.bound().unwrap_or(ScratchGrant::DEFAULT_SIZE),
+    })
+}
+
+/// How a run ended, and what a person wants to know of it.
+pub(crate) fn ended(outcome: &Result<Outcome, EngineError>) -> Ended {
+    match outcome {
+        Ok(outcome) => {
+            let refused = outcome.denied.iter().map(|refusal| {
+                format!("it was refused {}; allow it with {}", refusal.what, refusal.flag)
+            });
+            let detail: Vec<String> = outcome.detail.iter().cloned().chain(refused).collect();
+            let detail = (!detail.is_empty()).then(|| detail.join("\n"));
+            Ended { status: outcome.status, detail }
+        }
+        Err(error) => Ended { status: ExitStatus::NotStarted, detail: Some(causes(error)) },
+    }
+}

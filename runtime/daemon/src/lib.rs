@@ -1,0 +1,32 @@
+//! Many containers in one process, and the API that drives them.
+//!
+//! ```text
+//! docker | mote | any client --HTTP--> api --Daemon--> Container (lifecycle) --Guest--> engine
+//!                                       ^                   |
+//!                                    console <--output------+--Ledger--> records, events
+//! ```
+//!
+//! Guests compute on threads of their own, beside the ones that answer. Never prints, and never reads
+//! the process environment.
+
+pub mod api;
+mod archive;
+mod console;
+mod daemon;
+mod events;
+mod exec;
+mod guest;
+mod images;
+mod journal;
+mod ledger;
+pub mod machine;
+mod metrics;
+mod probe;
+mod programs;
+mod report;
+mod request;
+pub mod scratch;
+mod volumes;
+
+pub use daemon::{Config, Daemon, DaemonError};
+pub use machine::{Machine, ProgramError};

@@ -1,0 +1,156 @@
+//! Compiled programs that are loaded, shared by all containers that run them.
+
+use std::collections::{HashMap, VecDeque};
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use mote_engine::{CodeKey, Counting, Engine, EngineError, Module};
+use mote_image::{Artifact, Overrides};
+use mote_lifecycle::Record;
+use mote_spec::{Bytes, Digest};
+
+use crate::machine::{self, Machine, ProgramError};
+
+/// So many programs that nobody runs stay loaded.
+const IDLE: usize = 16;
+
+/// A program that is ready to be started any number of times.
+pub(crate) struct Program {
+    pub(crate) engine: Engine,
+    pub(crate) module: Module,
+    /// The image's files must not be swept while a guest reads them.
+    _tree: Option<File>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Key {
+    program: Digest,
+    fuel: bool,
+    stack: Bytes,
+    tree: Option<PathBuf>,
+}
+
+/// The programs of a daemon.
+pub(crate) struct Programs {
+    machine: Machine,
+    loaded: Mutex<Loaded>,
+    /// Held while a program is compiled: two compilers at once would starve the guests.
+    compiling: Mutex<()>,
+}
+
+#[derive(Default)]
+struct Loaded {
+    engines: HashMap<(bool, Bytes), Engine>,
+    programs: HashMap<Key, Weak<Program>>,
+    recent: VecDeque<Arc<Program>>,
+}
+
+impl Programs {
+    pub(crate) fn new(machine: Machine) -> Programs {
+        Programs { machine, loaded: Mutex::default(), compiling: Mutex::default() }
+    }
+
+    fn loaded(&self) -> std::sync::MutexGuard<'_, Loaded> {
+        self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The program of a container, if it is loaded.
+    pub(crate) fn find(&self, record: &Record) -> Option<Arc<Program>> {
+        self.loaded().programs.get(&key(record))?.upgrade()
+    }
+
+    /// Loads the program of a container. Compiles it if it has to, and blocks.
+    pub(crate) fn load(&self, record: &Record) -> Result<Arc<Program>, ProgramError> {
+        if let Some(program) = self.find(record) {
+            return Ok(program);
+        }
+        let counting = machine::counting(&record.policy);
+        // Before the code is looked for: afterwards the tree could be gone.
+        let held = record.image.files.as_ref().map(|files| machine::hold(&files.tree));
+        let tree = match held {
+            Some(Ok(tree)) => Some(tree),
+            Some(Err(_)) => {
+                self.reopen(record)?;
+                record.image.files.as_ref().map(|files| machine::hold(&files.tree)).transpose()?
+            }
+            None => None,
+        };
+        let code_key = CodeKey::new(&record.image.digest, self.machine.profile, counting);
+        let code = match self.machine.cache()?.get(&code_key) {
+            Some(code) => code,
+            None => self.compiled(&self.reopen(record)?, counting)?,
+        };
+        let stack = record.policy.limits().bounds.stack;
+        let engine = self.engine(counting, stack)?;
+        let module = Module::load(&engine, &code)?;
+        let program = Arc::new(Program { engine, module, _tree: tree });
+        let mut loaded = self.loaded();
+        loaded.programs.retain(|_, known| known.strong_count() > 0);
+        loaded.programs.insert(key(record), Arc::downgrade(&program));
+        loaded.recent.push_back(Arc::clone(&program));
+        if loaded.recent.len() > IDLE {
+            loaded.recent.pop_front();
+        }
+        Ok(program)
+    }
+
+    /// The compiled code of a program; one is compiled at a time. Blocks.
+    pub(crate) fn compiled(
+        &self,
+        artifact: &Artifact,
+        counting: Counting,
+    ) -> Result<mote_engine::Trusted, ProgramError> {
+        if let Some(code) = self.machine.find_compiled(artifact, counting) {
+            return Ok(code);
+        }
+        let _turn = self.compiling.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.machine.find_compiled(artifact, counting) {
+            Some(code) => Ok(code),
+            None => self.machine.compile(artifact, counting),
+        }
+    }
+
+    /// Lets go of what nobody runs, so that it can be removed.
+    pub(crate) fn forget_idle(&self) {
+        self.loaded().recent.clear();
+    }
+
+    fn engine(&self, counting: Counting, stack: Bytes) -> Result<Engine, EngineError> {
+        let mut loaded = self.loaded();
+        let key = (counting == Counting::Fuel, stack);
+        if let Some(engine) = loaded.engines.get(&key) {
+            return Ok(engine.clone());
+        }
+        let engine = Engine::new(self.machine.profile, counting, stack)?;
+        loaded.engines.insert(key, engine.clone());
+        Ok(engine)
+    }
+
+    /// Opens the image that a container was made of once more; its files are unpacked again if they
+    /// have to be.
+    pub(crate) fn reopen(&self, record: &Record) -> Result<Artifact, ProgramError> {
+        let store = self.machine.store()?;
+        let lease = store.lease()?;
+        let named = |image: &&mote_image::Stored| {
+            Some(&image.manifest.digest) == record.image.manifest.as_ref()
+        };
+        let images = store.images()?;
+        let missing = || mote_image::StoreError::NoImage(record.image.name.clone());
+        let stored = images.iter().find(named).ok_or_else(missing)?;
+        let (entrypoint, args) = match record.args.split_first() {
+            Some((first, rest)) => (Some(vec![first.clone()]), rest.to_vec()),
+            None => (None, Vec::new()),
+        };
+        Ok(mote_image::open(&store, &lease, stored, Overrides { entrypoint, args })?)
+    }
+}
+
+fn key(record: &Record) -> Key {
+    Key {
+        program: record.image.digest.clone(),
+        fuel: machine::counting(&record.policy) == Counting::Fuel,
+        stack: record.policy.limits().bounds.stack,
+        tree: record.image.files.as_ref().map(|files| files.tree.clone()),
+    }
+}
