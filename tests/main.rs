@@ -10,7 +10,9 @@
 mod harness;
 
 mod crash;
+mod daemon;
 mod demo;
+mod docker;
 mod examples;
 mod grants;
 mod guests;

@@ -1,10 +1,12 @@
 //! A host of one's own for every test, and the parts of the world that tests meet.
 
+mod daemon;
 mod docker_registry;
 mod guests;
 mod oci;
 mod unruly;
 
+pub use daemon::Daemon;
 pub use docker_registry::{Auth, DockerRegistry};
 pub use guests::guest;
 pub use oci::{Image, sha256, tar};
@@ -42,6 +44,11 @@ impl Host {
         std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
         std::fs::write(&path, content).expect("written");
         path.display().to_string()
+    }
+
+    /// The text of a file.
+    pub fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.path(name)).unwrap_or_default()
     }
 
     /// Makes a folder, and returns its path as text.

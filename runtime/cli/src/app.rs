@@ -44,6 +44,8 @@ pub(crate) struct App {
     pub(crate) machine: Machine,
     pub(crate) config: Config,
     pub(crate) environment: Environment,
+    /// The configuration file that was named, for a daemon that is started.
+    pub(crate) configured: Option<PathBuf>,
 }
 
 impl App {
@@ -68,7 +70,7 @@ impl App {
             ceiling: config.ceiling(machine_memory()),
             compile_in: compile_in(),
         };
-        Ok(App { machine, config, environment })
+        Ok(App { machine, config, environment, configured: globals.config.clone() })
     }
 
     pub(crate) fn store(&self) -> Result<Store, CliError> {

@@ -9,7 +9,7 @@ use mote_engine::EngineError;
 use mote_image::archive::ArchiveError;
 use mote_image::registry::{CredentialError, RegistryError};
 use mote_image::{OpenError, PullError, SaveError, StoreError};
-use mote_lifecycle::{DriveError, LiveError};
+use mote_lifecycle::{DriveError, LiveError, RecordsError};
 use mote_spec::{AnnotationError, GrantError, ReferenceError, Refused};
 
 /// Mote failed before the guest started.
@@ -323,6 +323,12 @@ impl From<LiveError> for CliError {
             }
         };
         CliError::of(error, code, hint)
+    }
+}
+
+impl From<RecordsError> for CliError {
+    fn from(error: RecordsError) -> CliError {
+        CliError::of(error, FAILED, None)
     }
 }
 

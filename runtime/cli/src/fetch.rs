@@ -135,36 +135,57 @@ pub(crate) fn artifact(
         options.check_local(text)?;
         when.check_local(text)?;
     }
-    let Some(source) = source else { return local(app, text, options, overrides) };
-    if let Source::File(path) = &source {
+    if let Some(Source::File(path)) = &source {
         options.check_platform(text)?;
         return Ok(Fetched { artifact: file(path, overrides)?, lease: None });
     }
     let store = app.store()?;
     let lease = store.lease()?;
-    let stored = match &source {
-        Source::Registry(image) => registry_image(app, &store, (text, image), when, options, show)?,
-        local => import(&store, local, options.platform.as_ref())?.0,
-    };
+    let stored = bring(app, &store, (text, source.as_ref()), when, options, show)?;
     let mut artifact = mote_image::open(&store, &lease, &stored, overrides)?;
-    if stored.name.is_none() {
-        artifact.name = source.to_string();
+    if stored.name.is_none() && source.is_some() {
+        artifact.name = text.to_owned();
     }
     Ok(Fetched { artifact, lease: Some(lease) })
 }
 
-/// Opens an image of this machine by its id.
-fn local(
+/// Brings an image that a person named to this machine, if it is not here.
+pub(crate) fn stored(
     app: &App,
-    id: &str,
+    text: &str,
+    when: PullWhen,
     options: &PullOptions,
-    overrides: Overrides,
-) -> Result<Fetched, CliError> {
-    options.check_platform(id)?;
-    let store = app.store()?;
-    let lease = store.lease()?;
-    let artifact = mote_image::open(&store, &lease, &find(&store, id)?, overrides)?;
-    Ok(Fetched { artifact, lease: Some(lease) })
+    show: Show,
+) -> Result<Stored, CliError> {
+    let source = match text.strip_prefix("sha256:") {
+        Some(_) => None,
+        None => Some(text.parse::<Source>()?),
+    };
+    if !matches!(source, Some(Source::Registry(_))) {
+        options.check_local(text)?;
+        when.check_local(text)?;
+    }
+    bring(app, &app.store()?, (text, source.as_ref()), when, options, show)
+}
+
+fn bring(
+    app: &App,
+    store: &Store,
+    (text, source): (&str, Option<&Source>),
+    when: PullWhen,
+    options: &PullOptions,
+    show: Show,
+) -> Result<Stored, CliError> {
+    match source {
+        None => {
+            options.check_platform(text)?;
+            find(store, text)
+        }
+        Some(Source::Registry(image)) => {
+            registry_image(app, store, (text, image), when, options, show)
+        }
+        Some(local) => Ok(import(store, local, options.platform.as_ref())?.0),
+    }
 }
 
 /// Copies an image from a folder or an archive into the store, and says what it would be called.

@@ -4,8 +4,10 @@
 
 mod app;
 mod args;
+mod client;
 mod commands;
 mod config;
+mod container;
 mod demo;
 mod ends;
 mod environment;

@@ -21,6 +21,13 @@ pub(crate) struct ListArgs {
     noheading: bool,
 }
 
+impl ListArgs {
+    /// Whether what is printed is for a program to read.
+    pub(crate) fn is_for_programs(&self) -> bool {
+        self.format.is_some() || self.quiet
+    }
+}
+
 /// One column of a table: its head, and the field of the rows that it shows.
 pub(crate) type Column = (&'static str, &'static str);
 
@@ -125,6 +132,17 @@ fn quit(why: &io::Error) -> ! {
     }
     error(&format!("cannot write to standard output: {why}"));
     std::process::exit(125)
+}
+
+/// Whether a person looks at what is printed to standard output.
+pub(crate) fn drawn_on() -> bool {
+    io::stdout().is_terminal()
+}
+
+/// Clears the terminal, for what is drawn again and again.
+pub(crate) fn clear() {
+    // ECMA-48: the cursor to the first place, and all behind it erased.
+    raw(b"\x1b[H\x1b[J");
 }
 
 /// A number of things, in words.

@@ -66,6 +66,17 @@ impl std::str::FromStr for OnFailure {
     }
 }
 
+impl std::fmt::Display for OnFailure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            OnFailure::None => "none",
+            OnFailure::Kill => "kill",
+            OnFailure::Restart => "restart",
+            OnFailure::Stop => "stop",
+        })
+    }
+}
+
 impl HealthCheck {
     /// Docker's intervals.
     pub fn new(probe: Probe) -> HealthCheck {

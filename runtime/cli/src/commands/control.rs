@@ -1,13 +1,16 @@
 //! `mote stop`, `kill`, `pause`, `unpause` and `update`: commands for containers that run.
 
 use clap::Args;
-use mote_lifecycle::{Answer, Ask};
+use mote_lifecycle::{Answer, Ask, LiveError, RestartPolicy};
 use mote_spec::{Bytes, CpuShare, LimitWants, Rate};
+use serde_json::{Value, json};
 
 use crate::app::App;
+use crate::client::{Body, Client, encoded};
+use crate::commands::lifecycle;
+use crate::container;
 use crate::error::CliError;
 use crate::launch;
-use crate::output;
 
 /// The containers that a command is for
 #[derive(Args, Debug)]
@@ -22,10 +25,11 @@ struct Containers {
 
 /// Stop containers
 ///
-/// WASI has no signals, so that a guest is ended where it is.
+/// WASI has no signals, so that a guest is ended where it is; one that was made with
+/// `--stop-grace stdin` sees the end of its input first, and has time to end of itself.
 #[derive(Args, Debug)]
 pub(crate) struct StopArgs {
-    /// Seconds to wait before it is killed; none are needed, since it ends at once
+    /// Seconds that it has to end of itself, if it was made with --stop-grace stdin
     #[arg(short, long, value_name = "SECONDS")]
     time: Option<u64>,
     #[command(flatten)]
@@ -58,7 +62,7 @@ pub(crate) struct UnpauseArgs {
 
 /// Change limits of containers while they run
 #[derive(Args, Debug)]
-#[group(id = "limits", required = true, multiple = true, args = ["memory", "cpus", "net_rate"])]
+#[group(id = "limits", required = true, multiple = true, args = ["memory", "cpus", "net_rate", "restart"])]
 pub(crate) struct UpdateArgs {
     /// Memory, such as 64m; what a container has above a lower limit it keeps
     #[arg(short, long, value_name = "SIZE")]
@@ -69,6 +73,9 @@ pub(crate) struct UpdateArgs {
     /// Network bytes in a second, such as 1m
     #[arg(long, value_name = "RATE")]
     net_rate: Option<Rate>,
+    /// When the daemon starts it again: no, on-failure[:N], always or unless-stopped
+    #[arg(long, value_name = "POLICY")]
+    restart: Option<RestartPolicy>,
     #[command(flatten)]
     containers: Containers,
 }
@@ -84,60 +91,75 @@ fn parse_signal(text: &str) -> Result<Ask, String> {
 
 impl StopArgs {
     pub(crate) fn exec(self, app: &App) -> Result<u8, CliError> {
-        let StopArgs { time: _, containers } = self;
-        containers.ask(app, &Ask::Stop)
+        let StopArgs { time, containers } = self;
+        let time = time.map_or_else(String::new, |time| format!("?t={time}"));
+        containers.ask(app, &Ask::Stop, &(format!("/stop{time}"), Value::Null))
     }
 }
 
 impl KillArgs {
     pub(crate) fn exec(self, app: &App) -> Result<u8, CliError> {
-        self.containers.ask(app, &self.signal)
+        let signal = if self.signal == Ask::Kill { "KILL" } else { "TERM" };
+        let call = (format!("/kill?signal={signal}"), Value::Null);
+        self.containers.ask(app, &self.signal, &call)
     }
 }
 
 impl PauseArgs {
     pub(crate) fn exec(self, app: &App) -> Result<u8, CliError> {
-        self.containers.ask(app, &Ask::Pause)
+        self.containers.ask(app, &Ask::Pause, &("/pause".to_owned(), Value::Null))
     }
 }
 
 impl UnpauseArgs {
     pub(crate) fn exec(self, app: &App) -> Result<u8, CliError> {
-        self.containers.ask(app, &Ask::Unpause)
+        self.containers.ask(app, &Ask::Unpause, &("/unpause".to_owned(), Value::Null))
     }
 }
 
 impl UpdateArgs {
     pub(crate) fn exec(self, app: &App) -> Result<u8, CliError> {
-        let UpdateArgs { memory, cpus, net_rate, containers } = self;
+        let UpdateArgs { memory, cpus, net_rate, restart, containers } = self;
         let wants = LimitWants { memory, cpus, net_rate, ..LimitWants::default() };
-        containers.ask(app, &Ask::Update(wants))
+        let change = json!({
+            "Memory": memory.map_or(0, Bytes::get),
+            "NanoCpus": cpus.map_or(0, |share| u64::from(share.millis()) * 1_000_000),
+            "NetRate": net_rate.map_or(0, Rate::per_second),
+            "RestartPolicy": restart.map(container::restart),
+        });
+        containers.ask(app, &Ask::Update(wants), &("/update".to_owned(), change))
     }
 }
 
 impl Containers {
     /// Asks the same of each, and prints those that did it; the exit code is 1 if one did not.
-    fn ask(self, app: &App, ask: &Ask) -> Result<u8, CliError> {
-        let live = launch::live(app)?;
+    /// `call` is what the daemon is asked where it has the container.
+    fn ask(self, app: &App, ask: &Ask, call: &(String, Value)) -> Result<u8, CliError> {
+        let (live, daemon) = (launch::live(app)?, Client::running(app));
         let mut names = self.containers;
         if self.all {
             names.extend(live.list()?.into_iter().map(|record| record.id.to_string()));
+            names.extend(daemon.iter().flat_map(running));
         }
-        let mut failed = 0;
-        for name in names {
-            let answer = live.find(&name).and_then(|record| live.ask(&record, ask));
-            match answer.map_err(CliError::from) {
-                Ok(Answer::Refused(why)) => {
-                    output::error(&format!("{name}: {why}"));
-                    failed = 1;
-                }
-                Ok(Answer::Done | Answer::Usage(_)) => output::line(&name),
-                Err(error) => {
-                    output::error(&error.to_string());
-                    failed = 1;
-                }
+        lifecycle::each(&names, |name| {
+            let here = live.find(name);
+            if let (Err(LiveError::None(_)), Some(client)) = (&here, &daemon) {
+                let (path, body) = call;
+                let path = format!("/containers/{}{path}", encoded(name));
+                client.post(&path, Body::Json(body.clone()))?;
+                return Ok(name.to_owned());
             }
-        }
-        Ok(failed)
+            match live.ask(&here?, ask)? {
+                Answer::Refused(why) => Err(CliError::new(format!("{name}: {why}"))),
+                Answer::Done | Answer::Usage(_) => Ok(name.to_owned()),
+            }
+        })
     }
+}
+
+/// The ids of what runs in the daemon.
+fn running(client: &Client) -> Vec<String> {
+    let listed = client.get("/containers/json").unwrap_or_default();
+    let all = listed.as_array().into_iter().flatten();
+    all.filter_map(|one| one["Id"].as_str().map(str::to_owned)).collect()
 }

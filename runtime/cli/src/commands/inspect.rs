@@ -1,39 +1,78 @@
 //! `mote inspect`
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use mote_engine::{Counting, Engine, Module, describe};
 use mote_image::{Overrides, Store, Stored};
+use mote_lifecycle::LiveError;
 use mote_spec::{Asks, Bytes, ImageRef};
 use serde_json::{Value, json};
 
 use crate::app::App;
+use crate::client::{Client, encoded};
 use crate::error::CliError;
 use crate::fetch;
 use crate::launch;
 use crate::output;
 use crate::progress::Show;
 
-/// Print all that is known about images
+/// Print all that is known about containers or images
+///
+/// A name is looked for among the containers first.
 #[derive(Args, Debug)]
 pub(crate) struct InspectArgs {
     /// Print by a template, such as '{{.Digest}}'
     #[arg(short, long, value_name = "FORMAT")]
     format: Option<String>,
-    /// Names or ids of images
-    #[arg(required = true, value_name = "IMAGE")]
-    images: Vec<String>,
+    /// Look only for a container, or only for an image
+    #[arg(long = "type", value_name = "KIND", value_enum)]
+    kind: Option<Kind>,
+    /// Names or ids of containers or images
+    #[arg(required = true, value_name = "NAME")]
+    names: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Kind {
+    Container,
+    Image,
 }
 
 impl InspectArgs {
     pub(crate) fn exec(self, app: &App) -> Result<(), CliError> {
         let store = app.store()?;
-        let images: Result<Vec<Value>, CliError> = self
-            .images
+        let found: Result<Vec<Value>, CliError> = self
+            .names
             .iter()
-            .map(|text| about(app, &store, &fetch::find(&store, text)?))
+            .map(|text| {
+                let container = match self.kind {
+                    Some(Kind::Image) => None,
+                    Some(Kind::Container) | None => container(app, text)?,
+                };
+                match (container, self.kind) {
+                    (Some(about), _) => Ok(about),
+                    (None, Some(Kind::Container)) => {
+                        Err(CliError::not_found(format!("no container {text} is here"))
+                            .hint("`mote ps --all` lists what is here"))
+                    }
+                    (None, _) => about(app, &store, &fetch::find(&store, text)?),
+                }
+            })
             .collect();
-        output::documents(self.format.as_deref(), &images?)
+        output::documents(self.format.as_deref(), &found?)
     }
+}
+
+/// What is known of a container of a terminal or of the daemon, if there is one of that name.
+fn container(app: &App, text: &str) -> Result<Option<Value>, CliError> {
+    match launch::live(app)?.find(text) {
+        Ok(record) => {
+            return Ok(Some(serde_json::to_value(&record).expect("a record is always JSON")));
+        }
+        Err(LiveError::None(_)) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let client = Client::running(app);
+    Ok(client.and_then(|client| client.get(&format!("/containers/{}/json", encoded(text))).ok()))
 }
 
 fn about(app: &App, store: &Store, image: &Stored) -> Result<Value, CliError> {

@@ -4,6 +4,8 @@ mod check;
 mod compile;
 mod completion;
 mod control;
+mod cp;
+mod create;
 mod daemon;
 mod df;
 mod history;
@@ -11,17 +13,21 @@ mod images;
 mod import;
 mod info;
 mod inspect;
+mod lifecycle;
 mod load;
 mod login;
 mod logout;
+mod port;
 mod ps;
 mod pull;
 mod rmi;
 mod run;
 mod save;
 mod stats;
+mod streams;
 mod tag;
 mod version;
+mod volume;
 
 use clap::Subcommand;
 
@@ -29,16 +35,33 @@ use crate::app::App;
 use crate::demo;
 use crate::error::CliError;
 
+pub(crate) use daemon::socket as daemon_socket;
+
 /// What to do
 #[derive(Subcommand, Debug)]
 pub(crate) enum Command {
     Run(run::RunArgs),
+    Create(create::CreateArgs),
+    Start(lifecycle::StartArgs),
     Ps(ps::PsArgs),
     Stop(control::StopArgs),
     Kill(control::KillArgs),
     Pause(control::PauseArgs),
     Unpause(control::UnpauseArgs),
+    Restart(lifecycle::RestartArgs),
     Update(control::UpdateArgs),
+    Rename(lifecycle::RenameArgs),
+    Rm(lifecycle::RmArgs),
+    Wait(lifecycle::WaitArgs),
+    Attach(streams::AttachArgs),
+    Exec(streams::ExecArgs),
+    Logs(streams::LogsArgs),
+    Events(streams::EventsArgs),
+    Port(port::PortArgs),
+    Cp(cp::CpArgs),
+    Prune(lifecycle::PruneArgs),
+    #[command(subcommand)]
+    Volume(volume::Volume),
     Stats(stats::StatsArgs),
     Pull(pull::PullArgs),
     Images(images::ImagesArgs),
@@ -77,6 +100,20 @@ impl Command {
         let done = |result: Result<(), CliError>| result.map(|()| 0);
         match self {
             Command::Run(args) => args.exec(app),
+            Command::Create(args) => done(args.exec(app)),
+            Command::Start(args) => args.exec(app),
+            Command::Restart(args) => args.exec(app),
+            Command::Rename(args) => done(args.exec(app)),
+            Command::Rm(args) => args.exec(app),
+            Command::Wait(args) => args.exec(app),
+            Command::Attach(args) => args.exec(app),
+            Command::Exec(args) => args.exec(app),
+            Command::Logs(args) => done(args.exec(app)),
+            Command::Events(args) => done(args.exec(app)),
+            Command::Port(args) => done(args.exec(app)),
+            Command::Cp(args) => done(args.exec(app)),
+            Command::Prune(args) => done(args.exec(app)),
+            Command::Volume(volume) => volume.exec(app),
             Command::Ps(args) => done(args.exec(app)),
             Command::Stop(args) => args.exec(app),
             Command::Kill(args) => args.exec(app),

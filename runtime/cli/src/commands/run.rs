@@ -1,16 +1,15 @@
 //! `mote run`
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
-
 use clap::Args;
-use mote_engine::{Call, Input, Output, Process, Stdio, Terminal};
-use mote_image::{Artifact, Overrides};
-use mote_spec::{Asks, ContainerName, Policy, decide};
+use hyper::Method;
+use mote_image::Overrides;
+use mote_spec::{Asks, ContainerName, decide};
 
 use crate::app::App;
 use crate::args::{self, GrantArgs, LimitArgs};
-use crate::environment;
+use crate::client::Body;
+use crate::commands::create;
+use crate::container::{Described, LifeArgs, ProcessArgs, Removes};
 use crate::error::CliError;
 use crate::fetch::{self, Fetched, PullOptions, PullWhen};
 use crate::launch::{self, Finished, Start};
@@ -31,6 +30,9 @@ pub(crate) struct RunArgs {
     /// Print no progress
     #[arg(short, long)]
     quiet: bool,
+    /// Leave it to the daemon, and print its id; the daemon is started if it does not run
+    #[arg(short, long)]
+    detach: bool,
     /// Remove the container at its end, as happens to every container of a terminal
     #[arg(long)]
     rm: bool,
@@ -50,52 +52,38 @@ pub(crate) struct RunArgs {
     #[command(flatten)]
     limits: LimitArgs,
     #[command(flatten)]
+    life: LifeArgs,
+    #[command(flatten)]
     pull_options: PullOptions,
-}
-
-/// How the program is started
-#[derive(Args, Debug)]
-#[command(next_help_heading = "Process")]
-struct ProcessArgs {
-    /// Set an environment variable; a name alone takes mote's own value
-    #[arg(short, long, value_name = "NAME[=VALUE]")]
-    env: Vec<String>,
-    /// Read environment variables from a file of NAME=VALUE lines
-    #[arg(long, value_name = "FILE")]
-    env_file: Vec<PathBuf>,
-    /// Working directory in the container
-    #[arg(short, long, value_name = "DIR")]
-    workdir: Option<String>,
-    /// Program of the image to run instead of its own
-    #[arg(long, value_name = "PROGRAM")]
-    entrypoint: Option<String>,
-    /// Pass standard input on; without it the program finds it empty
-    #[arg(short, long)]
-    interactive: bool,
-    /// Tell the program that it talks to a terminal, where it does
-    #[arg(short, long)]
-    tty: bool,
-    /// Call a function instead of the main program, such as 'add(1,2)', and print what it returns
-    #[arg(long, value_name = "CALL")]
-    invoke: Option<String>,
-    /// Say with an annotation what flags say, such as io.mote.memory=64m
-    #[arg(long, value_name = "KEY=VALUE")]
-    annotation: Vec<String>,
 }
 
 impl RunArgs {
     pub(crate) fn exec(self, app: &App) -> Result<u8, CliError> {
+        match self.detach {
+            true => self.in_the_daemon(app),
+            false => self.here(app),
+        }
+    }
+
+    /// Runs it in this process, before this terminal.
+    fn here(self, app: &App) -> Result<u8, CliError> {
         let RunArgs {
             grants,
             limits,
+            life,
             pull_options,
             pull,
             process,
             quiet,
+            detach: _,
             rm: _,
             name,
             mut command,
         } = self;
+        if let Some(flag) = life.for_the_daemon() {
+            let message = format!("{flag} is for containers that the daemon runs");
+            return Err(CliError::new(message).hint("add -d, or leave it out"));
+        }
         let args = command.split_off(1);
         let image = command.remove(0);
         let show = if quiet { Show::Nothing } else { Show::Progress };
@@ -119,87 +107,33 @@ impl RunArgs {
         launch::explain(shown, &outcome, &policy);
         Ok(outcome.status.code())
     }
-}
 
-impl ProcessArgs {
-    fn annotations(&self) -> Result<BTreeMap<String, String>, CliError> {
-        let pair = |text: &String| match text.split_once('=') {
-            Some((key, value)) if key.starts_with(mote_spec::ANNOTATION_PREFIX) => {
-                Ok((key.to_owned(), value.to_owned()))
-            }
-            Some((key, _)) => Err(CliError::new(format!(
-                "--annotation {key}: only io.mote.* annotations say something to `mote run`"
-            ))),
-            None => Err(CliError::new(format!("--annotation {text}: write KEY=VALUE"))),
-        };
-        self.annotation.iter().map(pair).collect()
+    /// Has the daemon run it.
+    fn in_the_daemon(self, app: &App) -> Result<u8, CliError> {
+        let RunArgs {
+            grants,
+            limits,
+            life,
+            pull_options,
+            pull,
+            process,
+            quiet,
+            detach: _,
+            rm,
+            name,
+            command,
+        } = self;
+        let show = if quiet { Show::Nothing } else { Show::Progress };
+        let removal = if rm { Removes::AtEnd } else { Removes::ByHand };
+        let described = Described { process, grants, limits, life, removal };
+        let image = (command, pull, &pull_options);
+        let (client, id) = create::make(app, described, name.as_ref(), image, show)?;
+        if let Err(error) = client.post(&format!("/containers/{id}/start"), Body::Nothing) {
+            // What never ran is of no use to anybody.
+            let _ = client.call(Method::DELETE, &format!("/containers/{id}"), Body::Nothing);
+            return Err(error);
+        }
+        output::line(&id);
+        Ok(0)
     }
-
-    fn stdio(&self) -> Stdio {
-        Stdio {
-            input: if self.interactive { Input::Inherit } else { Input::Empty },
-            output: Output::Inherit,
-            error: Output::Inherit,
-            terminal: if self.tty { Terminal::AsIs } else { Terminal::No },
-        }
-    }
-
-    fn process(self, artifact: &Artifact, policy: &Policy) -> Result<Process, CliError> {
-        // A working folder of an image without files leads nowhere.
-        let own = artifact.cwd.clone().filter(|_| artifact.rootfs.is_some());
-        let cwd = self.workdir.clone().or(own);
-        let call = match (&self.invoke, &artifact.export) {
-            (Some(call), _) if call.contains('(') => Call::Invoke(call.clone()),
-            // As wasmtime has it: the function alone, and its arguments behind the program.
-            (Some(name), _) => Call::Invoke(format!(
-                "{name}({})",
-                artifact.args.get(1..).unwrap_or_default().join(",")
-            )),
-            (None, Some(export)) if export != "_start" => Call::Export(export.clone()),
-            (None, _) => Call::Main,
-        };
-        let mut env = BTreeMap::new();
-        for pair in &artifact.env {
-            env.extend(
-                pair.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned())),
-            );
-        }
-        for path in &self.env_file {
-            env.extend(read_env_file(path)?);
-        }
-        for text in &self.env {
-            env.extend(variable(text)?);
-        }
-        if let Some(cwd) = &cwd {
-            // Preview 1 has no working directory; libraries of Go and others look here.
-            env.entry("PWD".to_owned()).or_insert_with(|| cwd.clone());
-        }
-        Ok(Process {
-            args: artifact.args.clone(),
-            env: env.into_iter().collect(),
-            cwd,
-            call,
-            blocking: launch::blocking(policy),
-        })
-    }
-}
-
-/// `NAME=VALUE`, or a name whose value is ours; one that we have not is left out, as docker does.
-fn variable(text: &str) -> Result<Option<(String, String)>, CliError> {
-    let (name, value) = match text.split_once('=') {
-        Some((name, value)) => (name, Some(value.to_owned())),
-        None => (text, environment::variable(text)),
-    };
-    if name.is_empty() || name.contains(char::is_whitespace) {
-        return Err(CliError::new(format!("`{text}` is not a variable: write NAME=VALUE")));
-    }
-    Ok(value.map(|value| (name.to_owned(), value)))
-}
-
-fn read_env_file(path: &PathBuf) -> Result<Vec<(String, String)>, CliError> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| CliError::new(format!("cannot read {}: {error}", path.display())))?;
-    let lines =
-        text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-    lines.map(variable).filter_map(Result::transpose).collect()
 }

@@ -35,6 +35,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use crate::daemon::{Daemon, DaemonError};
 use answer::{Answer, Reply};
 
+pub use create::{HEALTH_HTTP, HEALTH_ON_FAILURE, INVOKE, STOP_GRACE};
+
 /// The newest version of the API that is spoken, and the oldest.
 pub const API_VERSION: &str = "1.45";
 pub(crate) const OLDEST_VERSION: &str = "1.24";

@@ -1,0 +1,244 @@
+//! `mote start`, `restart`, `rm`, `rename`, `wait` and `prune`: what happens to containers of the
+//! daemon.
+
+use clap::{Args, ValueEnum};
+use hyper::Method;
+use mote_spec::ContainerName;
+use serde_json::Value;
+
+use crate::app::App;
+use crate::client::{Body, Client, Framed, Typing, encoded};
+use crate::commands::create::exit_code;
+use crate::error::CliError;
+use crate::output;
+
+/// Start containers that have been made, or have ended
+#[derive(Args, Debug)]
+pub(crate) struct StartArgs {
+    /// Show what it prints, and end with its exit code
+    #[arg(short, long)]
+    attach: bool,
+    /// Pass standard input on; it takes effect with --attach
+    #[arg(short, long, requires = "attach")]
+    interactive: bool,
+    /// Names or ids of containers
+    #[arg(required = true, value_name = "CONTAINER")]
+    containers: Vec<String>,
+}
+
+/// Stop containers if they run, and start them
+#[derive(Args, Debug)]
+pub(crate) struct RestartArgs {
+    /// Seconds that a container has to end of itself, if it was made with --stop-grace stdin
+    #[arg(short, long, value_name = "SECONDS")]
+    time: Option<u32>,
+    /// Names or ids of containers
+    #[arg(required = true, value_name = "CONTAINER")]
+    containers: Vec<String>,
+}
+
+/// Remove containers
+#[derive(Args, Debug)]
+pub(crate) struct RmArgs {
+    /// Kill what runs first, and do not mind what is not here
+    #[arg(short, long)]
+    force: bool,
+    /// Every container
+    #[arg(short, long)]
+    all: bool,
+    /// Names or ids of containers
+    #[arg(required_unless_present = "all", value_name = "CONTAINER")]
+    containers: Vec<String>,
+}
+
+/// Give a container another name
+#[derive(Args, Debug)]
+pub(crate) struct RenameArgs {
+    /// Name or id of the container
+    container: String,
+    /// Its new name
+    name: ContainerName,
+}
+
+/// Wait until containers have ended, and print their exit codes
+#[derive(Args, Debug)]
+pub(crate) struct WaitArgs {
+    /// What to wait for
+    #[arg(long, value_enum, default_value = "not-running")]
+    condition: Condition,
+    /// Names or ids of containers
+    #[arg(required = true, value_name = "CONTAINER")]
+    containers: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Condition {
+    /// It does not run; at once if it has ended already
+    NotRunning,
+    /// Its next end
+    NextExit,
+    /// It is gone
+    Removed,
+}
+
+/// Remove containers that have ended, and what nobody uses
+#[derive(Args, Debug)]
+pub(crate) struct PruneArgs {
+    /// Also images that no container is made of
+    #[arg(long)]
+    images: bool,
+    /// Also volumes that no container has
+    #[arg(long)]
+    volumes: bool,
+}
+
+/// Does something to each; the exit code is 1 if one of them failed.
+pub(crate) fn each(
+    containers: &[String],
+    act: impl Fn(&str) -> Result<String, CliError>,
+) -> Result<u8, CliError> {
+    let mut failed = 0;
+    for container in containers {
+        match act(container) {
+            Ok(said) => output::line(&said),
+            Err(error) => {
+                output::error(&error.to_string());
+                failed = 1;
+            }
+        }
+    }
+    Ok(failed)
+}
+
+fn path(container: &str, what: &str) -> String {
+    format!("/containers/{}{what}", encoded(container))
+}
+
+impl StartArgs {
+    pub(crate) fn exec(self, app: &App) -> Result<u8, CliError> {
+        let client = Client::or_start(app)?;
+        if !self.attach {
+            return each(&self.containers, |container| {
+                client.post(&path(container, "/start"), Body::Nothing)?;
+                Ok(container.to_owned())
+            });
+        }
+        let [container] = self.containers.as_slice() else {
+            return Err(CliError::new("--attach shows one container; name one"));
+        };
+        let typing = if self.interactive { Typing::Yes } else { Typing::No };
+        let ends = |client: &Client| client.get(&path(container, "/json"));
+        let framed = framed(&ends(&client)?);
+        let attach =
+            format!("/attach?stream=1&stdout=1&stderr=1&stdin={}", u8::from(self.interactive));
+        client.attach(
+            &path(container, &attach),
+            Body::Nothing,
+            (typing, framed),
+            async |client| client.post_now(&path(container, "/start"), Body::Nothing).await,
+        )?;
+        code_of_end(&client, container)
+    }
+}
+
+/// How a container's output comes.
+pub(crate) fn framed(about: &Value) -> Framed {
+    match about["Config"]["Tty"].as_bool() {
+        Some(true) => Framed::No,
+        _ => Framed::Yes,
+    }
+}
+
+/// Waits for the end of a container whose output has ended, and returns its code.
+pub(crate) fn code_of_end(client: &Client, container: &str) -> Result<u8, CliError> {
+    match client.post(&path(container, "/wait"), Body::Nothing) {
+        Ok(ended) => {
+            let code = ended["StatusCode"].as_u64().and_then(|code| u8::try_from(code).ok());
+            Ok(code.unwrap_or(125))
+        }
+        // It was removed at its end.
+        Err(error) => match client.get(&path(container, "/json")) {
+            Ok(about) => Ok(exit_code(&about)),
+            Err(_) => Err(error),
+        },
+    }
+}
+
+impl RestartArgs {
+    pub(crate) fn exec(self, app: &App) -> Result<u8, CliError> {
+        let client = Client::or_start(app)?;
+        let time = self.time.map_or_else(String::new, |time| format!("?t={time}"));
+        each(&self.containers, |container| {
+            client.post(&path(container, &format!("/restart{time}")), Body::Nothing)?;
+            Ok(container.to_owned())
+        })
+    }
+}
+
+impl RmArgs {
+    pub(crate) fn exec(self, app: &App) -> Result<u8, CliError> {
+        let client = Client::or_start(app)?;
+        let mut containers = self.containers;
+        if self.all {
+            let all = client.get("/containers/json?all=1")?;
+            let ids = all.as_array().into_iter().flatten().filter_map(|one| one["Id"].as_str());
+            containers.extend(ids.map(str::to_owned));
+        }
+        let query = if self.force { "?force=1" } else { "" };
+        if self.force {
+            containers.retain(|container| client.has(container));
+        }
+        each(&containers, |container| {
+            client.call(Method::DELETE, &path(container, query), Body::Nothing)?;
+            Ok(container.to_owned())
+        })
+    }
+}
+
+impl RenameArgs {
+    pub(crate) fn exec(self, app: &App) -> Result<(), CliError> {
+        let client = Client::or_start(app)?;
+        let query = format!("/rename?name={}", encoded(self.name.as_str()));
+        client.post(&path(&self.container, &query), Body::Nothing).map(drop)
+    }
+}
+
+impl WaitArgs {
+    pub(crate) fn exec(self, app: &App) -> Result<u8, CliError> {
+        let client = Client::or_hint(app, &self.containers[0])?;
+        let condition = match self.condition {
+            Condition::NotRunning => "not-running",
+            Condition::NextExit => "next-exit",
+            Condition::Removed => "removed",
+        };
+        each(&self.containers, |container| {
+            let wait = path(container, &format!("/wait?condition={condition}"));
+            let ended = client.post(&wait, Body::Nothing)?;
+            Ok(output::text(&ended["StatusCode"]))
+        })
+    }
+}
+
+impl PruneArgs {
+    pub(crate) fn exec(self, app: &App) -> Result<(), CliError> {
+        let client = Client::or_start(app)?;
+        let print = |answer: &Value, key: &str, field: Option<&str>| {
+            for entry in answer[key].as_array().into_iter().flatten() {
+                let entry = field.map_or(entry, |field| &entry[field]);
+                if !entry.is_null() {
+                    output::line(&output::text(entry));
+                }
+            }
+        };
+        print(&client.post("/containers/prune", Body::Nothing)?, "ContainersDeleted", None);
+        if self.images {
+            let filters = encoded(r#"{"dangling":["false"]}"#);
+            let path = format!("/images/prune?filters={filters}");
+            print(&client.post(&path, Body::Nothing)?, "ImagesDeleted", Some("Deleted"));
+        }
+        if self.volumes {
+            print(&client.post("/volumes/prune", Body::Nothing)?, "VolumesDeleted", None);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,252 @@
+//! The daemon through mote's own command: it starts when it is needed, keeps what it promised, and
+//! starts again what is to run.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::process::Stdio;
+
+use crate::docker::SERVICE;
+use crate::harness::{Daemon, Host, guest};
+
+fn inspect(host: &Host, name: &str, format: &str) -> String {
+    host.cli(["inspect", "--format", format, name]).success().stdout.trim().to_owned()
+}
+
+/// Waits, by what the daemon says happens, until a container is as a template shows it.
+fn until(host: &Host, name: &str, (format, wanted): (&str, &str), act: impl FnOnce()) {
+    let filter = format!("container={name}");
+    let args = ["events", "--since", "1h", "--filter", filter.as_str(), "--format", "{{.Action}}"];
+    let mut events = host.command(args).stdout(Stdio::piped()).spawn().expect("mote");
+    let mut lines = BufReader::new(events.stdout.take().expect("a pipe")).lines();
+    act();
+    while inspect(host, name, format) != wanted {
+        lines.next().expect("something happens").expect("text");
+    }
+    events.kill().expect("ended");
+    events.wait().expect("ended");
+}
+
+#[test]
+fn a_detached_run_starts_the_daemon_and_every_verb_works() {
+    let host = Host::new();
+    host.import("service:1", SERVICE);
+    host.cli(["logs", "web"]).fails(127, &["no daemon runs", "mote daemon"]);
+    let id = host.cli(["run", "-d", "--name", "web", "-m", "16m", "service:1"]).success().stdout;
+    let id = id.trim();
+    let listed = host.cli(["ps", "--format", "{{.Names}} {{.State}} {{.Host}}"]).success();
+    assert_eq!(listed.stdout, "web running daemon\n");
+    assert_eq!(host.cli(["logs", "web"]).success().stdout, "ready\n");
+    host.cli(["pause", "web"]).success();
+    host.cli(["unpause", "web"]).success();
+    host.cli(["update", "--memory", "8m", "--restart", "always", "web"]).success();
+    assert_eq!(inspect(&host, "web", "{{.HostConfig.RestartPolicy.Name}} {{.HostConfig.Memory}}"), "always 8388608");
+    assert_eq!(host.cli(["exec", "web", "add", "2", "3"]).success().stdout, "5\n");
+    let stats = host.cli(["stats", "--format", "{{.Name}} {{.MemoryLimit}}", &id[..6]]).success();
+    assert_eq!(stats.stdout, "web 8388608\n");
+    host.cli(["rename", "web", "site"]).success();
+    host.cli(["restart", "site"]).success();
+    host.cli(["rm", "site"]).fails(1, &["stop the container"]);
+    host.cli(["stop", "site"]).success();
+    assert_eq!(host.cli(["wait", "site"]).success().stdout, "143\n");
+    host.cli(["create", "--name", "twin", "service:1"]).success();
+    host.cli(["create", "--name", "twin", "service:1"]).fails(125, &["already in use"]);
+    host.cli(["prune"]).success();
+    assert_eq!(host.cli(["ps", "-aq"]).success().stdout, "");
+    let pid = host.read("daemon.pid");
+    assert_eq!(pid, "", "the daemon leaves no file of its number");
+    end_daemon(&host);
+}
+
+/// Ends the daemon that a command started: its process is whoever answers at the socket.
+fn end_daemon(host: &Host) {
+    let stream = UnixStream::connect(host.path("state/mote.sock")).expect("it answers");
+    let peer = rustix::net::sockopt::socket_peercred(&stream).expect("it is a process");
+    rustix::process::kill_process(peer.pid, rustix::process::Signal::TERM).expect("told");
+    // The lock is free when it has gone.
+    let lock = std::fs::File::open(host.path("root/daemon.lock")).expect("a lock");
+    lock.lock().expect("it ends");
+}
+
+#[test]
+fn attached_starts_end_with_the_guests_code() {
+    let host = Host::new();
+    host.cli(["import", &guest("exit.p1"), "exit:1"]).success();
+    host.cli(["import", &guest("cat.p1"), "cat:1"]).success();
+    let _daemon = Daemon::start(&host);
+    host.cli(["create", "--name", "seven", "exit:1", "7"]).success();
+    assert_eq!(host.cli(["start", "--attach", "seven"]).code, 7);
+    host.cli(["create", "-i", "--name", "cat", "cat:1"]).success();
+    let echoed = host.cli_with_input(&["start", "--attach", "-i", "cat"], "typed\n");
+    assert_eq!(echoed.stdout, "typed\n");
+}
+
+#[test]
+fn what_is_to_run_runs_again_after_a_crash_and_nothing_else() {
+    let host = Host::new();
+    host.import("service:1", SERVICE);
+    let daemon = Daemon::start(&host);
+    let run = |name: &str, more: &[&str]| {
+        host.cli([&["run", "-d", "--name", name], more, &["service:1"]].concat()).success();
+    };
+    run("always", &["--restart", "always"]);
+    run("once", &[]);
+    run("stopped", &["--restart", "unless-stopped"]);
+    run("kept", &["--restart", "unless-stopped"]);
+    run("gone", &["--rm"]);
+    host.cli(["stop", "stopped"]).success();
+    daemon.kill();
+    let listed = host.cli(["ps", "--all", "--format", "{{.Names}} {{.State}}"]).success();
+    assert!(listed.stdout.contains("always lost"), "{}", listed.stdout);
+    let _daemon = Daemon::start(&host);
+    for name in ["always", "kept"] {
+        until(&host, name, ("{{.State.Status}}", "running"), || {});
+        assert_eq!(inspect(&host, name, "{{.RestartCount}}"), "1", "{name}");
+    }
+    assert_eq!(inspect(&host, "once", "{{.State.Status}} {{.State.ExitCode}}"), "exited 137");
+    assert_eq!(inspect(&host, "once", "{{.Mote.Reason}}"), "was lost with its host");
+    assert_eq!(inspect(&host, "stopped", "{{.State.Status}}"), "exited");
+    until_gone(&host, "gone");
+    let second = host.command(["daemon"]).output().expect("mote");
+    let said = String::from_utf8_lossy(&second.stderr);
+    assert!(said.contains("another daemon runs the containers"), "{said}");
+}
+
+/// A container that is to go at its end goes by itself.
+fn until_gone(host: &Host, name: &str) {
+    host.cli(["wait", "--condition", "removed", name]);
+    let listed = host.cli(["ps", "-a", "--format", "{{.Names}}"]).success().stdout;
+    assert!(!listed.lines().any(|other| other == name), "{listed}");
+}
+
+#[test]
+fn a_daemon_that_is_told_to_end_leaves_nothing_but_records() {
+    let host = Host::new();
+    host.import("service:1", SERVICE);
+    let daemon = Daemon::start(&host);
+    let run = ["run", "-d", "--name", "web", "--restart", "always", "--tmpfs", "/tmp", "service:1"];
+    host.cli(run).success();
+    drop(daemon);
+    assert_eq!(host.left("root/scratch"), Vec::<String>::new());
+    assert!(!host.path("state/mote.sock").exists());
+    let listed = host.cli(["ps", "-a", "--format", "{{.Names}} {{.Status}}"]).success();
+    assert_eq!(listed.stdout, "web Exited (143)\n");
+    let _daemon = Daemon::start(&host);
+    until(&host, "web", ("{{.State.Status}}", "running"), || {});
+}
+
+#[test]
+fn a_failing_container_is_restarted_so_often_and_no_more() {
+    let host = Host::new();
+    host.cli(["import", &guest("exit.p1"), "exit:1"]).success();
+    let _daemon = Daemon::start(&host);
+    host.cli(["create", "--name", "bad", "--restart", "on-failure:2", "exit:1", "3"]).success();
+    until(&host, "bad", ("{{.RestartCount}} {{.State.Status}}", "2 exited"), || {
+        host.cli(["start", "bad"]).success();
+    });
+    assert_eq!(inspect(&host, "bad", "{{.State.ExitCode}}"), "3");
+    assert_eq!(host.cli(["logs", "bad"]).code, 0);
+}
+
+#[test]
+fn an_unhealthy_container_is_restarted() {
+    let host = Host::new();
+    host.import("service:1", SERVICE);
+    let _daemon = Daemon::start(&host);
+    let health = ["--health-cmd", "broken", "--health-interval", "100ms", "--health-retries", "2"];
+    let create = [
+        &["create", "--name", "ill", "--health-on-failure", "restart"],
+        &health[..],
+        &["service:1"],
+    ];
+    host.cli(create.concat()).success();
+    let filter = ["events", "--filter", "container=ill", "--since", "1h", "--format", "{{.Action}}"];
+    let mut events = host.command(filter).stdout(Stdio::piped()).spawn().expect("mote");
+    let lines = BufReader::new(events.stdout.take().expect("a pipe")).lines();
+    host.cli(["start", "ill"]).success();
+    let mut told: Vec<String> = Vec::new();
+    for line in lines.map(|line| line.expect("text")) {
+        let end = line == "restart";
+        told.push(line);
+        if end {
+            break;
+        }
+    }
+    events.kill().expect("ended");
+    events.wait().expect("ended");
+    assert_eq!(told, ["create", "start", "health_status: unhealthy", "die", "start", "restart"]);
+    host.cli(["create", "--health-on-failure", "kill", "service:1"]).fails(125, &["no health check"]);
+}
+
+#[test]
+fn a_guest_that_listens_for_its_end_has_time_for_it() {
+    let host = Host::new();
+    host.cli(["import", &guest("cat.p1"), "cat:1"]).success();
+    let _daemon = Daemon::start(&host);
+    let run = ["run", "-d", "-i", "--name", "cat", "--stop-grace", "stdin", "--restart", "always", "cat:1"];
+    host.cli(run).success();
+    host.cli(["stop", "cat"]).success();
+    // It ended of itself, with its own code, and was not started again.
+    assert_eq!(inspect(&host, "cat", "{{.State.Status}} {{.State.ExitCode}}"), "exited 0");
+}
+
+#[test]
+fn what_does_not_fit_is_refused_with_who_has_the_rest() {
+    let host = Host::new();
+    host.import("service:1", SERVICE);
+    let config = host.file("config.toml", "[daemon]\nmemory = \"100m\"");
+    let _daemon = Daemon::start_with(&host, &["--config", &config]);
+    host.cli(["create", "--name", "large", "-m", "80m", "service:1"]).success();
+    let refused = host.cli(["create", "-m", "30m", "service:1"]);
+    refused.fails(125, &["20MiB of memory left", "large (80MiB)"]);
+    host.cli(["create", "-m", "30m", "--memory-reservation", "10m", "service:1"]).success();
+    host.cli(["update", "-m", "95m", "large"]).fails(1, &["left"]);
+    host.cli(["rm", "large"]).success();
+    host.cli(["create", "-m", "30m", "service:1"]).success();
+}
+
+#[test]
+fn a_start_that_cannot_be_says_why() {
+    let host = Host::new();
+    host.import("service:1", SERVICE);
+    host.import("wants:1", r#"(module (import "acme" "thing" (func)) (func (export "_start")))"#);
+    let _daemon = Daemon::start(&host);
+    host.cli(["run", "-d", "--name", "w", "wants:1"]).fails(125, &["acme"]);
+    assert_eq!(host.cli(["ps", "-aq"]).success().stdout, "", "what never ran is not kept");
+    host.cli(["run", "-d", "none:1", "--pull", "never"]).fails(125, &["registry"]);
+    host.cli(["run", "--restart", "always", "service:1"]).fails(125, &["--restart", "add -d"]);
+    host.cli(["run", "-d", "./app.wasm"]).fails(125, &["plain file", "mote import"]);
+}
+
+#[test]
+fn metrics_are_told_in_prometheus_words() {
+    let host = Host::new();
+    host.import("service:1", SERVICE);
+    let _daemon = Daemon::start(&host);
+    host.cli(["run", "-d", "--name", "web", "-m", "16m", "service:1"]).success();
+    let mut stream = UnixStream::connect(host.path("state/mote.sock")).expect("it answers");
+    stream
+        .write_all(b"GET /metrics HTTP/1.1\r\nHost: mote\r\nConnection: close\r\n\r\n")
+        .expect("asked");
+    let mut text = String::new();
+    stream.read_to_string(&mut text).expect("answered");
+    for line in [
+        "mote_containers{state=\"running\"} 1",
+        "# TYPE mote_container_cpu_seconds_total counter",
+        "name=\"web\",image=\"service:1\"} 16777216",
+        "mote_pool_memory_free_bytes ",
+    ] {
+        assert!(text.contains(line), "{line} is missing: {text}");
+    }
+}
+
+#[test]
+fn units_for_systemd_name_this_very_program() {
+    let host = Host::new();
+    let units = host.folder("units");
+    host.cli(["daemon", "install", "--to", &units]).success();
+    let service = host.read("units/mote.service");
+    assert!(service.contains(env!("CARGO_BIN_EXE_mote")), "{service}");
+    assert!(service.contains("Type=notify"), "{service}");
+    let socket = host.path("state/mote.sock").display().to_string();
+    assert!(host.read("units/mote.socket").contains(&format!("ListenStream={socket}")));
+}
