@@ -31,6 +31,7 @@ fn a_detached_run_starts_the_daemon_and_every_verb_works() {
     let host = Host::new();
     host.import("service:1", SERVICE);
     host.cli(["logs", "web"]).fails(127, &["no daemon runs", "mote daemon"]);
+    let _end = EndsDaemon(&host);
     let id = host.cli(["run", "-d", "--name", "web", "-m", "16m", "service:1"]).success().stdout;
     let id = id.trim();
     let listed = host.cli(["ps", "--format", "{{.Names}} {{.State}} {{.Host}}"]).success();
@@ -39,7 +40,10 @@ fn a_detached_run_starts_the_daemon_and_every_verb_works() {
     host.cli(["pause", "web"]).success();
     host.cli(["unpause", "web"]).success();
     host.cli(["update", "--memory", "8m", "--restart", "always", "web"]).success();
-    assert_eq!(inspect(&host, "web", "{{.HostConfig.RestartPolicy.Name}} {{.HostConfig.Memory}}"), "always 8388608");
+    assert_eq!(
+        inspect(&host, "web", "{{.HostConfig.RestartPolicy.Name}} {{.HostConfig.Memory}}"),
+        "always 8388608"
+    );
     assert_eq!(host.cli(["exec", "web", "add", "2", "3"]).success().stdout, "5\n");
     let stats = host.cli(["stats", "--format", "{{.Name}} {{.MemoryLimit}}", &id[..6]]).success();
     assert_eq!(stats.stdout, "web 8388608\n");
@@ -52,19 +56,20 @@ fn a_detached_run_starts_the_daemon_and_every_verb_works() {
     host.cli(["create", "--name", "twin", "service:1"]).fails(125, &["already in use"]);
     host.cli(["prune"]).success();
     assert_eq!(host.cli(["ps", "-aq"]).success().stdout, "");
-    let pid = host.read("daemon.pid");
-    assert_eq!(pid, "", "the daemon leaves no file of its number");
-    end_daemon(&host);
 }
 
 /// Ends the daemon that a command started: its process is whoever answers at the socket.
-fn end_daemon(host: &Host) {
-    let stream = UnixStream::connect(host.path("state/mote.sock")).expect("it answers");
-    let peer = rustix::net::sockopt::socket_peercred(&stream).expect("it is a process");
-    rustix::process::kill_process(peer.pid, rustix::process::Signal::TERM).expect("told");
-    // The lock is free when it has gone.
-    let lock = std::fs::File::open(host.path("root/daemon.lock")).expect("a lock");
-    lock.lock().expect("it ends");
+struct EndsDaemon<'a>(&'a Host);
+
+impl Drop for EndsDaemon<'_> {
+    fn drop(&mut self) {
+        let Ok(stream) = UnixStream::connect(self.0.path("state/mote.sock")) else { return };
+        let peer = rustix::net::sockopt::socket_peercred(&stream).expect("it is a process");
+        rustix::process::kill_process(peer.pid, rustix::process::Signal::TERM).expect("told");
+        // The lock is free when it has gone.
+        let lock = std::fs::File::open(self.0.path("root/daemon.lock")).expect("a lock");
+        lock.lock().expect("it ends");
+    }
 }
 
 #[test]
@@ -159,7 +164,8 @@ fn an_unhealthy_container_is_restarted() {
         &["service:1"],
     ];
     host.cli(create.concat()).success();
-    let filter = ["events", "--filter", "container=ill", "--since", "1h", "--format", "{{.Action}}"];
+    let filter =
+        ["events", "--filter", "container=ill", "--since", "1h", "--format", "{{.Action}}"];
     let mut events = host.command(filter).stdout(Stdio::piped()).spawn().expect("mote");
     let lines = BufReader::new(events.stdout.take().expect("a pipe")).lines();
     host.cli(["start", "ill"]).success();
@@ -174,7 +180,8 @@ fn an_unhealthy_container_is_restarted() {
     events.kill().expect("ended");
     events.wait().expect("ended");
     assert_eq!(told, ["create", "start", "health_status: unhealthy", "die", "start", "restart"]);
-    host.cli(["create", "--health-on-failure", "kill", "service:1"]).fails(125, &["no health check"]);
+    host.cli(["create", "--health-on-failure", "kill", "service:1"])
+        .fails(125, &["no health check"]);
 }
 
 #[test]
@@ -182,7 +189,18 @@ fn a_guest_that_listens_for_its_end_has_time_for_it() {
     let host = Host::new();
     host.cli(["import", &guest("cat.p1"), "cat:1"]).success();
     let _daemon = Daemon::start(&host);
-    let run = ["run", "-d", "-i", "--name", "cat", "--stop-grace", "stdin", "--restart", "always", "cat:1"];
+    let run = [
+        "run",
+        "-d",
+        "-i",
+        "--name",
+        "cat",
+        "--stop-grace",
+        "stdin",
+        "--restart",
+        "always",
+        "cat:1",
+    ];
     host.cli(run).success();
     host.cli(["stop", "cat"]).success();
     // It ended of itself, with its own code, and was not started again.

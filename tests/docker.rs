@@ -12,14 +12,12 @@ pub const SERVICE: &str = r#"(module
   (memory (export "memory") 1)
   (data (i32.const 0) "\10\00\00\00\06\00\00\00")
   (data (i32.const 16) "ready\n")
-  (data (i32.const 40) "\10\00\00\00\06\00\00\00")
   (func (export "_start")
     (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))
     ;; A subscription to the monotonic clock, an hour from now.
-    (i32.store (i32.const 116) (i32.const 1))
-    (i32.store (i32.const 116) (i32.const 1))
-    (i64.store (i32.const 124) (i64.const 3600000000000))
-    (drop (call $poll (i32.const 100) (i32.const 200) (i32.const 1) (i32.const 300))))
+    (i32.store (i32.const 120) (i32.const 1))
+    (i64.store (i32.const 128) (i64.const 3600000000000))
+    (drop (call $poll (i32.const 104) (i32.const 200) (i32.const 1) (i32.const 300))))
   (func (export "check"))
   (func (export "broken") (unreachable))
   (func (export "add") (param i32 i32) (result i32)
@@ -90,17 +88,22 @@ fn a_container_lives_through_every_verb() {
     daemon.docker(["exec", "web", "check"]).fails(1, &["is paused"]);
     daemon.docker(["unpause", "web"]).success();
     assert_eq!(status("web"), "running");
-    daemon.docker(["update", "--memory", "32m", "--memory-swap", "64m", "--cpus", "0.5", "web"]).success();
+    daemon
+        .docker(["update", "--memory", "32m", "--memory-swap", "64m", "--cpus", "0.5", "web"])
+        .success();
     assert_eq!(
         field(&daemon, "web", "{{.HostConfig.Memory}} {{.HostConfig.NanoCpus}}"),
         "33554432 500000000"
     );
-    let stats = daemon.docker(["stats", "--no-stream", "--format", "{{.Name}} {{.MemUsage}}", "web"]);
+    let stats =
+        daemon.docker(["stats", "--no-stream", "--format", "{{.Name}} {{.MemUsage}}", "web"]);
     assert_eq!(stats.success().stdout, "web 64KiB / 32MiB\n");
     daemon.docker(["exec", "web", "check"]).success();
     assert_eq!(daemon.docker(["exec", "web", "add(2,3)"]).success().stdout, "5\n");
     daemon.docker(["exec", "web", "broken"]).fails(134, &["unreachable"]);
-    daemon.docker(["exec", "web", "nothing"]).fails(1, &["no function and no program called nothing", "check"]);
+    daemon
+        .docker(["exec", "web", "nothing"])
+        .fails(1, &["no function and no program called nothing", "check"]);
     daemon.docker(["rename", "web", "site"]).success();
     daemon.docker(["inspect", "web"]).fails(1, &["No such"]);
     daemon.docker(["restart", "site"]).success();
@@ -201,7 +204,19 @@ fn files_are_copied_in_and_out() {
     let file = host.file("note.txt", "a note");
     let volume = format!("{data}:/data");
     daemon
-        .docker(["run", "-d", "--name", "web", "-v", &volume, "-v", "keep:/keep", "--tmpfs", "/tmp", "service:1"])
+        .docker([
+            "run",
+            "-d",
+            "--name",
+            "web",
+            "-v",
+            &volume,
+            "-v",
+            "keep:/keep",
+            "--tmpfs",
+            "/tmp",
+            "service:1",
+        ])
         .success();
     daemon.docker(["cp", &file, "web:/data/"]).success();
     assert_eq!(host.read("data/note.txt"), "a note");
@@ -288,9 +303,8 @@ volumes:
   kept:
 ",
     );
-    let compose = |args: &[&str]| {
-        daemon.docker([&["compose", "-p", "shop", "-f", &file], args].concat())
-    };
+    let compose =
+        |args: &[&str]| daemon.docker([&["compose", "-p", "shop", "-f", &file], args].concat());
     compose(&["up", "-d"]).success();
     let names = daemon.docker(["ps", "--format", "{{.Names}}"]).success().stdout;
     let mut names: Vec<&str> = names.lines().collect();

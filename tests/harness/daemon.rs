@@ -57,10 +57,6 @@ impl<'a> Daemon<'a> {
         run(&mut self.docker_command(args))
     }
 
-    pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
     /// Ends it as a power cut would.
     pub fn kill(mut self) {
         self.child.kill().expect("killed");

@@ -8,7 +8,7 @@ use clap::Args;
 use mote_daemon::api::{HEALTH_HTTP, HEALTH_ON_FAILURE, INVOKE, STOP_GRACE};
 use mote_engine::{Call, Input, Output, Process, Stdio, Terminal};
 use mote_image::Artifact;
-use mote_lifecycle::{LogDriver, OnFailure, RestartPolicy};
+use mote_lifecycle::{LogDriver, OnFailure, RestartPolicy, Stdin};
 use mote_spec::{Asks, Bytes, Grants, LimitWants, NetGrants, Policy, Request, Root};
 use serde_json::{Map, Value, json};
 
@@ -137,6 +137,7 @@ pub(crate) struct Described {
     pub(crate) limits: LimitArgs,
     pub(crate) life: LifeArgs,
     pub(crate) removal: Removes,
+    pub(crate) input: Stdin,
 }
 
 /// Whether the container goes when it has ended.
@@ -149,7 +150,7 @@ pub(crate) enum Removes {
 impl Described {
     /// What the daemon is asked to make, in docker's words.
     pub(crate) fn request(self, image: &str, args: Vec<String>) -> Result<Value, CliError> {
-        let Described { process, grants, limits, life, removal } = self;
+        let Described { process, grants, limits, life, removal, input } = self;
         let said = Asks::from_annotations(&process.annotations()?)?;
         let Request { limits, grants } = args::request(grants, limits, said)?;
         let Grants { dirs, scratch, root, net } = grants;
@@ -178,6 +179,7 @@ impl Described {
             "Labels": labels,
             "Tty": process.tty,
             "OpenStdin": process.interactive,
+            "StdinOnce": input == Stdin::Once,
             "StopTimeout": life.stop_timeout,
             "Healthcheck": life.health.request(),
             "HostConfig": {

@@ -198,6 +198,7 @@ impl From<DaemonError> for CliError {
             DaemonError::BadRequest(_)
             | DaemonError::Conflict(_)
             | DaemonError::Unsupported(_)
+            | DaemonError::Unavailable(_)
             | DaemonError::Forbidden(_)
             | DaemonError::NotModified(_)
             | DaemonError::Failed(_) => FAILED,

@@ -93,6 +93,8 @@ pub enum DaemonError {
     #[error("{0}")]
     Unsupported(String),
     #[error("{0}")]
+    Unavailable(&'static str),
+    #[error("{0}")]
     Forbidden(String),
     #[error("{0}")]
     NotModified(&'static str),

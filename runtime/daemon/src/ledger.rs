@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use mote_lifecycle::{Keep, Record, Records, RecordsError, Status};
+use mote_lifecycle::{HealthStatus, Keep, Record, Records, RecordsError, Status};
 use mote_spec::ExitStatus;
 
 use crate::events::{Events, Kind};
@@ -75,8 +75,13 @@ fn changes(from: &Record, to: &Record) -> Vec<(String, Vec<(&'static str, String
     if from.policy != to.policy || from.restart != to.restart {
         tell("update", Vec::new());
     }
-    if let (Some(health), true) = (to.health, from.health != to.health && to.status().is_live()) {
-        tell(&format!("health_status: {health}"), Vec::new());
+    match to.health {
+        // A start tells of itself.
+        None | Some(HealthStatus::Starting) => {}
+        Some(health) if from.health != to.health => {
+            tell(&format!("health_status: {health}"), Vec::new());
+        }
+        Some(_) => {}
     }
     all
 }

@@ -66,29 +66,30 @@ async fn probe_run(daemon: &Weak<Daemon>, entry: &Weak<Entry>, check: &HealthChe
         if let Err(error) = entry.container.note_health(after).await {
             tracing::warn!(container = %entry.record().name, %error, "its health is not recorded");
         }
-        if after == HealthStatus::Unhealthy && act(&daemon, &entry, check.on_failure).await {
+        if after == HealthStatus::Unhealthy && check.on_failure != OnFailure::None {
+            // On its own, since it ends the run, and this with it.
+            tokio::spawn(act(daemon, entry, check.on_failure));
             return;
         }
     }
 }
 
-/// Does what is to be done about a container that is unhealthy; false if that is nothing.
-async fn act(daemon: &Arc<Daemon>, entry: &Arc<Entry>, what: OnFailure) -> bool {
+/// Does what is to be done about a container that is unhealthy.
+async fn act(daemon: Arc<Daemon>, entry: Arc<Entry>, what: OnFailure) {
     let done = match what {
-        OnFailure::None => return false,
+        OnFailure::None => Ok(()),
         OnFailure::Kill => {
             let detail = Some("it was unhealthy".to_owned());
             let ended = Ended { status: ExitStatus::Killed, detail };
             entry.container.fail(ended).await.map_err(Into::into)
         }
-        OnFailure::Restart => daemon.restart(entry, None).await,
-        OnFailure::Stop => daemon.stop(entry, None).await,
+        OnFailure::Restart => daemon.restart(&entry, None).await,
+        OnFailure::Stop => daemon.stop(&entry, None).await,
     };
     if let Err(error) = done {
         let name = &entry.record().name;
         tracing::warn!(container = %name, %error, "nothing is done about its health");
     }
-    true
 }
 
 async fn probe(daemon: &Arc<Daemon>, entry: &Arc<Entry>, check: &HealthCheck) -> Probed {

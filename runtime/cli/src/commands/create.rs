@@ -2,6 +2,7 @@
 
 use clap::Args;
 use mote_image::Source;
+use mote_lifecycle::Stdin;
 use mote_spec::ContainerName;
 use serde_json::Value;
 
@@ -60,7 +61,9 @@ impl CreateArgs {
         } = self;
         let show = if quiet { Show::Nothing } else { Show::Progress };
         let removal = if rm { Removes::AtEnd } else { Removes::ByHand };
-        let described = Described { process, grants, limits, life, removal };
+        // Whoever starts it and types to it is the only one.
+        let input = Stdin::Once;
+        let described = Described { process, grants, limits, life, removal, input };
         let image = (command, pull, &pull_options);
         let (_, id) = make(app, described, name.as_ref(), image, show)?;
         output::line(&id);

@@ -3,6 +3,7 @@
 use clap::Args;
 use hyper::Method;
 use mote_image::Overrides;
+use mote_lifecycle::Stdin;
 use mote_spec::{Asks, ContainerName, decide};
 
 use crate::app::App;
@@ -125,7 +126,8 @@ impl RunArgs {
         } = self;
         let show = if quiet { Show::Nothing } else { Show::Progress };
         let removal = if rm { Removes::AtEnd } else { Removes::ByHand };
-        let described = Described { process, grants, limits, life, removal };
+        let input = Stdin::Open;
+        let described = Described { process, grants, limits, life, removal, input };
         let image = (command, pull, &pull_options);
         let (client, id) = create::make(app, described, name.as_ref(), image, show)?;
         if let Err(error) = client.post(&format!("/containers/{id}/start"), Body::Nothing) {

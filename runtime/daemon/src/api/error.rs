@@ -23,6 +23,7 @@ fn status(error: &DaemonError) -> StatusCode {
         }
         DaemonError::BadRequest(_) => StatusCode::BAD_REQUEST,
         DaemonError::Conflict(_) => StatusCode::CONFLICT,
+        DaemonError::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
         DaemonError::Unsupported(_) => StatusCode::NOT_IMPLEMENTED,
         DaemonError::Forbidden(_) => StatusCode::FORBIDDEN,
         DaemonError::NotModified(_) => StatusCode::NOT_MODIFIED,

@@ -303,7 +303,6 @@ fn save(call: &Call, names: Vec<String>) -> Reply {
 
 /// `POST /images/load`
 async fn load(call: Call) -> Reply {
-    let quiet = call.query.flag("quiet");
     let daemon = Arc::clone(&call.daemon);
     let archive = keep(call.request.into_body()).await?;
     blocking(move || {
@@ -316,10 +315,9 @@ async fn load(call: Call) -> Reply {
             let id = image.manifest.digest.to_string();
             let name = image.name.as_ref().map_or(id, ImageRef::familiar);
             daemon.tell_image("load", &name);
+            // Docker's `quiet` is about progress, of which there is none.
             let line = json!({ "stream": format!("Loaded image: {name}\n") });
-            if !quiet {
-                text.push_str(&format!("{line}\r\n"));
-            }
+            text.push_str(&format!("{line}\r\n"));
         }
         let mut reply = answer::text(text);
         let kind = hyper::header::HeaderValue::from_static("application/json");

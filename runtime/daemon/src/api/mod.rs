@@ -199,8 +199,9 @@ async fn route(call: Call) -> Reply {
         (_, ["build" | "commit" | "session" | "grpc" | "distribution", ..]) => Err(unsupported(
             "mote runs images and builds none; build with docker, buildah or `mote import`",
         )),
-        (_, ["swarm" | "services" | "nodes" | "tasks" | "secrets" | "configs" | "plugins", ..]) => {
-            Err(unsupported("mote has no swarm and no plugins"))
+        (_, ["swarm" | "services" | "nodes" | "tasks" | "secrets" | "configs", ..]) => {
+            // Docker's own words, which its clients know.
+            Err(DaemonError::Unavailable("This node is not a swarm manager: mote has no swarm"))
         }
         _ => Err(DaemonError::Nothing {
             what: "page",
