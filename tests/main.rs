@@ -13,6 +13,7 @@ mod crash;
 mod daemon;
 mod demo;
 mod docker;
+mod durability;
 mod examples;
 mod grants;
 mod guests;

@@ -1,11 +1,13 @@
 //! A host of one's own for every test, and the parts of the world that tests meet.
 
+mod api;
 mod daemon;
 mod docker_registry;
 mod guests;
 mod oci;
 mod unruly;
 
+pub use api::Client;
 pub use daemon::Daemon;
 pub use docker_registry::{Auth, DockerRegistry};
 pub use guests::guest;

@@ -58,7 +58,8 @@ pub(crate) fn list(
         }
     }
     if args.quiet {
-        rows.iter().for_each(|row| line(&text(&row[id])));
+        let lines: String = rows.iter().map(|row| text(&row[id]) + "\n").collect();
+        raw(lines.as_bytes());
         return Ok(());
     }
     let heads: Vec<String> = columns.iter().map(|(head, _)| (*head).to_owned()).collect();
@@ -105,10 +106,13 @@ fn print_table(rows: &[Vec<String>]) {
     let width =
         |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..columns).map(width).collect();
+    let mut table = String::new();
     for row in rows {
         let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}  "));
-        line(cells.collect::<String>().trim_end());
+        table.push_str(cells.collect::<String>().trim_end());
+        table.push('\n');
     }
+    raw(table.as_bytes());
 }
 
 /// Prints one line to standard output.

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use mote_engine::{Feed, Input, Output, Room, Sink, Stdio, Terminal};
 use mote_lifecycle::{
     Line, Lines, LogDriver, LogReader, LogWriter, Record, Stdin, Stream, Talks, Time, Wish,
+    remove_log,
 };
 use tokio::io::{AsyncWriteExt, DuplexStream};
 use tokio::sync::mpsc;
@@ -163,6 +164,13 @@ impl Console {
             LogReader::open(&self.log_path)?
         };
         log.read(wish)
+    }
+
+    /// Removes the log: nothing is written any more, by whomever.
+    pub(crate) fn remove(&self) {
+        let mut state = self.state();
+        state.keeper = Keeper::Nobody;
+        remove_log(&self.log_path);
     }
 
     /// Writes what has not been written yet.

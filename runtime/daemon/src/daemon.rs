@@ -11,7 +11,7 @@ use mote_image::registry::Settings;
 use mote_image::{Artifact, Store, Stored};
 use mote_lifecycle::{
     Container, DriveError, Grace, Host, NoRoom, Pool, Record, Records, RecordsError, Recovery,
-    Removal, Resources, Status, Time, recover, remove_log,
+    Removal, Resources, Status, Time, recover,
 };
 use mote_spec::{ContainerId, ContainerName};
 use tokio::sync::mpsc;
@@ -311,7 +311,7 @@ impl Daemon {
         fleet.by_name.retain(|_, other| other != id);
         drop(fleet);
         self.pool().give_back(id);
-        remove_log(entry.console.log_path());
+        entry.console.remove();
     }
 
     /// Makes a container.

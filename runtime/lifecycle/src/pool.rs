@@ -56,6 +56,17 @@ impl Resources {
         }
     }
 
+    /// Each amount put together with the other's.
+    fn combined(self, other: Resources, how: fn(u64, u64) -> u64) -> Resources {
+        let Resources { memory, cpu, storage, network } = self;
+        Resources {
+            memory: how(memory, other.memory),
+            cpu: how(cpu, other.cpu),
+            storage: how(storage, other.storage),
+            network: how(network, other.network),
+        }
+    }
+
     fn each(self) -> [(Resource, u64); 4] {
         let Resources { memory, cpu, storage, network } = self;
         [
@@ -81,6 +92,8 @@ pub enum Resource {
 pub struct Pool {
     total: Resources,
     held: BTreeMap<ContainerId, (String, Resources)>,
+    /// The sum of what is held.
+    used: Resources,
 }
 
 /// Why a container does not fit, and who holds what it would need.
@@ -99,7 +112,7 @@ const HOLDERS: usize = 3;
 impl Pool {
     /// A pool of which nothing is held.
     pub fn new(total: Resources) -> Pool {
-        Pool { total, held: BTreeMap::new() }
+        Pool { total, held: BTreeMap::new(), used: Resources::default() }
     }
 
     /// Reserves what a container requires, or what it requires now instead of what it held.
@@ -118,13 +131,17 @@ impl Pool {
                 return Err(NoRoom { resource, wanted, free, holders: self.holders(resource, id) });
             }
         }
+        self.give_back(id);
+        self.used = self.used.combined(wants, u64::saturating_add);
         self.held.insert(id.clone(), (name.to_owned(), wants));
         Ok(())
     }
 
     /// Gives back what a container held.
     pub fn give_back(&mut self, id: &ContainerId) {
-        self.held.remove(id);
+        if let Some((_, held)) = self.held.remove(id) {
+            self.used = self.used.combined(held, u64::saturating_sub);
+        }
     }
 
     /// How much of something is left.
@@ -133,10 +150,10 @@ impl Pool {
     }
 
     fn free_but_for(&self, resource: Resource, but: Option<&ContainerId>) -> u64 {
-        let others = self.held.iter().filter(|(id, _)| Some(*id) != but);
-        let used =
-            others.fold(0u64, |sum, (_, (_, held))| sum.saturating_add(amount(*held, resource)));
-        amount(self.total, resource).saturating_sub(used)
+        let own =
+            but.and_then(|id| self.held.get(id)).map_or(0, |(_, held)| amount(*held, resource));
+        let others = amount(self.used, resource).saturating_sub(own);
+        amount(self.total, resource).saturating_sub(others)
     }
 
     fn holders(&self, resource: Resource, but: &ContainerId) -> Vec<(String, u64)> {

@@ -1,9 +1,11 @@
 //! `mote ps`
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use clap::Args;
 use mote_lifecycle::{Record, Records, Status, Time};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::app::App;
@@ -62,8 +64,8 @@ impl PsArgs {
     fn of_the_daemon(&self, client: &Client) -> Result<Vec<Value>, CliError> {
         let filters = encoded(&filters(&self.filter)?.to_string());
         let all = u8::from(self.all);
-        let list = client.get(&format!("/containers/json?all={all}&filters={filters}"))?;
-        let list = list.as_array().cloned().unwrap_or_default();
+        let list: Vec<Listed> =
+            client.get_as(&format!("/containers/json?all={all}&filters={filters}"))?;
         Ok(list.iter().map(|one| shown(one, self.no_trunc)).collect())
     }
 
@@ -88,30 +90,57 @@ impl PsArgs {
     }
 }
 
-/// An entry of the daemon's list.
-fn shown(one: &Value, whole: bool) -> Value {
-    let id = output::text(&one["Id"]);
-    let name = output::text(&one["Names"][0]);
-    let ports = one["Ports"].as_array().into_iter().flatten().map(|port| {
-        let text = |key: &str| output::text(&port[key]);
-        format!("{}:{}->{}/{}", text("IP"), text("PublicPort"), text("PrivatePort"), text("Type"))
-    });
-    let labels = one["Labels"].as_object().into_iter().flatten();
+/// An entry of the daemon's list, as far as it is shown.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Listed {
+    id: String,
+    names: Vec<String>,
+    image: String,
+    #[serde(rename = "ImageID")]
+    image_id: String,
+    command: String,
+    created: u64,
+    state: String,
+    status: String,
+    ports: Vec<Port>,
+    labels: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Port {
+    #[serde(rename = "IP")]
+    ip: String,
+    private_port: u16,
+    public_port: u16,
+    #[serde(rename = "Type")]
+    kind: String,
+}
+
+fn shown(one: &Listed, whole: bool) -> Value {
+    let ports: Vec<String> = one
+        .ports
+        .iter()
+        .map(|Port { ip, private_port, public_port, kind }| {
+            format!("{ip}:{public_port}->{private_port}/{kind}")
+        })
+        .collect();
     let labels: Vec<String> =
-        labels.map(|(key, value)| format!("{key}={}", output::text(value))).collect();
-    let created = one["Created"].as_u64().unwrap_or(0);
-    let created = std::time::UNIX_EPOCH + Duration::from_secs(created);
+        one.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let created = std::time::UNIX_EPOCH + Duration::from_secs(one.created);
+    let name = one.names.first().map_or("", String::as_str);
     json!({
-        "ID": if whole { id.as_str() } else { id.get(..12).unwrap_or(&id) },
-        "Image": one["Image"],
-        "Command": one["Command"],
-        "State": one["State"],
-        "Status": one["Status"],
-        "Ports": ports.collect::<Vec<_>>().join(", "),
+        "ID": if whole { one.id.as_str() } else { one.id.get(..12).unwrap_or(&one.id) },
+        "Image": one.image,
+        "Command": one.command,
+        "State": one.state,
+        "Status": one.status,
+        "Ports": ports.join(", "),
         "Names": name.trim_start_matches('/'),
         "CreatedAt": humantime::format_rfc3339_seconds(created).to_string(),
         "Labels": labels.join(","),
-        "Digest": one["ImageID"],
+        "Digest": one.image_id,
         "Host": "daemon",
     })
 }
