@@ -5,33 +5,10 @@ use std::process::Stdio;
 
 use crate::harness::{Auth, Daemon, DockerRegistry, Host, guest};
 
-/// A module that says `ready` and sleeps for an hour, with functions beside its main program.
-pub const SERVICE: &str = r#"(module
-  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
-  (import "wasi_snapshot_preview1" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))
-  (memory (export "memory") 1)
-  (data (i32.const 0) "\10\00\00\00\06\00\00\00")
-  (data (i32.const 16) "ready\n")
-  (func (export "_start")
-    (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))
-    ;; A subscription to the monotonic clock, an hour from now.
-    (i32.store (i32.const 120) (i32.const 1))
-    (i64.store (i32.const 128) (i64.const 3600000000000))
-    (drop (call $poll (i32.const 104) (i32.const 200) (i32.const 1) (i32.const 300))))
-  (func (export "check"))
-  (func (export "broken") (unreachable))
-  (func (export "add") (param i32 i32) (result i32)
-    (i32.add (local.get 0) (local.get 1))))"#;
-
-/// A module that says `busy`, and then computes for ever.
-const BUSY: &str = r#"(module
-  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
-  (memory (export "memory") 1)
-  (data (i32.const 0) "\10\00\00\00\05\00\00\00")
-  (data (i32.const 16) "busy\n")
-  (func (export "_start")
-    (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))
-    (loop (br 0))))"#;
+/// Says `ready` and sleeps for an hour; has functions beside its main program.
+pub const SERVICE: &str = include_str!("../examples/compose/service.wat");
+/// Says `busy`, and then computes for ever.
+const BUSY: &str = include_str!("../examples/compose/busy.wat");
 
 fn push(registry: &DockerRegistry, name: &str) -> String {
     let path = guest(name);
@@ -277,32 +254,8 @@ fn compose_brings_three_services_up_and_down() {
     host.import("service:1", SERVICE);
     host.import("busy:1", BUSY);
     let daemon = Daemon::start(&host);
-    let file = host.file(
-        "compose.yaml",
-        "services:
-  web:
-    image: service:1
-    network_mode: none
-    restart: unless-stopped
-    healthcheck:
-      test: [CMD, check]
-      interval: 200ms
-  worker:
-    image: busy:1
-    network_mode: none
-    cpus: 0.1
-    mem_limit: 16m
-    depends_on:
-      web:
-        condition: service_healthy
-  store:
-    image: service:1
-    network_mode: none
-    volumes: [kept:/data]
-volumes:
-  kept:
-",
-    );
+    let file =
+        concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/compose/compose.yaml").to_owned();
     let compose =
         |args: &[&str]| daemon.docker([&["compose", "-p", "shop", "-f", &file], args].concat());
     compose(&["up", "-d"]).success();

@@ -34,7 +34,6 @@ pub(crate) struct Chunk {
 /// The standard streams of one container, over all its runs.
 pub(crate) struct Console {
     state: Mutex<State>,
-    input: tokio::sync::Mutex<Option<DuplexStream>>,
     log_path: PathBuf,
     /// Told when there is something to write that does not fill a batch.
     flusher: mpsc::UnboundedSender<Weak<Console>>,
@@ -47,7 +46,9 @@ struct State {
     dirty: bool,
     listeners: Vec<mpsc::Sender<Chunk>>,
     readers: Vec<mpsc::Sender<Vec<Line>>>,
-    /// The guest's end of the input, until it takes it.
+    /// Our end of the input. Whoever types may wait for the guest, and holds nobody else up.
+    typed: Option<Arc<tokio::sync::Mutex<DuplexStream>>>,
+    /// The guest's end of it, until it takes it.
     feed: Option<DuplexStream>,
 }
 
@@ -77,10 +78,10 @@ impl Console {
             dirty: false,
             listeners: Vec::new(),
             readers: Vec::new(),
+            typed: None,
             feed: None,
         };
-        let (state, input) = (Mutex::new(state), tokio::sync::Mutex::new(None));
-        Ok(Arc::new(Console { state, input, log_path, flusher }))
+        Ok(Arc::new(Console { state: Mutex::new(state), log_path, flusher }))
     }
 
     /// Where the log is, if it is in a file.
@@ -89,12 +90,13 @@ impl Console {
     }
 
     /// The streams for a run.
-    pub(crate) async fn stdio(self: &Arc<Console>, record: &Record) -> Stdio {
+    pub(crate) fn stdio(self: &Arc<Console>, record: &Record) -> Stdio {
         let input = match record.setup.stdin {
             Stdin::Closed => Input::Empty,
             Stdin::Open | Stdin::Once => {
-                self.open_input().await;
-                let feed = self.state().feed.take();
+                let mut state = self.state();
+                state.typed();
+                let feed = state.feed.take();
                 feed.map_or(Input::Empty, |feed| Input::Feed(Feed::new(feed)))
             }
         };
@@ -110,33 +112,18 @@ impl Console {
         }
     }
 
-    /// Makes the input of the next run if it is not there: somebody may type before it begins.
-    async fn open_input(&self) {
-        let mut input = self.input.lock().await;
-        if input.is_none() {
-            let (ours, theirs) = tokio::io::duplex(TYPED_AHEAD);
-            *input = Some(ours);
-            self.state().feed = Some(theirs);
-        }
-    }
-
-    /// Types something to the guest; waits while it has not read what came before.
+    /// Types something to the guest; waits while it has not read what came before, also before it
+    /// begins.
     pub(crate) async fn write_input(&self, bytes: &[u8]) -> io::Result<()> {
-        self.open_input().await;
-        let mut input = self.input.lock().await;
-        match input.as_mut() {
-            Some(input) => input.write_all(bytes).await,
-            None => Err(io::ErrorKind::BrokenPipe.into()),
-        }
+        let typed = self.state().typed();
+        typed.lock().await.write_all(bytes).await
     }
 
-    /// Ends the guest's input.
+    /// Ends the guest's input, once it has room for what was typed before.
     pub(crate) async fn close_input(&self) {
-        self.open_input().await;
-        if let Some(input) = self.input.lock().await.as_mut() {
-            // A guest that has ended reads no more.
-            let _ = input.shutdown().await;
-        }
+        let typed = self.state().typed();
+        // A guest that has ended reads no more.
+        let _ = typed.lock().await.shutdown().await;
     }
 
     /// Listens to what is printed from now until the run ends.
@@ -183,7 +170,7 @@ impl Console {
     }
 
     /// A run has ended: writes all there is, and lets everybody go who listens.
-    pub(crate) async fn finish(&self) {
+    pub(crate) fn finish(&self) {
         {
             let mut state = self.state();
             let mut last = Vec::new();
@@ -191,10 +178,9 @@ impl Console {
             state.keep(last);
             state.listeners.clear();
             state.readers.clear();
-            state.feed = None;
+            (state.typed, state.feed) = (None, None);
         }
         self.flush();
-        *self.input.lock().await = None;
     }
 
     fn print(self: &Arc<Console>, stream: Stream, bytes: &[u8]) {
@@ -232,6 +218,16 @@ enum Full {
 }
 
 impl State {
+    /// Our end of the input of this run or the next: somebody may type before it begins.
+    fn typed(&mut self) -> Arc<tokio::sync::Mutex<DuplexStream>> {
+        if self.typed.is_none() {
+            let (ours, theirs) = tokio::io::duplex(TYPED_AHEAD);
+            self.feed = Some(theirs);
+            self.typed = Some(Arc::new(tokio::sync::Mutex::new(ours)));
+        }
+        Arc::clone(self.typed.as_ref().expect("it was just made"))
+    }
+
     fn keep(&mut self, lines: Vec<Line>) {
         if lines.is_empty() {
             return;
@@ -308,5 +304,83 @@ pub(crate) async fn flush_forever(
         };
         // Only a panic of a flush could fail it, and there is none.
         let _ = tokio::task::spawn_blocking(flush).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mote_lifecycle::{Image, Made, RestartPolicy, Setup};
+    use mote_spec::{Asks, Bytes as Size, Ceiling, ContainerId, Request, decide};
+
+    fn console(folder: &std::path::Path) -> (Arc<Console>, Record) {
+        let ceiling = Ceiling::of_machine(Size::mib(64));
+        let made = Made {
+            id: ContainerId::new([7; 32]),
+            name: "web".parse().unwrap(),
+            image: Image {
+                name: "web:1".into(),
+                digest: format!("sha256:{}", "ab".repeat(32)).parse().unwrap(),
+                manifest: None,
+                files: None,
+            },
+            args: Vec::new(),
+            env: Vec::new(),
+            cwd: None,
+            policy: decide(Request::default(), &Asks::default(), &ceiling).unwrap(),
+            restart: RestartPolicy::No,
+            setup: Setup { stdin: Stdin::Once, ..Setup::default() },
+        };
+        let record = Record::new(made, Time::now());
+        let (flusher, _) = mpsc::unbounded_channel();
+        (Console::open(&record, folder.join("web.log"), flusher).unwrap(), record)
+    }
+
+    #[tokio::test]
+    async fn more_typing_than_waits_does_not_hold_the_start_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let (console, record) = console(folder.path());
+        let typing = {
+            let console = Arc::clone(&console);
+            tokio::spawn(async move { console.write_input(&[b'x'; 2 * TYPED_AHEAD]).await })
+        };
+        // It has filled the pipe, and waits for the guest.
+        tokio::task::yield_now().await;
+        assert!(matches!(console.stdio(&record).input, Input::Feed(_)));
+        console.finish();
+        assert!(typing.await.unwrap().is_err(), "nobody reads it any more");
+    }
+
+    #[tokio::test]
+    async fn a_listener_that_is_slow_is_waited_for_and_one_that_is_gone_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let (console, _) = console(folder.path());
+        let port = Arc::new(Port { console: Arc::clone(&console), stream: Stream::Stdout });
+        let mut listener = console.listen();
+        for _ in 0..AHEAD {
+            assert!(port.has_room());
+            port.take(b"a piece\n");
+        }
+        assert!(!port.has_room());
+        let room = tokio::spawn(Arc::clone(&port).room());
+        assert_eq!(&listener.recv().await.unwrap().bytes[..], b"a piece\n");
+        room.await.unwrap();
+        port.take(b"another\n");
+        assert!(!port.has_room());
+        drop(listener);
+        assert!(port.has_room());
+    }
+
+    #[tokio::test]
+    async fn a_removed_log_is_not_made_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let (console, _) = console(folder.path());
+        console.print(Stream::Stdout, b"a line\n");
+        console.flush();
+        assert!(console.log_path().exists());
+        console.print(Stream::Stdout, b"another\n");
+        console.remove();
+        console.flush();
+        assert!(!console.log_path().exists());
     }
 }

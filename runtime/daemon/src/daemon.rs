@@ -476,10 +476,12 @@ impl Daemon {
         }
         let own = Duration::from_secs(u64::from(record.setup.stop.timeout));
         entry.container.let_end().await?;
-        entry.console.close_input().await;
-        let ended = entry.container.wait(|record| !record.status().is_live());
-        // Whether it ended or not, the caller sees in the record.
-        let _ = tokio::time::timeout(timeout.unwrap_or(own), ended).await;
+        let ends = async {
+            entry.console.close_input().await;
+            // Whether it ended or not, the caller sees in the record.
+            let _ = entry.container.wait(|record| !record.status().is_live()).await;
+        };
+        let _ = tokio::time::timeout(timeout.unwrap_or(own), ends).await;
         Ok(())
     }
 

@@ -78,7 +78,7 @@ impl Guest {
             process: process(record),
             policy: record.policy.clone(),
             root: root_files(record),
-            stdio: self.console.stdio(record).await,
+            stdio: self.console.stdio(record),
             gauge: Arc::default(),
             control: Arc::new(Control::new(record.policy.limits())),
         })
@@ -87,21 +87,17 @@ impl Guest {
     /// Sees a run to its end, and leaves nothing of it.
     async fn see_to_end(run: Run, begun: oneshot::Sender<()>, held: Held) -> Ended {
         let Run { program, process, policy, root, stdio, gauge, control } = run;
-        let ended = {
-            let launch = Launch {
-                policy: &policy,
-                process,
-                stdio,
-                root,
-                scratch: held.scratch.as_ref().map(|scratch| scratch.path().to_owned()),
-                gauge,
-                control,
-                begun: Some(begun),
-            };
-            ended(&mote_engine::run(&program.engine, &program.module, launch).await)
+        let launch = Launch {
+            policy: &policy,
+            process,
+            stdio,
+            root,
+            scratch: held.scratch.as_ref().map(|scratch| scratch.path().to_owned()),
+            gauge,
+            control,
+            begun: Some(begun),
         };
-        held.console.finish().await;
-        ended
+        ended(&mote_engine::run(&program.engine, &program.module, launch).await)
     }
 }
 
@@ -116,18 +112,15 @@ struct Held {
 impl Drop for Held {
     fn drop(&mut self) {
         *self.place.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = None;
-        let Ok(runtime) = Handle::try_current() else { return };
-        let (turn, console, scratch) =
-            (self.turn.take(), Arc::clone(&self.console), self.scratch.take());
-        runtime.spawn(async move {
-            // A run that was told to end did not get to do this.
-            console.finish().await;
-            // To remove what it wrote takes a while.
-            if let Some(scratch) = scratch {
-                let _ = tokio::task::spawn_blocking(move || drop(scratch)).await;
-            }
-            drop(turn);
-        });
+        self.console.finish();
+        let (turn, scratch) = (self.turn.take(), self.scratch.take());
+        // To remove what it wrote takes a while; until then nobody else has the turn.
+        if let (Some(scratch), Ok(runtime)) = (scratch, Handle::try_current()) {
+            runtime.spawn_blocking(move || {
+                drop(scratch);
+                drop(turn);
+            });
+        }
     }
 }
 

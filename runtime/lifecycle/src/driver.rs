@@ -363,7 +363,8 @@ impl<K: Keep, W: Workload> Driver<K, W> {
             Command::Fail(ended) => {
                 if current.status().is_live() {
                     self.running = None;
-                    self.ended(*ended).await;
+                    let unsaved = Unsaved { ended: *ended, wanted: current.wanted };
+                    self.save_end(unsaved).await?;
                 }
                 Ok(())
             }

@@ -286,6 +286,62 @@ async fn a_start_that_cannot_be_saved_does_not_take_the_next_one_along() {
 }
 
 #[tokio::test]
+async fn a_restart_is_an_end_and_a_start() {
+    let machine = restarting("no");
+    let guests = Guests::on(&machine);
+    let container = drive(&machine, &guests);
+    container.restart().await.unwrap();
+    container.pause().await.unwrap();
+    container.restart().await.unwrap();
+    let stopped = Status::Stopped(ExitStatus::Stopped);
+    let expected = [Status::Running, Status::Paused, stopped, Status::Running];
+    assert_eq!(machine.disk().saved, expected);
+    assert_eq!((container.record().ends, container.record().wanted), (1, Wanted::Up));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_goes_at_its_end_goes_also_when_the_disk_fails_at_first() {
+    let mut made = record("web");
+    made.setup.removal = Removal::AtEnd;
+    let machine = Machine::new(made);
+    let guests = Guests::on(&machine);
+    let (container, task) = process(&machine, &guests);
+    container.start().await.unwrap();
+    machine.disk().failing = 4;
+    assert!(guests.end(ExitStatus::Exited(5)));
+    task.await.unwrap();
+    assert!(machine.disk().record.is_none());
+    assert_eq!(container.record().status(), Status::Removed);
+    assert_eq!(container.record().last_end, Some(ExitStatus::Exited(5)), "who waits is told");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_ends_with_its_host_is_wanted_by_the_next() {
+    let machine = restarting("unless-stopped");
+    let guests = Guests::on(&machine);
+    let container = drive(&machine, &guests);
+    container.start().await.unwrap();
+    container.end_with_host().await.unwrap();
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    let found = machine.disk().record.clone().unwrap();
+    assert_eq!(found.ending(), Some(ExitStatus::Stopped));
+    assert_eq!(recover(&found, Host::Gone), Recovery::Start);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_guest_that_is_let_end_is_not_started_again() {
+    let machine = restarting("always");
+    let guests = Guests::on(&machine);
+    let container = drive(&machine, &guests);
+    container.start().await.unwrap();
+    container.let_end().await.unwrap();
+    assert!(guests.end(ExitStatus::Exited(0)));
+    container.wait(|record| !record.status().is_live()).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert!(!container.record().status().is_live());
+}
+
+#[tokio::test]
 async fn what_another_process_drives_is_left_to_it() {
     let machine = restarting("no");
     let guests = Guests::on(&machine);
@@ -304,6 +360,9 @@ enum Act {
     Kill,
     Pause,
     Unpause,
+    Restart,
+    LetEnd,
+    Unhealthy,
     Remove,
     /// The guest ends of itself.
     End(bool),
@@ -319,6 +378,9 @@ fn any_act() -> impl Strategy<Value = Act> {
         1 => Just(Act::Kill),
         2 => Just(Act::Pause),
         2 => Just(Act::Unpause),
+        2 => Just(Act::Restart),
+        1 => Just(Act::LetEnd),
+        1 => Just(Act::Unhealthy),
         1 => Just(Act::Remove),
         3 => any::<bool>().prop_map(Act::End),
         4 => (0usize..7).prop_map(Act::Crash),
@@ -335,6 +397,12 @@ async fn perform(container: &Container, guests: &Guests, act: &Act) -> Option<bo
             Act::Kill => container.kill().await.is_ok(),
             Act::Pause => container.pause().await.is_ok(),
             Act::Unpause => container.unpause().await.is_ok(),
+            Act::Restart => container.restart().await.is_ok(),
+            Act::LetEnd => container.let_end().await.is_ok(),
+            Act::Unhealthy => {
+                let ended = Ended { status: ExitStatus::Killed, detail: None };
+                container.fail(ended).await.is_ok()
+            }
             Act::Remove => container.remove().await.is_ok(),
             Act::End(well) => {
                 let how = if *well { ExitStatus::Exited(0) } else { ExitStatus::Trapped };
@@ -354,9 +422,10 @@ async fn perform(container: &Container, guests: &Guests, act: &Act) -> Option<bo
 fn holds(act: &Act, record: Option<&Record>) -> bool {
     let status = record.map(Record::status);
     match act {
-        Act::Start | Act::Unpause => status == Some(Status::Running),
+        Act::Start | Act::Unpause | Act::Restart => status == Some(Status::Running),
+        Act::LetEnd => record.is_some_and(|record| record.wanted == Wanted::Down),
         Act::Pause => status == Some(Status::Paused),
-        Act::Stop | Act::Kill => status.is_some_and(|status| !status.is_live()),
+        Act::Stop | Act::Kill | Act::Unhealthy => status.is_some_and(|status| !status.is_live()),
         Act::Remove => status.is_none(),
         Act::End(_) | Act::Crash(_) | Act::Fail(_) => true,
     }
@@ -444,6 +513,10 @@ proptest! {
         let disk = machine.disk();
         let mut from = Status::Created;
         for to in &disk.saved {
+            // What else a record says may change while its status stays.
+            if from == *to {
+                continue;
+            }
             prop_assert!(is_valid(from, *to), "{:?} to {:?}", from, to);
             from = *to;
         }
