@@ -1,12 +1,14 @@
 //! The daemon over its API: start to first output, whole lives in a second, pause, update, CPU shares
 //! and neighbours.
 //!
-//! `cargo bench -p mote-cli --bench daemon`. Peers where they are on the machine: `ctr` with runc (an
-//! image imported as `peer:1`), `podman`. Medians of interleaved runs.
+//! `cargo bench -p mote-cli --bench daemon`, as root. Peers where they are on the machine: containerd
+//! with runc, driven by `ctr`, and podman with runc, each with a static native hello; mote's turn there
+//! is the docker command, with mote's daemon behind it. Medians of interleaved runs.
 
 #![allow(clippy::print_stdout, reason = "a benchmark prints")]
 
 mod common;
+mod peers;
 
 use std::time::{Duration, Instant};
 
@@ -21,6 +23,7 @@ fn main() {
     let daemon = Daemon::start(&images);
     println!("no containers: {:.1} MiB resident", daemon.resident() as f64 / f64::from(1 << 20));
     starts(&daemon);
+    peers::compare(&daemon);
     lives(&daemon);
     pauses(&daemon);
     updates(&daemon);

@@ -67,8 +67,12 @@ impl Daemon {
         mote(self.folder.path(), args)
     }
 
+    pub fn socket(&self) -> std::path::PathBuf {
+        self.folder.path().join("state/mote.sock")
+    }
+
     pub fn client(&self) -> Client {
-        Client::connect(&self.folder.path().join("state/mote.sock"))
+        Client::connect(&self.socket())
     }
 
     /// Resident memory in bytes (proc(5)).
