@@ -134,12 +134,12 @@ fn logs_are_followed_and_events_told() {
     let host = Host::new();
     host.import("service:1", SERVICE);
     let daemon = Daemon::start(&host);
-    let mut events = daemon
+    let mut listener = daemon
         .docker_command(["events", "--format", "{{.Action}} {{.Actor.Attributes.name}}"])
         .stdout(Stdio::piped())
         .spawn()
         .expect("docker");
-    let mut events = BufReader::new(events.stdout.take().expect("a pipe")).lines();
+    let mut events = BufReader::new(listener.stdout.take().expect("a pipe")).lines();
     daemon.docker(["create", "--name", "web", "service:1"]).success();
     // The listener may come later than the first container: what is told from now on it hears.
     loop {
@@ -169,6 +169,8 @@ fn logs_are_followed_and_events_told() {
             break;
         }
     }
+    listener.kill().expect("ended");
+    listener.wait().expect("ended");
     assert_eq!(told, ["start web", "die web", "kill web"]);
 }
 

@@ -1,6 +1,10 @@
 //! The `mote` command: arguments to requests, one file per verb. The only place that exits.
 
-#![allow(rustdoc::bare_urls, reason = "these comments are the help that a terminal shows")]
+#![allow(
+    rustdoc::bare_urls,
+    rustdoc::broken_intra_doc_links,
+    reason = "these comments are the help that a terminal shows"
+)]
 
 mod app;
 mod args;
