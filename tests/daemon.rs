@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::process::Stdio;
 
 use crate::docker::SERVICE;
-use crate::harness::{Daemon, Host, guest};
+use crate::harness::{Daemon, Host, Reply, Unruly, guest};
 
 fn inspect(host: &Host, name: &str, format: &str) -> String {
     host.cli(["inspect", "--format", format, name]).success().stdout.trim().to_owned()
@@ -185,6 +185,31 @@ fn an_unhealthy_container_is_restarted() {
 }
 
 #[test]
+fn a_containers_address_tells_how_it_is() {
+    let host = Host::new();
+    host.import("service:1", SERVICE);
+    // It answers well three times, and then not.
+    let server = Unruly::start(|_, asked| match asked {
+        0..3 => Reply::ok("fine"),
+        _ => Reply::status(503),
+    });
+    let _daemon = Daemon::start(&host);
+    let url = format!("http://{}/healthz", server.address());
+    let check =
+        ["--health-http", url.as_str(), "--health-interval", "100ms", "--health-retries", "1"];
+    let create =
+        [&["create", "--name", "web", "--health-on-failure", "stop"], &check[..], &["service:1"]];
+    host.cli(create.concat()).success();
+    until(&host, "web", ("{{.State.Status}}", "exited"), || {
+        host.cli(["start", "web"]).success();
+    });
+    let told = ["events", "--since", "1h", "--until", "0s", "--filter", "event=health_status"];
+    let told = host.cli([&told[..], &["--format", "{{.Action}}"]].concat()).success().stdout;
+    assert_eq!(told, "health_status: healthy\nhealth_status: unhealthy\n");
+    host.cli(["create", "--health-http", "ftp://x", "service:1"]).fails(125, &["http://ADDRESS"]);
+}
+
+#[test]
 fn a_guest_that_listens_for_its_end_has_time_for_it() {
     let host = Host::new();
     host.cli(["import", &guest("cat.p1"), "cat:1"]).success();
@@ -218,6 +243,9 @@ fn what_does_not_fit_is_refused_with_who_has_the_rest() {
     refused.fails(125, &["20MiB of memory left", "large (80MiB)"]);
     host.cli(["create", "-m", "30m", "--memory-reservation", "10m", "service:1"]).success();
     host.cli(["update", "-m", "95m", "large"]).fails(1, &["left"]);
+    let refusals = ["events", "--since", "1h", "--until", "0s", "--filter", "event=refuse"];
+    let told = host.cli([&refusals[..], &["--format", "{{.Actor.Attributes.reason}}"]].concat());
+    assert!(told.success().stdout.contains("large (80MiB)"));
     host.cli(["rm", "large"]).success();
     host.cli(["create", "-m", "30m", "service:1"]).success();
 }

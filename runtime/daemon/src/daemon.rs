@@ -17,7 +17,7 @@ use mote_spec::{ContainerId, ContainerName};
 use tokio::sync::mpsc;
 
 use crate::console::{self, Console};
-use crate::events::Events;
+use crate::events::{Events, Kind};
 use crate::exec::Execs;
 use crate::guest::{Guest, Shared};
 use crate::ledger::Ledger;
@@ -332,6 +332,15 @@ impl Daemon {
             self.pool().give_back(&id);
         }
         entry
+    }
+
+    /// Tells of a container that is not made since it asked for too much.
+    pub(crate) fn tell_refusal(&self, name: &str, image: &str, error: &DaemonError) {
+        if let DaemonError::Forbidden(why) | DaemonError::Conflict(why) = error {
+            let pairs = [("name", name), ("image", image), ("reason", why)];
+            let attributes = pairs.map(|(key, value)| (key.to_owned(), value.to_owned()));
+            self.ledger.events.tell(Kind::Container, "refuse", name, attributes.into());
+        }
     }
 
     /// Opens the image, decides, and compiles. Blocks.

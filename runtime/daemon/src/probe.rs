@@ -159,15 +159,11 @@ async fn get(url: &str) -> Result<hyper::StatusCode, String> {
         .header(hyper::header::HOST, url.authority().map_or("", |authority| authority.as_str()))
         .body(http_body_util::Empty::<bytes::Bytes>::new())
         .map_err(|error| error.to_string())?;
-    tokio::select! {
-        answer = sender.send_request(request) => {
-            answer.map(|answer| answer.status()).map_err(|error| error.to_string())
-        }
-        ended = connection => Err(match ended {
-            Ok(()) => "the connection was closed".to_owned(),
-            Err(error) => error.to_string(),
-        }),
-    }
+    // The answer may come with the connection's end; it counts all the same.
+    let connection = tokio::spawn(connection);
+    let answer = sender.send_request(request).await;
+    connection.abort();
+    answer.map(|answer| answer.status()).map_err(|error| error.to_string())
 }
 
 /// Checks an address that is to be probed.

@@ -252,7 +252,10 @@ pub(crate) async fn create(call: Call) -> Reply {
     let name = call.query.text("name").map(|name| name.trim_start_matches('/').to_owned());
     let asked: Value = call.json().await?;
     let wanted = wanted(&daemon, name.as_deref(), asked)?;
-    let entry = daemon.create(wanted).await?;
+    let (name, image) = (wanted.name.clone(), wanted.image.clone());
+    let entry = daemon.create(wanted).await.inspect_err(|error| {
+        daemon.tell_refusal(name.as_ref().map_or("", |name| name.as_str()), &image, error);
+    })?;
     let id = entry.record().id.to_string();
     Ok(answer::json_with(StatusCode::CREATED, &json!({ "Id": id, "Warnings": [] })))
 }
