@@ -251,6 +251,21 @@ fn what_does_not_fit_is_refused_with_who_has_the_rest() {
 }
 
 #[test]
+fn volumes_come_from_where_the_configuration_says_and_named_ones_always() {
+    let host = Host::new();
+    host.import("service:1", SERVICE);
+    let allowed = host.folder("allowed");
+    let config = host.file("config.toml", format!("[ceiling]\nvolumes = [{allowed:?}]"));
+    let _daemon = Daemon::start_with(&host, &["--config", &config]);
+    let run = |volume: &str| host.cli(["run", "-d", "-v", volume, "service:1"]);
+    run(&format!("{allowed}/made:/data")).success();
+    run("kept:/data").success();
+    let outside = host.path("outside").display().to_string();
+    run(&format!("{outside}:/data")).fails(125, &["outside the folders"]);
+    assert!(!host.path("outside").exists(), "nothing is made for what is refused");
+}
+
+#[test]
 fn a_start_that_cannot_be_says_why() {
     let host = Host::new();
     host.import("service:1", SERVICE);

@@ -13,7 +13,7 @@ use crate::error::CliError;
 #[derive(Args, Debug, Default)]
 #[command(next_help_heading = "Grants")]
 pub(crate) struct GrantArgs {
-    /// Grant a directory
+    /// Grant a directory; for the daemon NAME:GUEST is a named volume
     #[arg(short, long = "volume", value_name = "HOST:GUEST[:ro]")]
     volume: Vec<DirGrant>,
     /// Grant a directory, as wasmtime spells it
@@ -101,17 +101,27 @@ fn parse_wasm(text: &str) -> Result<LimitWants, String> {
     Ok(wants)
 }
 
+/// What the source of a volume is that is a name without a slash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BareName {
+    /// A folder beside the command, which is all that a terminal has.
+    Folder,
+    /// A named volume of the daemon.
+    Volume,
+}
+
 /// The operator's request: flags first, then what annotations of the operator's own say.
 pub(crate) fn request(
     grants: GrantArgs,
     limits: LimitArgs,
     said: mote_spec::Asks,
+    bare: BareName,
 ) -> Result<Request, CliError> {
     let mut wants = limits.wants();
     for wasm in &limits.wasm {
         wants = wants.or(*wasm);
     }
-    Ok(Request { limits: wants.or(said.limits), grants: grants.grants(said.net)? })
+    Ok(Request { limits: wants.or(said.limits), grants: grants.grants(said.net, bare)? })
 }
 
 impl LimitArgs {
@@ -128,7 +138,7 @@ impl LimitArgs {
 }
 
 impl GrantArgs {
-    fn grants(self, said: NetGrants) -> Result<Grants, CliError> {
+    fn grants(self, said: NetGrants, bare: BareName) -> Result<Grants, CliError> {
         let mut dirs = [self.volume, self.dir].concat();
         let mut scratch = self.tmpfs;
         for mount in self.mount {
@@ -137,7 +147,14 @@ impl GrantArgs {
                 Mount::Scratch(space) => scratch.push(space),
             }
         }
-        for dir in &mut dirs {
+        let is_path = |dir: &DirGrant| match bare {
+            BareName::Folder => true,
+            BareName::Volume => {
+                let text = dir.host.to_string_lossy();
+                text.contains('/') || text.starts_with('.')
+            }
+        };
+        for dir in dirs.iter_mut().filter(|dir| is_path(dir)) {
             dir.host = real_path(&dir.host).map_err(|error| {
                 CliError::new(format!("cannot use {}: {error}", dir.host.display()))
             })?;
@@ -176,7 +193,7 @@ pub(crate) fn parse<'a>(words: impl IntoIterator<Item = &'a str>) -> Result<Requ
     use clap::Parser;
     let words = std::iter::once("mote").chain(words);
     let both = Both::try_parse_from(words).map_err(|error| CliError::new(error.to_string()))?;
-    request(both.grants, both.limits, mote_spec::Asks::default())
+    request(both.grants, both.limits, mote_spec::Asks::default(), BareName::Folder)
 }
 
 #[cfg(test)]

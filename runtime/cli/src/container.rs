@@ -12,7 +12,7 @@ use mote_lifecycle::{LogDriver, OnFailure, RestartPolicy, Stdin};
 use mote_spec::{Asks, Bytes, Grants, LimitWants, NetGrants, Policy, Request, Root};
 use serde_json::{Map, Value, json};
 
-use crate::args::{self, GrantArgs, LimitArgs};
+use crate::args::{self, BareName, GrantArgs, LimitArgs};
 use crate::environment;
 use crate::error::CliError;
 use crate::launch;
@@ -152,7 +152,7 @@ impl Described {
     pub(crate) fn request(self, image: &str, args: Vec<String>) -> Result<Value, CliError> {
         let Described { process, grants, limits, life, removal, input } = self;
         let said = Asks::from_annotations(&process.annotations()?)?;
-        let Request { limits, grants } = args::request(grants, limits, said)?;
+        let Request { limits, grants } = args::request(grants, limits, said, BareName::Volume)?;
         let Grants { dirs, scratch, root, net } = grants;
         let mut labels = pairs(&life.label);
         labels.extend(own_labels(limits, net, &process, &life));

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use mote_engine::Call;
 use mote_image::{Artifact, Overrides};
 use mote_lifecycle::{Files, Image, Made, Record, Resources, RestartPolicy, Setup, Time};
-use mote_spec::{Asks, Bytes, ContainerId, ContainerName, Request, decide};
+use mote_spec::{Asks, Bytes, Ceiling, ContainerId, ContainerName, Request, Volumes, decide};
 
 use crate::daemon::DaemonError;
 use crate::machine::Machine;
@@ -39,7 +39,7 @@ pub(crate) fn record(
     let asks = Asks::from_annotations(&artifact.annotations)?;
     let requires = requires(&wanted, &asks);
     let Wanted { name, image, env, cwd, invoke, request, mut setup, restart, .. } = wanted;
-    let policy = decide(request, &asks, &machine.ceiling)?;
+    let policy = decide(request, &asks, &ceiling(machine))?;
     setup.call = call(invoke, artifact);
     setup.requires = requires.at_most(Resources::of(policy.limits()));
     // A working folder of an image without files leads nowhere.
@@ -70,6 +70,15 @@ pub(crate) fn record(
         setup,
     };
     Ok(Record::new(made, Time::now()))
+}
+
+/// The machine's ceiling, under which named volumes are, wherever else volumes may come from.
+fn ceiling(machine: &Machine) -> Ceiling {
+    let mut ceiling = machine.ceiling.clone();
+    if let Volumes::Below(folders) = &mut ceiling.volumes {
+        folders.extend(machine.root.join("volumes").canonicalize());
+    }
+    ceiling
 }
 
 /// What somebody named: a limit that nobody asked for is a bound, and no requirement.

@@ -7,7 +7,7 @@ use mote_lifecycle::Stdin;
 use mote_spec::{Asks, ContainerName, decide};
 
 use crate::app::App;
-use crate::args::{self, GrantArgs, LimitArgs};
+use crate::args::{self, BareName, GrantArgs, LimitArgs};
 use crate::client::Body;
 use crate::commands::create;
 use crate::container::{Described, LifeArgs, ProcessArgs, Removes};
@@ -94,7 +94,7 @@ impl RunArgs {
         let Fetched { artifact, lease } =
             fetch::artifact(app, &image, pull, &pull_options, overrides, show)?;
         let said = Asks::from_annotations(&process.annotations()?)?;
-        let request = args::request(grants, limits, said)?;
+        let request = args::request(grants, limits, said, BareName::Folder)?;
         let asks = Asks::from_annotations(&artifact.annotations)?;
         let policy = decide(request, &asks, &app.machine.ceiling)?;
         let shown = name.as_ref().map_or(artifact.name.as_str(), ContainerName::as_str);

@@ -35,7 +35,7 @@ const OWN: [&str; 4] = [STOP_GRACE, INVOKE, HEALTH_HTTP, HEALTH_ON_FAILURE];
 type Refusal = (&'static str, &'static str, &'static str);
 
 /// Resources that no guest has, the flag of each, and why.
-pub(crate) const REFUSED_RESOURCES: [Refusal; 12] = [
+pub(crate) const REFUSED_RESOURCES: [Refusal; 13] = [
     ("CpuShares", "--cpu-shares", "give a share of a CPU with --cpus"),
     ("CpusetCpus", "--cpuset-cpus", "guests share the daemon's threads; give a share with --cpus"),
     ("CpusetMems", "--cpuset-mems", "guests share the daemon's memory"),
@@ -46,12 +46,13 @@ pub(crate) const REFUSED_RESOURCES: [Refusal; 12] = [
     ("DeviceRequests", "--gpus", "guests see no devices"),
     ("PidsLimit", "--pids-limit", "a guest has no processes"),
     ("Ulimits", "--ulimit", "what a guest may use is bounded by mote's own limits"),
+    ("ShmSize", "--shm-size", "a guest has no shared memory outside of its own"),
     ("OomKillDisable", "--oom-kill-disable", "a guest at its memory limit gets no more"),
     ("CgroupParent", "--cgroup-parent", "guests are no processes, and in no cgroup of their own"),
 ];
 
 /// What else a host can do for a process and not for a guest.
-const REFUSED_HOST: [Refusal; 16] = [
+const REFUSED_HOST: [Refusal; 20] = [
     ("Privileged", "--privileged", "grant what the guest needs, with -v, -p and io.mote.* labels"),
     ("CapAdd", "--cap-add", "a guest has no Linux capabilities; grant directories and connections"),
     ("PidMode", "--pid", "a guest has no processes"),
@@ -67,11 +68,17 @@ const REFUSED_HOST: [Refusal; 16] = [
     ("SecurityOpt", "--security-opt", "a guest makes no system calls of its own"),
     ("Sysctls", "--sysctl", "a guest has no kernel settings"),
     ("GroupAdd", "--group-add", "a guest has no groups"),
+    ("Init", "--init", "a guest has no processes"),
+    ("Runtime", "--runtime", "every container here is mote's"),
+    ("OomScoreAdj", "--oom-score-adj", "a guest is no process; bound it with --memory"),
+    ("VolumeDriver", "--volume-driver", "volumes are folders of this machine"),
     ("PublishAllPorts", "--publish-all", "name the ports with -p"),
 ];
 
-const REFUSED_CONFIG: [Refusal; 2] = [
+const REFUSED_CONFIG: [Refusal; 4] = [
     ("User", "--user", "a guest has no users; what it may touch is what it is granted"),
+    ("Hostname", "--hostname", "a guest has no host name"),
+    ("MacAddress", "--mac-address", "a guest has no network card"),
     ("Domainname", "--domainname", "a guest has no host name"),
 ];
 
@@ -81,7 +88,9 @@ fn is_unset(value: &Value) -> bool {
         Value::Null | Value::Bool(false) => true,
         Value::Number(number) => number.as_f64().is_some_and(|number| number <= 0.0),
         // Docker's own names for "as usual".
-        Value::String(text) => matches!(text.as_str(), "" | "private" | "default" | "host-default"),
+        Value::String(text) => {
+            matches!(text.as_str(), "" | "private" | "default" | "host-default" | "mote")
+        }
         Value::Array(values) => values.is_empty(),
         Value::Object(values) => values.is_empty(),
         Value::Bool(true) => false,
@@ -139,6 +148,7 @@ struct HostSpec {
     cpu_quota: i64,
     cpu_period: i64,
     storage_opt: Option<BTreeMap<String, String>>,
+    annotations: Option<BTreeMap<String, String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -268,8 +278,10 @@ fn wanted(daemon: &Daemon, name: Option<&str>, asked: Value) -> Result<Wanted, D
     }
     let spec: Spec = serde_json::from_value(asked)
         .map_err(|error| bad(format!("the container's description cannot be read: {error}")))?;
-    let host = spec.host_config.unwrap_or_default();
-    let labels = spec.labels.unwrap_or_default();
+    let mut host = spec.host_config.unwrap_or_default();
+    let mut labels = spec.labels.unwrap_or_default();
+    // Both are the operator's words.
+    labels.extend(host.annotations.take().unwrap_or_default());
     if spec.image.is_empty() {
         return Err(bad("no image is named"));
     }
@@ -438,7 +450,11 @@ fn bound(daemon: &Daemon, text: &str) -> Result<DirGrant, DaemonError> {
     let source = grant.host.display().to_string();
     let read_only = grant.access == Access::ReadOnly;
     if source.starts_with('/') {
-        // As docker's -v has it, a folder that is missing is made.
+        // As docker's -v has it, a folder that is missing is made; but none that is refused.
+        if !daemon.machine.ceiling.volumes.allow(&grant.host) {
+            let path = grant.host;
+            return Err(mote_spec::Refused::VolumeOutside { path }.into());
+        }
         std::fs::create_dir_all(&grant.host)
             .map_err(|error| bad(format!("cannot make {source}: {error}")))?;
         return dir(&source, grant.guest.as_str(), read_only);
