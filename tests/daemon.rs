@@ -266,6 +266,89 @@ fn volumes_come_from_where_the_configuration_says_and_named_ones_always() {
 }
 
 #[test]
+fn a_log_that_cannot_be_kept_keeps_no_container_down() {
+    let host = Host::new();
+    host.import("service:1", SERVICE);
+    let daemon = Daemon::start(&host);
+    host.cli(["run", "-d", "--name", "web", "--restart", "always", "service:1"]).success();
+    // A file where the folder of logs should be.
+    std::fs::rename(host.path("root/logs"), host.path("root/elsewhere")).expect("moved");
+    host.file("root/logs", "");
+    host.cli(["create", "--name", "new", "service:1"]).fails(125, &["cannot keep its log"]);
+    assert_eq!(host.cli(["ps", "-a", "--format", "{{.Names}}"]).success().stdout, "web\n");
+    daemon.kill();
+    let _daemon = Daemon::start(&host);
+    until(&host, "web", ("{{.State.Status}}", "running"), || {});
+}
+
+#[test]
+fn several_commands_at_once_start_one_daemon() {
+    let host = Host::new();
+    host.import("service:1", SERVICE);
+    let _end = EndsDaemon(&host);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| host.cli(["run", "-d", "service:1"]).success());
+        }
+    });
+    assert_eq!(host.cli(["ps", "-q"]).success().stdout.lines().count(), 4);
+}
+
+#[test]
+fn what_was_begun_is_done_also_when_its_client_goes() {
+    let host = Host::new();
+    host.import("service:1", SERVICE);
+    let _daemon = Daemon::start(&host);
+    // It does not listen for its end, so that it is waited for.
+    host.cli(["run", "-d", "-i", "--name", "web", "--stop-grace", "stdin", "service:1"]).success();
+    let mut stream = UnixStream::connect(host.path("state/mote.sock")).expect("it answers");
+    let request =
+        "POST /containers/web/stop?t=1 HTTP/1.1\r\nHost: mote\r\nContent-Length: 0\r\n\r\n";
+    stream.write_all(request.as_bytes()).expect("asked");
+    until(&host, "web", ("{{.Mote.Wanted}}", "down"), || {});
+    drop(stream);
+    assert_eq!(host.cli(["wait", "web"]).success().stdout, "143\n");
+}
+
+#[test]
+fn a_container_that_ended_is_not_said_to_restart() {
+    let host = Host::new();
+    host.cli(["import", &guest("exit.p1"), "exit:1"]).success();
+    let _daemon = Daemon::start(&host);
+    host.cli(["create", "--name", "done", "exit:1", "0"]).success();
+    host.cli(["start", "-a", "done"]).success();
+    host.cli(["update", "--restart", "always", "done"]).success();
+    assert_eq!(inspect(&host, "done", "{{.State.Status}}"), "exited");
+}
+
+#[test]
+fn files_come_out_of_containers_under_any_name() {
+    let host = Host::new();
+    host.import("service:1", SERVICE);
+    let _daemon = Daemon::start(&host);
+    let data = host.folder("data");
+    let tool = host.file("data/deep/tool.sh", "#!");
+    let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&tool, executable).expect("set");
+    host.cli(["run", "-d", "--name", "web", "-v", &format!("{data}:/data"), "service:1"]).success();
+    let (file, folder) = (host.path("renamed").display().to_string(), host.folder("into"));
+    host.cli(["cp", "web:/data/deep/tool.sh", &file]).success();
+    assert_eq!(host.read("renamed"), "#!");
+    host.cli(["cp", "web:/data/deep", &folder]).success();
+    assert_eq!(host.read("into/deep/tool.sh"), "#!");
+    let mode = std::fs::metadata(host.path("into/deep/tool.sh")).expect("there").permissions();
+    assert_eq!(std::os::unix::fs::PermissionsExt::mode(&mode) & 0o777, 0o755);
+    // A tree that no stack suffices for is an error, and no end of the daemon.
+    let deep: std::path::PathBuf = std::iter::repeat_n("d", 900).collect();
+    std::fs::create_dir_all(host.path("data").join(deep)).expect("made");
+    host.cli(["cp", "web:/data", &folder]).fails(125, &["broke"]);
+    // A folder that was swapped for a link leads nowhere.
+    std::fs::rename(host.path("data"), host.path("moved")).expect("moved");
+    std::os::unix::fs::symlink(host.path("into"), host.path("data")).expect("linked");
+    host.cli(["cp", "web:/data/deep", &file]).fails(125, &["is a link"]);
+}
+
+#[test]
 fn a_start_that_cannot_be_says_why() {
     let host = Host::new();
     host.import("service:1", SERVICE);

@@ -211,6 +211,10 @@ fn files_are_copied_in_and_out() {
     assert_eq!(host.read("root/volumes/keep/_data/note.txt"), "a note");
     let volumes = daemon.docker(["volume", "ls", "-q"]).success();
     assert_eq!(volumes.stdout, "keep\n");
+    // What somebody named is pruned only if that is asked for.
+    daemon.docker(["volume", "create"]).success();
+    daemon.docker(["system", "prune", "-f", "--volumes"]).success();
+    assert_eq!(daemon.docker(["volume", "ls", "-q"]).success().stdout, "keep\n");
     daemon.docker(["volume", "rm", "keep"]).success();
 }
 

@@ -4,6 +4,7 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -309,8 +310,33 @@ impl Frames {
     }
 }
 
-/// Starts a daemon that outlives this command, and waits until it answers.
+/// How long a daemon that is ending, or being started by somebody else, is waited for.
+const PATIENCE: Duration = Duration::from_secs(25);
+/// How long until the next attempt.
+const AGAIN: Duration = Duration::from_millis(100);
+
+/// Starts a daemon that outlives this command, and waits until one answers: another command may have
+/// started it at the same time, or one may be ending.
 fn start(app: &App) -> Result<(), CliError> {
+    let begun = Instant::now();
+    loop {
+        let failed = match spawn(app) {
+            Ok(()) => return Ok(()),
+            Err(error) => error,
+        };
+        if Client::running(app).is_some() {
+            return Ok(());
+        }
+        let held = app.machine.root.join("daemon.lock");
+        let is_held = std::fs::File::open(held).is_ok_and(|lock| lock.try_lock().is_err());
+        if !is_held || begun.elapsed() > PATIENCE {
+            return Err(failed);
+        }
+        std::thread::sleep(AGAIN);
+    }
+}
+
+fn spawn(app: &App) -> Result<(), CliError> {
     let program = std::env::current_exe()
         .map_err(|error| CliError::new(format!("cannot find this program: {error}")))?;
     crate::launch::own_state(app)?;

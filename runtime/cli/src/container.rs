@@ -125,6 +125,11 @@ impl LifeArgs {
             ("--memory-reservation", memory_reservation.is_some()),
             ("--health-cmd", health.health_cmd.is_some()),
             ("--health-http", health.health_http.is_some()),
+            ("--health-interval", health.health_interval.is_some()),
+            ("--health-timeout", health.health_timeout.is_some()),
+            ("--health-retries", health.health_retries.is_some()),
+            ("--health-start-period", health.health_start_period.is_some()),
+            ("--health-on-failure", health.health_on_failure.is_some()),
         ];
         flags.into_iter().find(|(_, given)| *given).map(|(flag, _)| flag)
     }

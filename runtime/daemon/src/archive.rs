@@ -5,6 +5,7 @@
 //! container leads nowhere outside of what its path led to.
 
 use std::io::{self, Read, Seek, Write};
+use std::os::fd::AsRawFd;
 use std::path::{Component, Path, PathBuf};
 
 use cap_std::ambient_authority;
@@ -71,6 +72,12 @@ pub(crate) fn place(entry: &Entry, path: &str) -> Result<Place, DaemonError> {
     };
     let (guest, host, access) = nearest.ok_or_else(none)?;
     let dir = Dir::open_ambient_dir(&host, ambient_authority()).map_err(|_| none())?;
+    // What was decided on is this very path: a link in it would lead where nobody decided.
+    let real = std::fs::read_link(format!("/proc/self/fd/{}", dir.as_raw_fd()));
+    if real.is_ok_and(|real| real != host) {
+        let why = format!("{} is a link to another folder now", host.display());
+        return Err(DaemonError::Forbidden(why));
+    }
     let below = wanted.strip_prefix(&guest).unwrap_or(Path::new("")).to_owned();
     Ok(Place { dir, below, access, shown: path.to_owned() })
 }
@@ -148,10 +155,10 @@ impl Place {
                 let dir = self.dir.try_clone();
                 dir.and_then(|dir| {
                     append_folder(&mut archive, &dir.dir_metadata()?, &name)?;
-                    append_below(&mut archive, &dir, &name)
+                    append_below(&mut archive, &dir, &name, 0)
                 })
             }
-            false => append(&mut archive, &self.dir, &self.below, &name),
+            false => append(&mut archive, &self.dir, &self.below, (&name, 0)),
         };
         written.and_then(|()| archive.finish()).map_err(|error| self.failed(&error))
     }
@@ -200,16 +207,20 @@ fn header(found: &Metadata, kind: tar::EntryType) -> tar::Header {
     header
 }
 
+/// How deep a tree may be: a guest may make one that no stack and no number of descriptors suffices
+/// for.
+const DEEPEST: u32 = 256;
+
 fn append<W: Write>(
     archive: &mut tar::Builder<W>,
     dir: &Dir,
     path: &Path,
-    name: &Path,
+    (name, depth): (&Path, u32),
 ) -> io::Result<()> {
     let found = dir.symlink_metadata(path)?;
     if found.is_dir() {
         append_folder(archive, &found, name)?;
-        return append_below(archive, &dir.open_dir(path)?, name);
+        return append_below(archive, &dir.open_dir(path)?, name, depth + 1);
     }
     if found.is_symlink() {
         let to = dir.read_link_contents(path)?;
@@ -235,10 +246,18 @@ fn append_folder<W: Write>(
     archive.append_data(&mut header(found, tar::EntryType::Directory), name, io::empty())
 }
 
-fn append_below<W: Write>(archive: &mut tar::Builder<W>, dir: &Dir, name: &Path) -> io::Result<()> {
+fn append_below<W: Write>(
+    archive: &mut tar::Builder<W>,
+    dir: &Dir,
+    name: &Path,
+    depth: u32,
+) -> io::Result<()> {
+    if depth > DEEPEST {
+        return Err(io::Error::other(format!("it has folders more than {DEEPEST} deep")));
+    }
     for entry in dir.entries()? {
         let file = entry?.file_name();
-        append(archive, dir, Path::new(&file), &name.join(&file))?;
+        append(archive, dir, Path::new(&file), (&name.join(&file), depth))?;
     }
     Ok(())
 }
@@ -248,6 +267,9 @@ fn unpack<R: Read>(dir: &Dir, entry: &mut tar::Entry<'_, R>) -> io::Result<()> {
     let path = entry.path()?.into_owned();
     let path: PathBuf =
         path.components().filter(|part| !matches!(part, Component::CurDir)).collect();
+    if path.components().count() > DEEPEST as usize {
+        return Err(io::Error::other(format!("a path is more than {DEEPEST} folders deep")));
+    }
     let kind = entry.header().entry_type();
     if path.as_os_str().is_empty() {
         return Ok(());

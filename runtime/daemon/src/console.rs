@@ -21,6 +21,8 @@ use crate::journal::Journal;
 
 /// How many pieces of output may wait for a listener.
 const AHEAD: usize = 64;
+/// How many pieces may wait for whoever follows a log.
+const READ_AHEAD: usize = 512;
 /// How many bytes of input may wait for a guest.
 const TYPED_AHEAD: usize = 64 << 10;
 
@@ -44,6 +46,8 @@ struct State {
     keeper: Keeper,
     /// Whether the flusher knows.
     dirty: bool,
+    /// Whether a run is under way, so that more may come.
+    open: bool,
     listeners: Vec<mpsc::Sender<Chunk>>,
     readers: Vec<mpsc::Sender<Vec<Line>>>,
     /// Our end of the input. Whoever types may wait for the guest, and holds nobody else up.
@@ -72,16 +76,33 @@ impl Console {
             LogDriver::Journald => Keeper::Journal(Journal::open(record)?),
             LogDriver::None => Keeper::Nobody,
         };
+        Ok(Console::with(keeper, log_path, flusher))
+    }
+
+    /// A console that keeps nothing, for a container whose log cannot be written.
+    pub(crate) fn silent(
+        log_path: PathBuf,
+        flusher: mpsc::UnboundedSender<Weak<Console>>,
+    ) -> Arc<Console> {
+        Console::with(Keeper::Nobody, log_path, flusher)
+    }
+
+    fn with(
+        keeper: Keeper,
+        log_path: PathBuf,
+        flusher: mpsc::UnboundedSender<Weak<Console>>,
+    ) -> Arc<Console> {
         let state = State {
             lines: Lines::default(),
             keeper,
             dirty: false,
+            open: false,
             listeners: Vec::new(),
             readers: Vec::new(),
             typed: None,
             feed: None,
         };
-        Ok(Arc::new(Console { state: Mutex::new(state), log_path, flusher }))
+        Arc::new(Console { state: Mutex::new(state), log_path, flusher })
     }
 
     /// Where the log is, if it is in a file.
@@ -91,6 +112,7 @@ impl Console {
 
     /// The streams for a run.
     pub(crate) fn stdio(self: &Arc<Console>, record: &Record) -> Stdio {
+        self.state().open = true;
         let input = match record.setup.stdin {
             Stdin::Closed => Input::Empty,
             Stdin::Open | Stdin::Once => {
@@ -133,13 +155,16 @@ impl Console {
         receiver
     }
 
-    /// The log so far, and the lines from now until the run ends.
-    pub(crate) fn read(&self) -> io::Result<(LogReader, mpsc::Receiver<Vec<Line>>)> {
-        let (sender, receiver) = mpsc::channel(AHEAD);
+    /// The log so far, and the lines from now until the run ends. A reader that falls too far behind
+    /// is let go: to read a log never slows a guest down.
+    pub(crate) fn follow(&self) -> io::Result<(LogReader, mpsc::Receiver<Vec<Line>>)> {
+        let (sender, receiver) = mpsc::channel(READ_AHEAD);
         let mut state = self.state();
         state.flush()?;
         let log = LogReader::open(&self.log_path)?;
-        state.readers.push(sender);
+        if state.open {
+            state.readers.push(sender);
+        }
         Ok((log, receiver))
     }
 
@@ -176,6 +201,7 @@ impl Console {
             let mut last = Vec::new();
             state.lines.finish(Time::now(), |line| last.push(line));
             state.keep(last);
+            state.open = false;
             state.listeners.clear();
             state.readers.clear();
             (state.typed, state.feed) = (None, None);
@@ -203,18 +229,10 @@ impl Console {
     }
 
     /// Somebody for whom there is no room now.
-    fn full(&self) -> Option<Full> {
+    fn full(&self) -> Option<mpsc::Sender<Chunk>> {
         let state = self.state();
-        let listener = state.listeners.iter().find(|one| one.capacity() == 0 && !one.is_closed());
-        let reader = || state.readers.iter().find(|one| one.capacity() == 0 && !one.is_closed());
-        listener.cloned().map(Full::Listener).or_else(|| reader().cloned().map(Full::Reader))
+        state.listeners.iter().find(|one| one.capacity() == 0 && !one.is_closed()).cloned()
     }
-}
-
-/// A listener that is behind.
-enum Full {
-    Listener(mpsc::Sender<Chunk>),
-    Reader(mpsc::Sender<Vec<Line>>),
 }
 
 impl State {
@@ -278,10 +296,7 @@ impl Sink for Port {
         Box::pin(async move {
             while let Some(full) = self.console.full() {
                 // One that is gone leaves room too.
-                match full {
-                    Full::Listener(one) => drop(one.reserve().await),
-                    Full::Reader(one) => drop(one.reserve().await),
-                }
+                drop(full.reserve().await);
             }
         })
     }
@@ -369,6 +384,28 @@ mod tests {
         assert!(!port.has_room());
         drop(listener);
         assert!(port.has_room());
+    }
+
+    #[tokio::test]
+    async fn whoever_reads_a_log_slows_nobody_down() {
+        let folder = tempfile::tempdir().unwrap();
+        let (console, record) = console(folder.path());
+        drop(console.stdio(&record));
+        let port = Port { console: Arc::clone(&console), stream: Stream::Stdout };
+        let (_, mut lines) = console.follow().unwrap();
+        for _ in 0..2 * READ_AHEAD {
+            assert!(port.has_room());
+            port.take(b"a line\n");
+        }
+        // It fell behind, and is let go with what it had.
+        let mut read = 0;
+        while lines.recv().await.is_some() {
+            read += 1;
+        }
+        assert_eq!(read, READ_AHEAD);
+        console.finish();
+        let (_, mut lines) = console.follow().unwrap();
+        assert!(lines.recv().await.is_none(), "nothing more comes of a run that has ended");
     }
 
     #[tokio::test]

@@ -10,10 +10,10 @@ use std::time::Duration;
 use mote_image::registry::Settings;
 use mote_image::{Artifact, Store, Stored};
 use mote_lifecycle::{
-    Container, DriveError, Grace, Host, NoRoom, Pool, Record, Records, RecordsError, Recovery,
-    Removal, Resources, Status, Time, recover,
+    Container, DriveError, Ended, Grace, Host, NoRoom, Pool, Record, Records, RecordsError,
+    Recovery, Removal, Resources, Status, Time, recover,
 };
-use mote_spec::{ContainerId, ContainerName};
+use mote_spec::{ContainerId, ContainerName, ExitStatus};
 use tokio::sync::mpsc;
 
 use crate::console::{self, Console};
@@ -69,6 +69,8 @@ pub(crate) struct Entry {
     pub(crate) console: Arc<Console>,
     pub(crate) guest: Arc<Guest>,
     pub(crate) health: Mutex<mote_lifecycle::Health>,
+    /// Held while limits are changed: each change begins with what the one before left.
+    changing: tokio::sync::Mutex<()>,
 }
 
 impl Entry {
@@ -211,29 +213,35 @@ impl Daemon {
         // What guests wrote for themselves went with the process that they ran in.
         scratch::clean(&self.machine.root).map_err(|error| DaemonError::Failed(causes(&error)))?;
         let (records, damaged) = self.ledger.records.list()?;
-        for error in damaged {
+        for error in &damaged {
             tracing::error!(%error, "a container cannot be recovered");
         }
-        self.remove_lost_logs(&records);
+        // What belongs to a record that cannot be read is kept for whoever mends it.
+        if damaged.is_empty() {
+            self.remove_lost_logs(&records);
+        }
         let mut starting = Vec::new();
         for record in records {
             let recovery = recover(&record, Host::Gone);
-            let record = match recovery {
-                Recovery::Lost(event) | Recovery::LostThenStart(event) => {
-                    let lost = record.after(event, Time::now());
-                    let lost = lost.map_err(|error| DaemonError::Failed(error.to_string()))?;
-                    self.ledger.records.update(&lost).await?;
-                    lost
-                }
-                Recovery::Leave | Recovery::Keep | Recovery::Start => record,
-            };
             let (id, name) = (record.id.clone(), record.name.clone());
             // It was granted before; a machine that shrank must not lose containers.
             let reserved = self.pool().reserve(&id, name.as_str(), record.setup.requires);
             if let Err(error) = reserved {
                 tracing::warn!(container = %name, %error, "it keeps what it had");
             }
-            let entry = self.drive(record)?;
+            // One log that cannot be written must not keep all containers down.
+            let console = self.console(&record).unwrap_or_else(|error| {
+                tracing::warn!(container = %name, %error, "its output is not kept");
+                Console::silent(self.log_path(&record), self.flusher.clone())
+            });
+            let entry = self.drive(record, console);
+            if let Recovery::Lost(_) | Recovery::LostThenStart(_) = recovery {
+                let lost = Ended { status: ExitStatus::Lost, detail: None };
+                // The driver saves it again and again until it can.
+                if let Err(error) = entry.container.fail(lost).await {
+                    tracing::warn!(container = %name, %error, "its loss is not recorded yet");
+                }
+            }
             match recovery {
                 Recovery::Start | Recovery::LostThenStart(_) => starting.push(entry),
                 Recovery::Leave | Recovery::Keep | Recovery::Lost(_) => {}
@@ -270,17 +278,24 @@ impl Daemon {
         self.pool.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn log_path(&self, record: &Record) -> PathBuf {
+        self.logs().join(format!("{}.log", record.id))
+    }
+
+    fn console(&self, record: &Record) -> Result<Arc<Console>, DaemonError> {
+        Console::open(record, self.log_path(record), self.flusher.clone())
+            .map_err(|error| DaemonError::Failed(format!("cannot keep its log: {error}")))
+    }
+
     /// Drives a container from its record, until it is removed.
-    fn drive(self: &Arc<Daemon>, record: Record) -> Result<Arc<Entry>, DaemonError> {
-        let log = self.logs().join(format!("{}.log", record.id));
-        let console = Console::open(&record, log, self.flusher.clone())
-            .map_err(|error| DaemonError::Failed(format!("cannot keep its log: {error}")))?;
+    fn drive(self: &Arc<Daemon>, record: Record, console: Arc<Console>) -> Arc<Entry> {
         let guest = Arc::new(Guest::new(Arc::clone(&self.shared), Arc::clone(&console)));
         let (id, name, probed) =
             (record.id.clone(), record.name.clone(), record.setup.health.is_some());
         let keep = Arc::new(self.ledger.clone());
         let (container, driver) = Container::drive(record, keep, Arc::clone(&guest));
-        let entry = Arc::new(Entry { container, console, guest, health: Mutex::default() });
+        let (health, changing) = (Mutex::default(), tokio::sync::Mutex::default());
+        let entry = Arc::new(Entry { container, console, guest, health, changing });
         {
             let mut fleet = self.fleet.write().unwrap_or_else(PoisonError::into_inner);
             fleet.by_id.insert(id.clone(), Arc::clone(&entry));
@@ -296,7 +311,7 @@ impl Daemon {
                 daemon.forget(&id);
             }
         });
-        Ok(entry)
+        entry
     }
 
     /// Lets go of a container that was removed.
@@ -323,15 +338,16 @@ impl Daemon {
         let made = tokio::task::spawn_blocking(move || daemon.make(wanted)).await;
         let record = made.map_err(|_| DaemonError::Failed("making it failed".to_owned()))??;
         let (id, name) = (record.id.clone(), record.name.clone());
+        // Before it is recorded: what is on record must be drivable.
+        let console = self.console(&record)?;
         self.pool().reserve(&id, name.as_str(), record.setup.requires)?;
-        let entry = match self.ledger.insert(&record).await {
-            Ok(()) => self.drive(record),
-            Err(error) => Err(name_taken(error, &name)),
-        };
-        if entry.is_err() {
-            self.pool().give_back(&id);
+        match self.ledger.insert(&record).await {
+            Ok(()) => Ok(self.drive(record, console)),
+            Err(error) => {
+                self.pool().give_back(&id);
+                Err(name_taken(error, &name))
+            }
         }
-        entry
     }
 
     /// Tells of a container that is not made since it asked for too much.
@@ -418,8 +434,12 @@ impl Daemon {
             Err(error) => return Err(error.into()),
         }
         let mut fleet = self.fleet.write().unwrap_or_else(PoisonError::into_inner);
-        fleet.by_name.remove(&before);
-        fleet.by_name.insert(name, entry.record().id.clone());
+        // Others may have renamed it as well: what is on record counts.
+        let (id, name) = (entry.record().id.clone(), entry.record().name.clone());
+        fleet.by_name.retain(|_, other| *other != id);
+        if fleet.by_id.contains_key(&id) {
+            fleet.by_name.insert(name, id);
+        }
         Ok(())
     }
 
@@ -430,6 +450,7 @@ impl Daemon {
         wants: mote_spec::LimitWants,
         restart: Option<mote_lifecycle::RestartPolicy>,
     ) -> Result<(), DaemonError> {
+        let _turn = entry.changing.lock().await;
         let record = entry.record();
         let policy = record.policy.updated(wants, &self.machine.ceiling);
         let policy = policy.map_err(|error| DaemonError::Forbidden(error.to_string()))?;
@@ -442,8 +463,16 @@ impl Daemon {
         let change = mote_lifecycle::Change { policy, restart, requires };
         let changed = entry.container.update(change).await;
         if changed.is_err() {
-            // What it had fits, since it had it.
-            let _ = self.pool().reserve(&record.id, record.name.as_str(), record.setup.requires);
+            // Under the fleet's lock, which whoever forgets a container takes before he gives back.
+            let fleet = self.fleet();
+            let mut pool = self.pool();
+            match fleet.by_id.contains_key(&record.id) {
+                // What it had fits, since it had it.
+                true => {
+                    let _ = pool.reserve(&record.id, record.name.as_str(), record.setup.requires);
+                }
+                false => pool.give_back(&record.id),
+            }
         }
         Ok(changed?)
     }

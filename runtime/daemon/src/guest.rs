@@ -24,6 +24,9 @@ use crate::scratch::Scratch;
 /// How long a start waits to see whether the guest stands. One that takes longer is told of later.
 const STANDS: Duration = Duration::from_secs(1);
 
+/// How long whoever ended a run waits for it to be gone.
+const GOES: Duration = Duration::from_secs(5);
+
 /// What all guests of a daemon share.
 pub(crate) struct Shared {
     pub(crate) programs: Programs,
@@ -61,9 +64,10 @@ impl Guest {
         Guest { shared, console, turn: Arc::default(), place: Arc::default() }
     }
 
-    /// Waits until a run that was told to end is gone with all that it held.
+    /// Waits until a run that was told to end is gone with all that it held; not for long, since
+    /// another run may have begun meanwhile.
     pub(crate) async fn gone(&self) {
-        drop(self.turn.lock().await);
+        let _ = tokio::time::timeout(GOES, self.turn.lock()).await;
     }
 
     /// Where the guest writes to now, if it has a place of its own.
@@ -131,7 +135,14 @@ impl Workload for Guest {
             true => Some(make_scratch(&self.shared).await?),
             false => None,
         };
-        let run = self.prepare(record).await?;
+        let run = match self.prepare(record).await {
+            Ok(run) => run,
+            Err(why) => {
+                // Whoever listens to a run that will not be is let go.
+                self.console.finish();
+                return Err(why);
+            }
+        };
         let (gauge, control) = (Arc::clone(&run.gauge), Arc::clone(&run.control));
         *self.place.lock().unwrap_or_else(std::sync::PoisonError::into_inner) =
             scratch.as_ref().map(|scratch| scratch.path().to_owned());

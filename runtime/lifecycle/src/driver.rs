@@ -6,6 +6,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use mote_engine::{Control, Gauge};
@@ -124,6 +125,7 @@ pub struct Container {
     commands: mpsc::Sender<(Command, Reply)>,
     record: watch::Receiver<Arc<Record>>,
     gauge: watch::Receiver<Arc<Gauge>>,
+    waiting: Arc<AtomicBool>,
 }
 
 impl Container {
@@ -147,9 +149,11 @@ impl Container {
             unsaved: None,
             replaced: false,
             restart_at: None,
+            waiting: Arc::default(),
             backoff: Backoff::new(),
         };
-        (Container { commands: sender, record, gauge }, driver.run())
+        let waiting = Arc::clone(&driver.waiting);
+        (Container { commands: sender, record, gauge, waiting }, driver.run())
     }
 
     /// The record as it was saved last.
@@ -160,6 +164,11 @@ impl Container {
     /// What the guest uses, and used in its last run.
     pub fn gauge(&self) -> Arc<Gauge> {
         Arc::clone(&self.gauge.borrow())
+    }
+
+    /// Whether it has ended, and is about to be started again by its policy.
+    pub fn waits_to_restart(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed)
     }
 
     /// Waits until the record says something, and returns it.
@@ -259,6 +268,8 @@ struct Driver<K, W> {
     /// Somebody else changed the record, and drives the container now.
     replaced: bool,
     restart_at: Option<tokio::time::Instant>,
+    /// Whether `restart_at` is set, for whoever looks on.
+    waiting: Arc<AtomicBool>,
     backoff: Backoff,
 }
 
@@ -266,6 +277,7 @@ impl<K: Keep, W: Workload> Driver<K, W> {
     async fn run(mut self) {
         let mut held = true;
         loop {
+            self.waiting.store(self.restart_at.is_some(), Ordering::Relaxed);
             if self.is_over() {
                 self.remove_ended().await;
             }
@@ -400,7 +412,12 @@ impl<K: Keep, W: Workload> Driver<K, W> {
                     }
                 });
                 let limits = *next.policy.limits();
+                let again = next
+                    .ending()
+                    .is_some_and(|how| next.restart.restarts(how, next.wanted, next.restarts));
                 self.save(next).await?;
+                // A policy that no longer starts it again takes back what the one before meant to do.
+                self.restart_at = self.restart_at.filter(|_| again);
                 self.running.iter().for_each(|running| running.control.apply(&limits));
                 Ok(())
             }

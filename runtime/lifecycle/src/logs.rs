@@ -137,10 +137,11 @@ impl LogWriter {
         if self.batch.is_empty() {
             return Ok(());
         }
-        if self.size > 0 && self.size + self.batch.len() as u64 > self.rotation.size {
+        // What cannot be written is lost: it must not gather in memory.
+        let batch = std::mem::take(&mut self.batch);
+        if self.size > 0 && self.size + batch.len() as u64 > self.rotation.size {
             self.rotate()?;
         }
-        let batch = std::mem::take(&mut self.batch);
         let mut file = File::options().create(true).append(true).open(&self.path)?;
         file.write_all(&batch)?;
         self.size += batch.len() as u64;

@@ -138,6 +138,7 @@ fn unpack(file: File, target: &Target) -> io::Result<()> {
             return Err(io::Error::other(format!("{} leads elsewhere", path.display())));
         }
         let path = match (&target.name, first) {
+            (Some(name), Some(_)) if parts.as_path().as_os_str().is_empty() => name.clone(),
             (Some(name), Some(_)) => name.join(parts.as_path()),
             _ => path,
         };
@@ -149,6 +150,9 @@ fn unpack(file: File, target: &Target) -> io::Result<()> {
         } else if kind.is_file() {
             let mut out = File::create(&place)?;
             io::copy(&mut entry.by_ref(), &mut out)?;
+            // Neither setuid nor the like comes out of a container.
+            let mode = entry.header().mode().unwrap_or(0o644) & 0o777;
+            out.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(mode))?;
         } else if kind.is_symlink() {
             let to = entry.link_name()?.ok_or(io::ErrorKind::InvalidData)?;
             std::os::unix::fs::symlink(to, &place)?;

@@ -237,7 +237,9 @@ impl PruneArgs {
             print(&client.post(&path, Body::Nothing)?, "ImagesDeleted", Some("Deleted"));
         }
         if self.volumes {
-            print(&client.post("/volumes/prune", Body::Nothing)?, "VolumesDeleted", None);
+            let filters = encoded(r#"{"all":["true"]}"#);
+            let path = format!("/volumes/prune?filters={filters}");
+            print(&client.post(&path, Body::Nothing)?, "VolumesDeleted", None);
         }
         Ok(())
     }

@@ -25,20 +25,20 @@ pub(crate) fn list(call: &Call) -> Reply {
     let (before, since) = (created("before")?, created("since")?);
     let now = Time::now();
     let entries = call.daemon.list();
-    let records = entries.iter().map(|entry| entry.record());
-    let wanted = records.filter(|record| {
+    let wanted = entries.iter().filter(|entry| {
+        let record = entry.record();
         (all || last.is_some() || record.status().is_live())
             && before.is_none_or(|before| record.created < before)
             && since.is_none_or(|since| record.created > since)
-            && matches(record, &filters)
+            && matches(&record, entry.container.waits_to_restart(), &filters)
     });
     let wanted = wanted.take(last.filter(|last| *last > 0).unwrap_or(usize::MAX));
-    let list: Vec<Value> = wanted.map(|record| view::summary(&record, now)).collect();
+    let list: Vec<Value> = wanted.map(|entry| view::summary(entry, now)).collect();
     Ok(answer::json(&list))
 }
 
-fn matches(record: &Record, filters: &Filters) -> bool {
-    let state = view::state(record, view::waits_to_restart(record));
+fn matches(record: &Record, waits: bool, filters: &Filters) -> bool {
+    let state = view::state(record, waits);
     let health = record.health.map_or("none".to_owned(), |health| health.to_string());
     let is_image = |text: &str| {
         let named = |name: &str| name == text || name.strip_suffix(":latest") == Some(text);
@@ -98,7 +98,7 @@ pub(crate) async fn prune(call: &Call) -> Reply {
     for entry in call.daemon.list() {
         let record = entry.record();
         let ended = matches!(record.status(), Status::Stopped(_) | Status::Created)
-            && !view::waits_to_restart(&record);
+            && !entry.container.waits_to_restart();
         let old = until.is_none_or(|until| record.created < until);
         // One that was started meanwhile is no longer to be removed.
         if ended

@@ -69,7 +69,7 @@ async fn stop(call: &Call, daemon: &Daemon, entry: &Entry) -> Reply {
     let record = entry.record();
     if !record.status().is_live() {
         // One that waits to be started again is not, from now on.
-        if super::view::waits_to_restart(&record) {
+        if entry.container.waits_to_restart() {
             entry.container.let_end().await?;
             return Ok(answer::done());
         }

@@ -1,7 +1,5 @@
 //! `GET /containers/ID/logs`, and the framing of output that all streams share.
 
-use std::sync::Arc;
-
 use bytes::{BufMut, Bytes, BytesMut};
 use mote_lifecycle::{Line, LogDriver, Stream, Talks, Time, Wish};
 
@@ -116,14 +114,15 @@ pub(crate) async fn stream(call: &Call, id: &str) -> Reply {
         },
     };
     let follow = query.flag("follow") && wish.until.is_none_or(|until| until > now);
-    let live = record.status().is_live();
-    let read = Arc::clone(&entry);
-    let opened = tokio::task::spawn_blocking(move || {
-        let (log, coming) = read.console.read()?;
-        log.read(wish).map(|lines| (lines, coming))
+    let opened = tokio::task::spawn_blocking(move || match follow {
+        true => {
+            let (log, coming) = entry.console.follow()?;
+            log.read(wish).map(|lines| (lines, Some(coming)))
+        }
+        false => entry.console.history(wish).map(|lines| (lines, None)),
     });
     let opened = opened.await.map_err(|_| DaemonError::Failed("reading the log failed".into()))?;
-    let (lines, mut coming) =
+    let (lines, coming) =
         opened.map_err(|error| DaemonError::Failed(format!("the log cannot be read: {error}")))?;
     Ok(answer::stream(media_type(shown.talks), move |mut writer| async move {
         for line in lines.iter().filter_map(|line| shown.framed(line)) {
@@ -131,10 +130,7 @@ pub(crate) async fn stream(call: &Call, id: &str) -> Reply {
                 return;
             }
         }
-        if !follow || !live {
-            return;
-        }
-        drop(entry);
+        let Some(mut coming) = coming else { return };
         while let Some(lines) = coming.recv().await {
             for line in &lines {
                 if wish.until.is_some_and(|until| line.time > until) {

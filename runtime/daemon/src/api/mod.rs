@@ -50,8 +50,12 @@ pub async fn serve(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
 ) {
     let service = service_fn(move |request| {
-        let daemon = Arc::clone(&daemon);
-        async move { Ok::<_, Infallible>(answer(daemon, request).await) }
+        // What was begun is done, also when its client goes meanwhile.
+        let work = tokio::spawn(answer(Arc::clone(&daemon), request));
+        async move {
+            let failed = |_| error::answer(&DaemonError::Failed("the request failed".to_owned()));
+            Ok::<_, Infallible>(work.await.unwrap_or_else(failed))
+        }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .serve_connection(TokioIo::new(stream), service)
@@ -196,6 +200,10 @@ async fn route(call: Call) -> Reply {
         (_, ["images", rest @ ..]) => images::route(call, &method, rest).await,
         (_, ["volumes", rest @ ..]) => volumes::route(call, &method, rest).await,
         (_, ["networks", rest @ ..]) => system::networks(&method, rest),
+        (&Method::POST, ["build", "prune"]) => {
+            let nothing = serde_json::json!({ "CachesDeleted": null, "SpaceReclaimed": 0 });
+            Ok(answer::json(&nothing))
+        }
         (_, ["build" | "commit" | "session" | "grpc" | "distribution", ..]) => Err(unsupported(
             "mote runs images and builds none; build with docker, buildah or `mote import`",
         )),

@@ -172,9 +172,10 @@ pub(crate) async fn disk_usage(call: &Call) -> Reply {
 fn measure(daemon: &Daemon) -> Reply {
     let store = daemon.machine.store()?;
     let (blobs, trees) = store.usage()?;
-    let records: Vec<_> = daemon.list().iter().map(|entry| entry.record()).collect();
+    let entries = daemon.list();
     let mut users: HashMap<String, i64> = HashMap::new();
-    for record in &records {
+    for entry in &entries {
+        let record = entry.record();
         if let Some(manifest) = &record.image.manifest {
             *users.entry(manifest.to_string()).or_default() += 1;
         }
@@ -190,10 +191,10 @@ fn measure(daemon: &Daemon) -> Reply {
         })
         .collect();
     let now = Time::now();
-    let containers: Vec<Value> = records
+    let containers: Vec<Value> = entries
         .iter()
-        .map(|record| {
-            let mut summary = super::view::summary(record, now);
+        .map(|entry| {
+            let mut summary = super::view::summary(entry, now);
             summary["SizeRw"] = json!(0);
             summary["SizeRootFs"] = json!(0);
             summary

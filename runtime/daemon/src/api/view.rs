@@ -25,11 +25,6 @@ pub(crate) fn state(record: &Record, waits_to_restart: bool) -> &'static str {
     }
 }
 
-/// Whether a container that has ended is about to be started again by its policy.
-pub(crate) fn waits_to_restart(record: &Record) -> bool {
-    record.ending().is_some_and(|how| record.restart.restarts(how, record.wanted, record.restarts))
-}
-
 /// A span as docker shows it: `3 minutes`.
 pub(crate) fn span(seconds: u64) -> String {
     let some = |count: u64, unit: &str| match count {
@@ -50,7 +45,7 @@ pub(crate) fn span(seconds: u64) -> String {
 }
 
 /// What `ps` shows in its column of the status.
-fn status(record: &Record, now: Time) -> String {
+fn status(record: &Record, waits: bool, now: Time) -> String {
     let since = |from: Option<Time>| span(from.map_or(0, |from| now.since(from).as_secs()));
     let health = record.health.map_or_else(String::new, |health| match health {
         mote_lifecycle::HealthStatus::Starting => " (health: starting)".to_owned(),
@@ -61,7 +56,7 @@ fn status(record: &Record, now: Time) -> String {
         Status::Running => format!("Up {}{health}", since(record.started)),
         Status::Paused => format!("Up {} (Paused)", since(record.started)),
         Status::Stopped(how) => {
-            let word = if waits_to_restart(record) { "Restarting" } else { "Exited" };
+            let word = if waits { "Restarting" } else { "Exited" };
             format!("{word} ({}) {} ago", how.code(), since(record.finished))
         }
         Status::Removed => "Removal In Progress".to_owned(),
@@ -85,7 +80,9 @@ fn network_mode(record: &Record) -> &'static str {
 }
 
 /// One entry of the list of containers.
-pub(crate) fn summary(record: &Record, now: Time) -> Value {
+pub(crate) fn summary(entry: &Entry, now: Time) -> Value {
+    let (record, waits) = (entry.record(), entry.container.waits_to_restart());
+    let record = &*record;
     let ports: Vec<Value> = record
         .policy
         .grants()
@@ -110,8 +107,8 @@ pub(crate) fn summary(record: &Record, now: Time) -> Value {
         "Created": record.created.millis() / 1000,
         "Ports": ports,
         "Labels": record.setup.labels,
-        "State": state(record, waits_to_restart(record)),
-        "Status": status(record, now),
+        "State": state(record, waits),
+        "Status": status(record, waits, now),
         "HostConfig": { "NetworkMode": network_mode(record) },
         "NetworkSettings": { "Networks": {} },
         "Mounts": mounts(record),
@@ -284,6 +281,7 @@ pub(crate) fn inspect(entry: &Entry, execs: &[String]) -> Value {
             "Call": record.setup.call,
             "Reason": record.ending().map(|how| how.to_string()),
             "Detail": record.detail,
+            "Wanted": record.wanted,
         },
     })
 }
@@ -291,7 +289,7 @@ pub(crate) fn inspect(entry: &Entry, execs: &[String]) -> Value {
 fn inspect_state(entry: &Entry, record: &Record) -> Value {
     let how = record.ending();
     let live = record.status().is_live();
-    let waits = waits_to_restart(record);
+    let waits = entry.container.waits_to_restart();
     let failed_to_start = how == Some(ExitStatus::NotStarted);
     let mut state = json!({
         "Status": state(record, waits),

@@ -29,14 +29,13 @@ struct Spec {
 pub(crate) async fn route(call: Call, method: &Method, path: &[&str]) -> Reply {
     let daemon = Arc::clone(&call.daemon);
     match (method, path) {
-        (&Method::GET, []) => list(&call),
+        (&Method::GET, []) => beside(move || list(&call)).await,
         (&Method::POST, ["create"]) => create(call).await,
-        (&Method::POST, ["prune"]) => prune(&call),
+        (&Method::POST, ["prune"]) => beside(move || prune(&call)).await,
         (&Method::GET, [name]) => Ok(answer::json(&shown(&daemon.volumes.find(name)?))),
         (&Method::DELETE, [name]) => {
             let volume = daemon.volumes.find(name)?;
-            remove(&daemon, &volume)?;
-            Ok(answer::done())
+            beside(move || remove(&daemon, &volume).map(|()| answer::done())).await
         }
         _ => Err(DaemonError::Nothing {
             what: "page",
@@ -44,6 +43,15 @@ pub(crate) async fn route(call: Call, method: &Method, path: &[&str]) -> Reply {
         }),
     }
 }
+
+/// Runs what waits for the disk beside everything else.
+async fn beside(work: impl FnOnce() -> Reply + Send + 'static) -> Reply {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|_| Err(DaemonError::Failed("the request failed".to_owned())))
+}
+
+/// Docker's mark of a volume that nobody named.
+const ANONYMOUS: &str = "com.docker.volume.anonymous";
 
 /// A volume as docker's clients see it.
 pub(crate) fn shown(volume: &Volume) -> Value {
@@ -91,11 +99,15 @@ async fn create(call: Call) -> Reply {
             "volumes are folders of this machine: there are no drivers and no options",
         ));
     }
+    let mut labels = labels.unwrap_or_default();
     let name = match name.as_str() {
-        "" => mote_spec::ContainerId::new(random()?).to_string(),
+        "" => {
+            labels.insert(ANONYMOUS.to_owned(), String::new());
+            mote_spec::ContainerId::new(random()?).to_string()
+        }
         name => name.to_owned(),
     };
-    let volume = daemon.volumes.make(&name, &labels.unwrap_or_default())?;
+    let volume = daemon.volumes.make(&name, &labels)?;
     daemon.ledger.events.tell(Kind::Volume, "create", &name, BTreeMap::new());
     Ok(answer::json_with(StatusCode::CREATED, &shown(&volume)))
 }
@@ -116,11 +128,14 @@ fn remove(daemon: &Daemon, volume: &Volume) -> Result<(), DaemonError> {
 
 fn prune(call: &Call) -> Reply {
     let filters = Filters::read(call.query.text("filters"), &["label", "label!", "all"])?;
+    // As docker has it: what somebody named goes only if that is asked for.
+    let all = filters.values("all").iter().any(|value| matches!(value.as_str(), "1" | "true"));
     let (mut removed, mut freed) = (Vec::new(), 0);
     for volume in call.daemon.volumes.list() {
         let bytes = scratch::bytes_below(&volume.data);
         // One that is in use stays.
-        if filters.labels(&volume.labels) && remove(&call.daemon, &volume).is_ok() {
+        let doomed = all || volume.labels.contains_key(ANONYMOUS);
+        if doomed && filters.labels(&volume.labels) && remove(&call.daemon, &volume).is_ok() {
             freed += bytes;
             removed.push(volume.name);
         }

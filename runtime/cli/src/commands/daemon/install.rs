@@ -102,12 +102,19 @@ fn failed(path: &Path, error: &std::io::Error) -> CliError {
 fn command(app: &App) -> Result<String, CliError> {
     let program = std::env::current_exe()
         .map_err(|error| CliError::new(format!("cannot find this program: {error}")))?;
-    let quoted = |path: &Path| format!("\"{}\"", path.display());
+    // As systemd.service(5) reads command lines.
+    let quoted = |path: &Path| {
+        let text = path.display().to_string();
+        let text = text.replace('\\', "\\\\").replace('"', "\\\"").replace('%', "%%");
+        format!("\"{}\"", text.replace('$', "$$"))
+    };
+    let config = app.configured.as_deref().map(|path| format!(" --config {}", quoted(path)));
     Ok(format!(
-        "{} --root {} --state {} daemon",
+        "{} --root {} --state {}{} daemon",
         quoted(&program),
         quoted(&app.machine.root),
-        quoted(&app.machine.state)
+        quoted(&app.machine.state),
+        config.unwrap_or_default()
     ))
 }
 
