@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
+use mote_engine::Control;
 use mote_image::registry::Settings;
 use mote_image::{Artifact, Store, Stored};
 use mote_lifecycle::{
@@ -71,11 +72,50 @@ pub(crate) struct Entry {
     pub(crate) health: Mutex<mote_lifecycle::Health>,
     /// Held while limits are changed: each change begins with what the one before left.
     changing: tokio::sync::Mutex<()>,
+    /// The switches of what runs beside it.
+    beside: Mutex<Vec<Weak<Control>>>,
 }
+
+/// How many execs may run beside a container: each may use as much as the container may.
+const BESIDE: usize = 16;
 
 impl Entry {
     pub(crate) fn record(&self) -> Arc<Record> {
         self.container.record()
+    }
+
+    /// The switches of what runs beside it now.
+    fn beside(&self) -> Vec<Arc<Control>> {
+        let mut beside = self.beside.lock().unwrap_or_else(PoisonError::into_inner);
+        beside.retain(|control| control.strong_count() > 0);
+        beside.iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Notes the switches of something that runs beside it.
+    ///
+    /// # Errors
+    /// Fails if there is as much as may be.
+    pub(crate) fn join(&self, control: &Arc<Control>) -> Result<(), DaemonError> {
+        if self.beside().len() >= BESIDE {
+            let name = &self.record().name;
+            return Err(DaemonError::Conflict(format!("{BESIDE} execs run beside {name} already")));
+        }
+        let mut beside = self.beside.lock().unwrap_or_else(PoisonError::into_inner);
+        beside.push(Arc::downgrade(control));
+        Ok(())
+    }
+
+    /// Pauses it, and what runs beside it.
+    pub(crate) async fn pause(&self) -> Result<(), DaemonError> {
+        self.container.pause().await?;
+        self.beside().iter().for_each(|control| control.pause());
+        Ok(())
+    }
+
+    pub(crate) async fn unpause(&self) -> Result<(), DaemonError> {
+        self.container.unpause().await?;
+        self.beside().iter().for_each(|control| control.unpause());
+        Ok(())
     }
 }
 
@@ -225,10 +265,7 @@ impl Daemon {
             let recovery = recover(&record, Host::Gone);
             let (id, name) = (record.id.clone(), record.name.clone());
             // It was granted before; a machine that shrank must not lose containers.
-            let reserved = self.pool().reserve(&id, name.as_str(), record.setup.requires);
-            if let Err(error) = reserved {
-                tracing::warn!(container = %name, %error, "it keeps what it had");
-            }
+            self.pool().hold(&id, name.as_str(), record.setup.requires);
             // One log that cannot be written must not keep all containers down.
             let console = self.console(&record).unwrap_or_else(|error| {
                 tracing::warn!(container = %name, %error, "its output is not kept");
@@ -295,7 +332,8 @@ impl Daemon {
         let keep = Arc::new(self.ledger.clone());
         let (container, driver) = Container::drive(record, keep, Arc::clone(&guest));
         let (health, changing) = (Mutex::default(), tokio::sync::Mutex::default());
-        let entry = Arc::new(Entry { container, console, guest, health, changing });
+        let beside = Mutex::default();
+        let entry = Arc::new(Entry { container, console, guest, health, changing, beside });
         {
             let mut fleet = self.fleet.write().unwrap_or_else(PoisonError::into_inner);
             fleet.by_id.insert(id.clone(), Arc::clone(&entry));
@@ -455,7 +493,13 @@ impl Daemon {
         let policy = record.policy.updated(wants, &self.machine.ceiling);
         let policy = policy.map_err(|error| DaemonError::Forbidden(error.to_string()))?;
         let mut requires = record.setup.requires;
-        requires.memory = wants.memory.map_or(requires.memory, mote_spec::Bytes::get);
+        // A reservation that was named beside the limit stays; it is only never above it.
+        let named = requires.memory != record.policy.limits().memory.get();
+        requires.memory = match wants.memory.map(mote_spec::Bytes::get) {
+            Some(memory) if named && requires.memory > 0 => requires.memory.min(memory),
+            Some(memory) => memory,
+            None => requires.memory,
+        };
         requires.cpu = wants.cpus.map_or(requires.cpu, |share| u64::from(share.millis()));
         requires.network = wants.net_rate.map_or(requires.network, mote_spec::Rate::per_second);
         self.pool().reserve(&record.id, record.name.as_str(), requires)?;
@@ -467,14 +511,14 @@ impl Daemon {
             let fleet = self.fleet();
             let mut pool = self.pool();
             match fleet.by_id.contains_key(&record.id) {
-                // What it had fits, since it had it.
-                true => {
-                    let _ = pool.reserve(&record.id, record.name.as_str(), record.setup.requires);
-                }
+                true => pool.hold(&record.id, record.name.as_str(), record.setup.requires),
                 false => pool.give_back(&record.id),
             }
         }
-        Ok(changed?)
+        changed?;
+        let record = entry.record();
+        entry.beside().iter().for_each(|control| control.apply(record.policy.limits()));
+        Ok(())
     }
 
     /// Stops a container: at once, or after it was told and had its time.

@@ -51,16 +51,23 @@ pub(crate) struct Execs(Mutex<HashMap<String, Arc<Exec>>>);
 
 /// So many that have ended are remembered.
 const REMEMBERED: usize = 256;
+/// So many that run or wait to be started there may be.
+const MOST: usize = 1024;
 
 impl Execs {
-    pub(crate) fn add(&self, exec: Exec) -> Arc<Exec> {
+    /// # Errors
+    /// Fails if too many wait to be started.
+    pub(crate) fn add(&self, exec: Exec) -> Result<Arc<Exec>, DaemonError> {
         let exec = Arc::new(exec);
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if all.len() >= REMEMBERED {
             all.retain(|_, exec| !matches!(exec.state(), State::Ended(_)) && exec.is_of_use());
         }
+        if all.len() >= MOST {
+            return Err(DaemonError::Conflict(format!("{MOST} execs are there already")));
+        }
         all.insert(exec.id.clone(), Arc::clone(&exec));
-        exec
+        Ok(exec)
     }
 
     pub(crate) fn find(&self, id: &str) -> Result<Arc<Exec>, DaemonError> {
@@ -117,6 +124,7 @@ pub(crate) struct Ready {
     program: Arc<Program>,
     process: mote_engine::Process,
     terminal: Terminal,
+    control: Arc<Control>,
 }
 
 impl Daemon {
@@ -139,7 +147,10 @@ impl Daemon {
         // It is not the container, and does not listen where that does.
         record.policy = record.policy.without_ports();
         let prepared = tokio::task::spawn_blocking(move || daemon.decide_exec(record, wish)).await;
-        prepared.map_err(|_| DaemonError::Failed("preparing it failed".to_owned()))?
+        let ready =
+            prepared.map_err(|_| DaemonError::Failed("preparing it failed".to_owned()))??;
+        entry.join(&ready.control)?;
+        Ok(ready)
     }
 
     /// Blocks.
@@ -173,7 +184,8 @@ impl Daemon {
         record.cwd = cwd.or(record.cwd);
         let program = programs.load(&record)?;
         let process = mote_engine::Process { call, ..guest::process(&record) };
-        Ok(Ready { record, program, process, terminal })
+        let control = Arc::new(Control::new(record.policy.limits()));
+        Ok(Ready { record, program, process, terminal, control })
     }
 
     /// Turns to another program of the image's files.
@@ -215,7 +227,7 @@ impl Daemon {
     ) -> Ended {
         let shared = Arc::clone(&self.shared);
         let task = shared.guests.clone().spawn(async move {
-            let Ready { record, program, process, terminal } = ready;
+            let Ready { record, program, process, terminal, control } = ready;
             let scratch = match guest::needs_scratch(&record) {
                 true => match guest::make_scratch(&shared).await {
                     Ok(scratch) => Some(scratch),
@@ -238,7 +250,7 @@ impl Daemon {
                 root: guest::root_files(&record),
                 scratch: scratch.as_ref().map(|scratch| scratch.path().to_owned()),
                 gauge: Arc::default(),
-                control: Arc::new(Control::new(record.policy.limits())),
+                control,
                 begun: None,
             };
             let outcome = mote_engine::run(&program.engine, &program.module, launch).await;

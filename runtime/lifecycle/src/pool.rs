@@ -131,10 +131,16 @@ impl Pool {
                 return Err(NoRoom { resource, wanted, free, holders: self.holders(resource, id) });
             }
         }
-        self.give_back(id);
-        self.used = self.used.combined(wants, u64::saturating_add);
-        self.held.insert(id.clone(), (name.to_owned(), wants));
+        self.hold(id, name, wants);
         Ok(())
+    }
+
+    /// Notes what a container holds already, whether the host has so much or not: what was granted
+    /// stays granted.
+    pub fn hold(&mut self, id: &ContainerId, name: &str, holds: Resources) {
+        self.give_back(id);
+        self.used = self.used.combined(holds, u64::saturating_add);
+        self.held.insert(id.clone(), (name.to_owned(), holds));
     }
 
     /// Gives back what a container held.
@@ -242,6 +248,16 @@ mod tests {
         // What one holds itself does not stand in its way.
         pool.reserve(&id(2), "large", memory(60)).unwrap();
         assert!(pool.reserve(&id(2), "large", memory(61)).is_err());
+    }
+
+    #[test]
+    fn a_host_that_shrank_gives_nothing_more_until_something_is_given_back() {
+        let mut pool = Pool::new(memory(100));
+        pool.hold(&id(1), "old", memory(80));
+        pool.hold(&id(2), "older", memory(80));
+        assert!(pool.reserve(&id(3), "new", memory(1)).is_err());
+        pool.give_back(&id(2));
+        pool.reserve(&id(3), "new", memory(20)).unwrap();
     }
 
     #[test]

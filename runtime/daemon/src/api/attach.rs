@@ -1,6 +1,7 @@
 //! Connects a client to a container's standard streams: the connection is taken over for that.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use hyper::header::{CONNECTION, HeaderValue, UPGRADE};
 use hyper::upgrade::{OnUpgrade, Upgraded};
@@ -10,9 +11,9 @@ use mote_lifecycle::{Stdin, Stream, Talks, Wish};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::mpsc;
 
-use super::Call;
 use super::answer::{self, Answer, Reply};
 use super::logs::{self, Shown};
+use super::{Call, Peer};
 use crate::console::Chunk;
 use crate::daemon::{DaemonError, Entry};
 
@@ -65,6 +66,7 @@ pub(crate) fn attach(mut call: Call, id: &str) -> Reply {
     let wants = Wants { stdout: call.query.flag("stdout"), stderr: call.query.flag("stderr") };
     let input = call.query.flag("stdin") && record.setup.stdin != Stdin::Closed;
     let (past, live) = (call.query.flag("logs"), call.query.flag("stream"));
+    let peer = Arc::clone(&call.peer);
     let (reply, taken) = take_over(&mut call.request, talks)?;
     // Before the answer: what is printed after it must not be missed.
     let printed = live.then(|| entry.console.listen());
@@ -89,10 +91,29 @@ pub(crate) fn attach(mut call: Call, id: &str) -> Reply {
         tokio::select! {
             () = show(printed, &mut writer, talks, wants) => {}
             () = typing => {}
+            () = hung_up(&peer) => {}
         }
         let _ = writer.shutdown().await;
     });
     Ok(reply)
+}
+
+/// How often a client that says nothing is looked at.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// Waits until a client has closed both ways of its connection. One that has only ended its input is
+/// still there, so that reading does not tell.
+async fn hung_up(peer: &Peer) {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let mut looked = [PollFd::new(&**peer, PollFlags::empty())];
+        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let polled = poll(&mut looked, Some(&at_once));
+        if polled.is_ok() && looked[0].revents().intersects(PollFlags::HUP | PollFlags::ERR) {
+            return;
+        }
+    }
 }
 
 /// Passes on what is typed, until the client's end of it.

@@ -25,11 +25,11 @@ pub(crate) async fn verb(call: Call, id: &str, verb: &str) -> Reply {
         }
         "kill" => kill(&call, &daemon, &entry).await,
         "pause" => {
-            entry.container.pause().await?;
+            entry.pause().await?;
             Ok(answer::done())
         }
         "unpause" => {
-            entry.container.unpause().await?;
+            entry.unpause().await?;
             Ok(answer::done())
         }
         "rename" => {

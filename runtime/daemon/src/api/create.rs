@@ -82,6 +82,9 @@ const REFUSED_CONFIG: [Refusal; 4] = [
     ("Domainname", "--domainname", "a guest has no host name"),
 ];
 
+/// How many bytes the labels of a container may have together: each event of it tells them.
+const MOST_LABELS: usize = 64 << 10;
+
 /// The defaults that docker's client writes for what nobody asked for.
 fn is_unset(value: &Value) -> bool {
     match value {
@@ -282,6 +285,9 @@ fn wanted(daemon: &Daemon, name: Option<&str>, asked: Value) -> Result<Wanted, D
     let mut labels = spec.labels.unwrap_or_default();
     // Both are the operator's words.
     labels.extend(host.annotations.take().unwrap_or_default());
+    if labels.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>() > MOST_LABELS {
+        return Err(bad("the labels have more than 64 KiB together"));
+    }
     if spec.image.is_empty() {
         return Err(bad("no image is named"));
     }

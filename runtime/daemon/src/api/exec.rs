@@ -74,7 +74,7 @@ pub(crate) async fn create(call: Call, id: &str) -> Reply {
         &format!("exec_create: {}", wish.command.join(" ")),
         vec![("execID", id.clone())],
     );
-    let exec = daemon.execs.add(Exec::new(id, entry, wish, spec.attach_stdin));
+    let exec = daemon.execs.add(Exec::new(id, entry, wish, spec.attach_stdin))?;
     Ok(answer::json_with(StatusCode::CREATED, &json!({ "Id": exec.id })))
 }
 

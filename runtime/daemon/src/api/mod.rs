@@ -22,6 +22,7 @@ mod view;
 mod volumes;
 
 use std::convert::Infallible;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -29,8 +30,8 @@ use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Method, Request};
-use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::UnixStream;
 
 use crate::daemon::{Daemon, DaemonError};
 use answer::{Answer, Reply};
@@ -41,23 +42,26 @@ pub use create::{HEALTH_HTTP, HEALTH_ON_FAILURE, INVOKE, STOP_GRACE};
 pub const API_VERSION: &str = "1.45";
 pub(crate) const OLDEST_VERSION: &str = "1.24";
 
+/// How long a client may take to say what it wants, or to say nothing between two requests.
+const HEAD: std::time::Duration = std::time::Duration::from_secs(300);
 /// How large the JSON of a request may be.
 const LARGEST_JSON: usize = 4 << 20;
 
 /// Answers the requests of one connection, until it closes.
-pub async fn serve(
-    daemon: Arc<Daemon>,
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-) {
+pub async fn serve(daemon: Arc<Daemon>, stream: UnixStream) {
+    // Whether the client is still there, for whoever takes the connection over.
+    let Ok(peer) = rustix::io::fcntl_dupfd_cloexec(&stream, 0).map(Arc::new) else { return };
     let service = service_fn(move |request| {
         // What was begun is done, also when its client goes meanwhile.
-        let work = tokio::spawn(answer(Arc::clone(&daemon), request));
+        let work = tokio::spawn(answer(Arc::clone(&daemon), request, Arc::clone(&peer)));
         async move {
             let failed = |_| error::answer(&DaemonError::Failed("the request failed".to_owned()));
             Ok::<_, Infallible>(work.await.unwrap_or_else(failed))
         }
     });
     let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     if let Err(error) = connection.await {
@@ -66,9 +70,9 @@ pub async fn serve(
     }
 }
 
-async fn answer(daemon: Arc<Daemon>, request: Request<Incoming>) -> Answer {
+async fn answer(daemon: Arc<Daemon>, request: Request<Incoming>, peer: Peer) -> Answer {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let answer = match Call::read(daemon, request) {
+    let answer = match Call::read(daemon, request, peer) {
         Ok(call) => route(call).await,
         Err(error) => Err(error),
     };
@@ -77,10 +81,14 @@ async fn answer(daemon: Arc<Daemon>, request: Request<Incoming>) -> Answer {
     answer
 }
 
+/// A client's connection once more, to be asked whether it still stands.
+pub(crate) type Peer = Arc<OwnedFd>;
+
 /// A request, taken apart.
 pub(crate) struct Call {
     pub(crate) daemon: Arc<Daemon>,
     pub(crate) request: Request<Incoming>,
+    pub(crate) peer: Peer,
     /// The path behind the version, in its parts.
     path: Vec<String>,
     pub(crate) query: Query,
@@ -115,7 +123,11 @@ impl Query {
 }
 
 impl Call {
-    fn read(daemon: Arc<Daemon>, request: Request<Incoming>) -> Result<Call, DaemonError> {
+    fn read(
+        daemon: Arc<Daemon>,
+        request: Request<Incoming>,
+        peer: Peer,
+    ) -> Result<Call, DaemonError> {
         let decode = |part: &str| {
             let whole = format!("k={}", part.replace('+', "%2B"));
             form_urlencoded::parse(whole.as_bytes()).next().map(|(_, text)| text.into_owned())
@@ -135,7 +147,7 @@ impl Call {
         }
         let query = request.uri().query().unwrap_or_default();
         let query = Query(form_urlencoded::parse(query.as_bytes()).into_owned().collect());
-        Ok(Call { daemon, request, path, query })
+        Ok(Call { daemon, request, peer, path, query })
     }
 
     /// The body as JSON; an empty one is the default.
