@@ -16,6 +16,7 @@ use crate::daemon::DaemonError;
 
 /// The named volumes of a machine.
 pub(crate) struct Volumes {
+    root: PathBuf,
     folder: PathBuf,
 }
 
@@ -31,7 +32,7 @@ pub(crate) struct Volume {
 
 impl Volumes {
     pub(crate) fn below(root: &Path) -> Volumes {
-        Volumes { folder: root.join("volumes") }
+        Volumes { root: root.to_owned(), folder: root.join("volumes") }
     }
 
     fn place(&self, name: &str) -> Result<PathBuf, DaemonError> {
@@ -61,8 +62,10 @@ impl Volumes {
             let text = serde_json::to_vec(labels).expect("labels are always JSON");
             std::fs::write(place.join("labels.json"), text).map_err(failed)?;
             // A container that is recorded must find its volume after a power cut.
-            let synced = std::fs::File::open(&self.folder).and_then(|folder| folder.sync_all());
-            synced.map_err(failed)?;
+            for folder in [&place, &self.folder, &self.root] {
+                let synced = std::fs::File::open(folder).and_then(|folder| folder.sync_all());
+                synced.map_err(failed)?;
+            }
         }
         self.find(name)
     }

@@ -497,8 +497,12 @@ impl<K: Keep, W: Workload> Driver<K, W> {
         let Unsaved { ended, wanted } = &unsaved;
         let (current, now) = (self.current(), Time::now());
         let Ok(next) = current.after(Event::Exit(ended.status), now) else { return Ok(()) };
+        let ran = current.started.map_or(Duration::ZERO, |started| now.since(started));
+        // Failures count in a row: one that ran well for a while begins anew.
+        let restarts = if ran >= Backoff::RECOVERED { 0 } else { current.restarts };
         let next = next.changed_before_save(|next| {
             next.wanted = *wanted;
+            next.restarts = restarts;
             next.detail.clone_from(&ended.detail);
         });
         let (status, wanted) = (ended.status, *wanted);
@@ -506,8 +510,7 @@ impl<K: Keep, W: Workload> Driver<K, W> {
             self.unsaved = Some(unsaved);
             return Err(error);
         }
-        if current.restart.restarts(status, wanted, current.restarts) {
-            let ran = current.started.map_or(Duration::ZERO, |started| now.since(started));
+        if current.restart.restarts(status, wanted, restarts) {
             let pause = self.backoff.pause(ran, jitter(&current, now));
             self.restart_at = Some(tokio::time::Instant::now() + pause);
         }

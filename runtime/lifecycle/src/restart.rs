@@ -109,7 +109,7 @@ impl Backoff {
     const FIRST: Duration = Duration::from_millis(100);
     const MOST: Duration = Duration::from_secs(60);
     /// A container that ran for so long has recovered.
-    const RECOVERED: Duration = Duration::from_secs(10);
+    pub(crate) const RECOVERED: Duration = Duration::from_secs(10);
 
     pub fn new() -> Backoff {
         Backoff { next: Backoff::FIRST }

@@ -33,9 +33,6 @@ mod install;
 pub(crate) struct DaemonArgs {
     #[command(subcommand)]
     command: Option<What>,
-    /// Socket to listen at, instead of mote.sock in the state folder
-    #[arg(long, value_name = "PATH")]
-    socket: Option<PathBuf>,
     /// How much the daemon says about its own work
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     log_level: Level,
@@ -65,7 +62,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 impl DaemonArgs {
     pub(crate) fn exec(self, app: &App) -> Result<(), CliError> {
-        let DaemonArgs { command, socket: at, log_level } = self;
+        let DaemonArgs { command, log_level } = self;
         if let Some(What::Install(install)) = command {
             return install.exec(app);
         }
@@ -79,7 +76,7 @@ impl DaemonArgs {
             .map_err(failed)?;
         let control =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
-        let socket = at.unwrap_or_else(|| socket(app));
+        let socket = socket(app);
         let done = control.block_on(run(app, guests.handle().clone(), &socket));
         // A guest that a file operation holds up must not hold the end up.
         guests.shutdown_background();
