@@ -1,7 +1,7 @@
 //! The real `docker` command, and compose, drive mote's daemon.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use crate::harness::{Auth, Daemon, DockerRegistry, Host, guest};
 
@@ -117,6 +117,33 @@ fn input_and_output_are_passed_through() {
     assert!(child.wait().expect("ended").success());
     assert!(echoed == text, "{} bytes of {}", echoed.len(), text.len());
     assert_eq!(daemon.docker(["run", "--rm", "exit:1", "42"]).code, 42);
+    // A terminal in raw mode is read line by line, shows what is typed, and can be left.
+    let command = "docker run -it --name tty cat:1";
+    let mut script = daemon.docker_command(["version"]);
+    let mut script = {
+        let mut command_line = Command::new("script");
+        command_line.args(["-qec", command, "/dev/null"]);
+        for (key, value) in script.get_envs() {
+            if let Some(value) = value {
+                command_line.env(key, value);
+            }
+        }
+        script = command_line;
+        script.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("script")
+    };
+    let (mut keys, mut seen) = (
+        script.stdin.take().expect("a pipe"),
+        BufReader::new(script.stdout.take().expect("a pipe")),
+    );
+    keys.write_all(b"abx\x7f\r").expect("typed");
+    let mut lines = String::new();
+    while lines.matches("ab\r\n").count() + lines.matches("\x08 \x08\r\n").count() < 2 {
+        assert_ne!(seen.read_line(&mut lines).expect("read"), 0, "{lines:?}");
+    }
+    keys.write_all(b"\x10\x11").expect("typed");
+    script.wait().expect("it is left");
+    assert_eq!(field(&daemon, "tty", "{{.State.Status}}"), "running");
+    daemon.docker(["rm", "-f", "tty"]).success();
     // What is detached can be attached to, and fed.
     daemon.docker(["run", "-d", "-i", "--name", "cat", "cat:1"]).success();
     let mut command = daemon.docker_command(["attach", "cat"]);

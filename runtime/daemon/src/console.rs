@@ -148,6 +148,13 @@ impl Console {
         let _ = typed.lock().await.shutdown().await;
     }
 
+    /// Shows whoever listens what was typed; no log has it.
+    pub(crate) fn echo(&self, bytes: &[u8]) {
+        let chunk = Chunk { stream: Stream::Stdout, bytes: Bytes::copy_from_slice(bytes) };
+        // For whom there is no room, it is lost.
+        self.state().listeners.iter().for_each(|listener| drop(listener.try_send(chunk.clone())));
+    }
+
     /// Listens to what is printed from now until the run ends.
     pub(crate) fn listen(&self) -> mpsc::Receiver<Chunk> {
         let (sender, receiver) = mpsc::channel(AHEAD);

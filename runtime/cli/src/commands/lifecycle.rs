@@ -129,8 +129,10 @@ impl StartArgs {
         let typing = if self.interactive { Typing::Yes } else { Typing::No };
         let ends = |client: &Client| client.get(&path(container, "/json"));
         let framed = framed(&ends(&client)?);
-        let attach =
-            format!("/attach?stream=1&stdout=1&stderr=1&stdin={}", u8::from(self.interactive));
+        let attach = format!(
+            "/attach?stream=1&stdout=1&stderr=1&cooked=1&stdin={}",
+            u8::from(self.interactive)
+        );
         client.attach(
             &path(container, &attach),
             Body::Nothing,

@@ -98,7 +98,8 @@ impl AttachArgs {
         }
         let input = !self.no_stdin && about["Config"]["OpenStdin"] == json!(true);
         let typing = if input { Typing::Yes } else { Typing::No };
-        let attach = format!("{path}/attach?stream=1&stdout=1&stderr=1&stdin={}", u8::from(input));
+        let attach =
+            format!("{path}/attach?stream=1&stdout=1&stderr=1&cooked=1&stdin={}", u8::from(input));
         client.attach(&attach, Body::Nothing, (typing, framed(&about)), async |_| Ok(()))?;
         code_of_end(&client, &self.container)
     }

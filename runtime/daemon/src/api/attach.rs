@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 
 use super::answer::{self, Answer, Reply};
 use super::logs::{self, Shown};
+use super::terminal::{self, Discipline, Typed};
 use super::{Call, Peer};
 use crate::console::Chunk;
 use crate::daemon::{DaemonError, Entry};
@@ -65,6 +66,8 @@ pub(crate) fn attach(mut call: Call, id: &str) -> Reply {
     let talks = record.setup.terminal;
     let wants = Wants { stdout: call.query.flag("stdout"), stderr: call.query.flag("stderr") };
     let input = call.query.flag("stdin") && record.setup.stdin != Stdin::Closed;
+    // A client whose own terminal reads lines says so; docker's turns that off.
+    let cooked = call.query.flag("cooked");
     let (past, live) = (call.query.flag("logs"), call.query.flag("stream"));
     let peer = Arc::clone(&call.peer);
     let (reply, taken) = take_over(&mut call.request, talks)?;
@@ -81,8 +84,12 @@ pub(crate) fn attach(mut call: Call, id: &str) -> Reply {
             }
         }
         let typing = async {
-            if input {
-                type_into(&entry, reader).await;
+            let keys = match talks {
+                Talks::Terminal if !cooked => Keys::Raw(Discipline::default()),
+                Talks::Terminal | Talks::Streams => Keys::AsTheyAre,
+            };
+            if input && type_into(&entry, reader, keys).await == Client::Leaves {
+                return;
             }
             // The client stays for the output.
             std::future::pending::<()>().await;
@@ -116,20 +123,53 @@ async fn hung_up(peer: &Peer) {
     }
 }
 
+/// How what a client types is to be read.
+enum Keys {
+    AsTheyAre,
+    /// Key by key: there is no terminal behind the client's that makes lines of them.
+    Raw(Discipline),
+}
+
+/// What becomes of a client when it types no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Client {
+    Stays,
+    Leaves,
+}
+
 /// Passes on what is typed, until the client's end of it.
-async fn type_into(entry: &Arc<Entry>, mut reader: ReadHalf<Taken>) {
+async fn type_into(entry: &Arc<Entry>, mut reader: ReadHalf<Taken>, mut keys: Keys) -> Client {
     let mut buffer = vec![0; 16 << 10];
-    loop {
-        match reader.read(&mut buffer).await {
-            Ok(0) | Err(_) => break,
-            // A guest that has ended reads no more, and the output ends with it.
-            Ok(count) if entry.console.write_input(&buffer[..count]).await.is_err() => return,
-            Ok(_) => {}
+    while let Ok(count @ 1..) = reader.read(&mut buffer).await {
+        let typed = match &mut keys {
+            Keys::AsTheyAre => vec![Typed::Input(buffer[..count].to_vec())],
+            Keys::Raw(line) => line.take(&buffer[..count]),
+        };
+        for typed in typed {
+            match typed {
+                // A guest that has ended reads no more, and the output ends with it.
+                Typed::Input(bytes) if entry.console.write_input(&bytes).await.is_err() => {
+                    return Client::Stays;
+                }
+                Typed::Input(_) => {}
+                Typed::Echo(bytes) => entry.console.echo(&bytes),
+                Typed::Interrupt => {
+                    // One that has ended needs no stop.
+                    let _ = entry.container.stop().await;
+                }
+                Typed::End => entry.console.close_input().await,
+                Typed::Detach => return Client::Leaves,
+            }
         }
+    }
+    // A person at a terminal who goes has detached: docker's client ends its input for that.
+    if let Keys::Raw(_) = keys {
+        return Client::Leaves;
     }
     if entry.record().setup.stdin == Stdin::Once {
         entry.console.close_input().await;
     }
+    Client::Stays
 }
 
 /// Passes on what is printed, until the run or the client ends.
@@ -143,7 +183,11 @@ pub(crate) async fn show(
         if !wants.stream(chunk.stream) {
             continue;
         }
-        if writer.write_all(&logs::frame(talks, chunk.stream, &chunk.bytes)).await.is_err() {
+        let framed = match talks {
+            Talks::Terminal => terminal::output(&chunk.bytes).into(),
+            Talks::Streams => logs::frame(talks, chunk.stream, &chunk.bytes),
+        };
+        if writer.write_all(&framed).await.is_err() {
             return;
         }
         // What waits is sent together.

@@ -18,6 +18,7 @@ mod logs;
 mod pull;
 mod stats;
 mod system;
+mod terminal;
 mod view;
 mod volumes;
 
