@@ -52,11 +52,8 @@ impl Discipline {
                 }
                 END if self.line.is_empty() => typed.push(Typed::End),
                 END => typed.push(Typed::Input(std::mem::take(&mut self.line))),
-                BACKSPACE | DELETE => {
-                    if self.erase() {
-                        echo.extend_from_slice(b"\x08 \x08");
-                    }
-                }
+                BACKSPACE | DELETE if self.erase() => echo.extend_from_slice(b"\x08 \x08"),
+                BACKSPACE | DELETE => {}
                 b'\r' | b'\n' => {
                     self.line.push(b'\n');
                     echo.push(b'\n');
