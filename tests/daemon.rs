@@ -180,8 +180,62 @@ fn an_unhealthy_container_is_restarted() {
     events.kill().expect("ended");
     events.wait().expect("ended");
     assert_eq!(told, ["create", "start", "health_status: unhealthy", "die", "start", "restart"]);
-    host.cli(["create", "--health-on-failure", "kill", "service:1"])
-        .fails(125, &["no health check"]);
+    host.cli(["create", "--health-on-failure", "kill", "service:1"]).fails(125, &["none is named"]);
+}
+
+#[test]
+fn what_was_found_of_a_container_that_was_stopped_for_it_stays_to_be_seen() {
+    let host = Host::new();
+    host.import("service:1", SERVICE);
+    let _daemon = Daemon::start(&host);
+    let check = ["--health-cmd", "broken", "--health-interval", "100ms", "--health-retries", "2"];
+    let create = ["create", "--name", "ill", "--health-on-failure", "kill"];
+    host.cli([&create, &check[..], &["service:1"]].concat()).success();
+    until(&host, "ill", ("{{.State.Status}}", "exited"), || {
+        host.cli(["start", "ill"]).success();
+    });
+    assert_eq!(inspect(&host, "ill", "{{.State.Health.FailingStreak}}"), "2");
+    assert_eq!(inspect(&host, "ill", "{{.Mote.Detail}}"), "it was unhealthy");
+}
+
+#[test]
+fn a_log_tells_what_a_call_returned_and_why_a_run_ended() {
+    let host = Host::new();
+    host.import("service:1", SERVICE);
+    let _daemon = Daemon::start(&host);
+    let run = |name: &str, call: &str| {
+        host.cli(["create", "--name", name, "--invoke", call, "service:1"]).success();
+        host.cli(["start", "-a", name])
+    };
+    assert_eq!(run("sum", "add(2,3)").success().stdout, "5\n");
+    assert_eq!(host.cli(["logs", "sum"]).success().stdout, "5\n");
+    run("trap", "broken()").fails(134, &["trap trapped: wasm trap: wasm `unreachable`"]);
+    let said = host.cli(["logs", "trap"]).success().stderr;
+    assert!(said.contains("trap trapped: wasm trap: wasm `unreachable`"), "{said}");
+    let refused = host.cli(["run", "-d", "--invoke", "nosuch()", "service:1"]);
+    let refused = refused.fails(125, &["nosuch"]);
+    assert!(!refused.stderr.contains("memory"), "a memory is no function: {}", refused.stderr);
+}
+
+#[test]
+fn a_record_that_cannot_be_read_is_seen_and_can_be_removed() {
+    let host = Host::new();
+    host.import("service:1", SERVICE);
+    let daemon = Daemon::start(&host);
+    let run = ["run", "-d", "--name", "web", "-v", "kept:/data", "service:1"];
+    let id = host.cli(run).success().stdout.trim().to_owned();
+    daemon.kill();
+    let database = rusqlite::Connection::open(host.path("root/containers.db")).expect("opened");
+    database.execute("UPDATE containers SET record = '{'", []).expect("damaged");
+    drop(database);
+    let _daemon = Daemon::start(&host);
+    let listed = host.cli(["ps", "-a", "--format", "{{.Names}} {{.State}}"]).success().stdout;
+    assert_eq!(listed, format!("{} dead\n", &id[..12]));
+    host.cli(["start", &id[..12]]).fails(1, &["cannot be read", "rm --force"]);
+    host.cli(["prune", "--volumes"]).fails(125, &["what it needs is not known"]);
+    host.cli(["rm", "--force", &id]).success();
+    assert_eq!(host.cli(["ps", "-aq"]).success().stdout, "");
+    assert_eq!(host.cli(["prune", "--volumes"]).success().stdout, "kept\n");
 }
 
 #[test]
@@ -338,6 +392,14 @@ fn files_come_out_of_containers_under_any_name() {
     assert_eq!(host.read("into/deep/tool.sh"), "#!");
     let mode = std::fs::metadata(host.path("into/deep/tool.sh")).expect("there").permissions();
     assert_eq!(std::os::unix::fs::PermissionsExt::mode(&mode) & 0o777, 0o755);
+    // An archive goes both ways through a pipe.
+    let packed = host.command(["cp", "web:/data/deep", "-"]).output().expect("mote").stdout;
+    let mut unpacking = host.command(["cp", "-", "web:/data"]);
+    let mut unpacking = unpacking.stdin(Stdio::piped()).spawn().expect("mote");
+    std::fs::remove_dir_all(host.path("data/deep")).expect("removed");
+    unpacking.stdin.take().expect("a pipe").write_all(&packed).expect("written");
+    assert!(unpacking.wait().expect("ended").success());
+    assert_eq!(host.read("data/deep/tool.sh"), "#!");
     // A tree that no stack suffices for is an error, and no end of the daemon.
     let deep: std::path::PathBuf = std::iter::repeat_n("d", 900).collect();
     std::fs::create_dir_all(host.path("data").join(deep)).expect("made");
@@ -358,7 +420,9 @@ fn a_start_that_cannot_be_says_why() {
     assert_eq!(host.cli(["ps", "-aq"]).success().stdout, "", "what never ran is not kept");
     host.cli(["run", "-d", "none:1", "--pull", "never"]).fails(125, &["registry"]);
     host.cli(["run", "--restart", "always", "service:1"]).fails(125, &["--restart", "add -d"]);
-    host.cli(["run", "-d", "./app.wasm"]).fails(125, &["plain file", "mote import"]);
+    let file = host.file("app.wat", SERVICE);
+    host.cli(["run", "-d", &file]).fails(125, &["plain file", "mote import"]);
+    host.cli(["run", "-d", "./missing.wasm"]).fails(127, &["no file ./missing.wasm"]);
 }
 
 #[test]

@@ -80,7 +80,7 @@ fn a_container_lives_through_every_verb() {
     daemon.docker(["exec", "web", "broken"]).fails(134, &["unreachable"]);
     daemon
         .docker(["exec", "web", "nothing"])
-        .fails(1, &["no function and no program called nothing", "check"]);
+        .fails(1, &["No such function or program: nothing", "check"]);
     daemon.docker(["rename", "web", "site"]).success();
     daemon.docker(["inspect", "web"]).fails(1, &["No such"]);
     daemon.docker(["restart", "site"]).success();

@@ -44,7 +44,7 @@ fn tags_name_the_same_image_and_the_last_one_takes_it_away() {
     let left = host.left("root");
     let kept = |name: &String| name.contains("blobs/sha256/") || name.ends_with(".cwasm");
     assert!(!left.iter().any(kept), "blobs and code are gone: {left:?}");
-    host.cli(["rmi", "one:1"]).fails(1, &["no image one:1 is here"]);
+    host.cli(["rmi", "one:1"]).fails(1, &["No such image: one:1"]);
     host.cli(["rmi", "-f", "one:1"]).success();
 }
 
@@ -55,7 +55,7 @@ fn images_are_named_by_the_start_of_their_digest() {
     host.cli(["tag", &id[..6], "again:1"]).success();
     assert_eq!(host.cli(["run", "again:1"]).success().stdout, "one:1\n");
     assert_eq!(host.cli(["run", "--pull", "never", &id]).success().stdout, "one:1\n");
-    host.cli(["rmi", &id]).fails(1, &["several names: one:1, again:1", "--force"]);
+    host.cli(["rmi", &id]).fails(1, &["repositories: one:1, again:1", "--force"]);
     host.cli(["rmi", "--force", &id]).success();
     assert_eq!(host.cli(["images", "-q"]).success().stdout, "");
 }

@@ -22,6 +22,7 @@ mod layouts;
 mod limits;
 mod network;
 mod pull;
+mod refusals;
 mod sources;
 mod terminals;
 mod unruly;

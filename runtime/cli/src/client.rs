@@ -1,13 +1,13 @@
 //! Speaks to the daemon over its API, and starts it where a command needs one.
 
-use std::io::{self, BufRead, BufReader, Write};
-use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+mod body;
+mod frames;
+mod starter;
+
+use std::path::PathBuf;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::header::{CONNECTION, CONTENT_TYPE, HOST, UPGRADE};
@@ -23,30 +23,18 @@ use crate::app::App;
 use crate::commands::daemon_socket;
 use crate::error::CliError;
 use crate::fetch::block_on;
-use crate::output;
+
+pub(crate) use body::Body;
+pub(crate) use frames::{Framed, Frames};
 
 /// The daemon of this machine, as a client of its API sees it.
 pub(crate) struct Client {
     socket: PathBuf,
 }
 
-/// What a client sends along.
-pub(crate) enum Body {
-    Nothing,
-    Json(Value),
-    Archive(Vec<u8>),
-}
-
 /// Whether input is passed on to what is attached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Typing {
-    No,
-    Yes,
-}
-
-/// How output comes: as it is, or in docker's frames.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Framed {
     No,
     Yes,
 }
@@ -63,20 +51,10 @@ impl Client {
         match Client::running(app) {
             Some(client) => Ok(client),
             None => {
-                start(app)?;
+                starter::start(app)?;
                 Ok(Client { socket: daemon_socket(app) })
             }
         }
-    }
-
-    /// The daemon, or an error that says how to have one.
-    pub(crate) fn or_hint(app: &App, what: &str) -> Result<Client, CliError> {
-        Client::running(app).ok_or_else(|| {
-            CliError::not_found(format!(
-                "{what} is not here, and no daemon runs that could have it"
-            ))
-            .hint("`mote daemon` starts one, and so does `mote run -d`; `mote ps` lists what runs")
-        })
     }
 
     /// Sends a request, and returns its answer's JSON.
@@ -185,14 +163,10 @@ impl Client {
         if upgrades == Upgrades::Yes {
             request = request.header(CONNECTION, "Upgrade").header(UPGRADE, "tcp");
         }
-        let (kind, bytes) = match body {
-            Body::Nothing => ("application/json", Bytes::new()),
-            Body::Json(value) => ("application/json", value.to_string().into()),
-            Body::Archive(bytes) => ("application/x-tar", bytes.into()),
-        };
+        let (kind, bytes) = body.sent();
         let request = request
             .header(CONTENT_TYPE, kind)
-            .body(Full::new(bytes))
+            .body(bytes)
             .map_err(|error| CliError::new(format!("the request cannot be written: {error}")))?;
         sender.send_request(request).await.map_err(|error| broken(&error))
     }
@@ -212,7 +186,14 @@ pub(crate) enum More {
 }
 
 fn broken(error: &dyn std::error::Error) -> CliError {
-    CliError::new(format!("the connection to the daemon broke: {error}"))
+    let mut why = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        // A file that cannot be read while it is sent, say.
+        why = format!("{why}: {next}");
+        cause = next.source();
+    }
+    CliError::new(format!("the connection to the daemon broke: {why}"))
 }
 
 async fn whole(answer: Response<Incoming>) -> Result<Bytes, CliError> {
@@ -234,6 +215,9 @@ fn check(status: StatusCode, bytes: &[u8]) -> Result<(), CliError> {
     let said = said.as_ref().and_then(|value| value["message"].as_str());
     let message = said.map_or_else(|| format!("the daemon answered {status}"), str::to_owned);
     Err(match status {
+        StatusCode::NOT_FOUND if message.starts_with("No such container") => {
+            CliError::not_found(message).hint("`mote ps --all` lists what is here")
+        }
         StatusCode::NOT_FOUND => CliError::not_found(message),
         _ => CliError::new(message),
     })
@@ -275,109 +259,9 @@ async fn pass_on(taken: Upgraded, typing: Typing, framed: Framed) -> Result<(), 
     done
 }
 
-/// Output that comes in docker's frames: eight bytes of head, then what it says.
-pub(crate) struct Frames {
-    framed: Framed,
-    waiting: Vec<u8>,
-}
-
-impl Frames {
-    pub(crate) fn new(framed: Framed) -> Frames {
-        Frames { framed, waiting: Vec::new() }
-    }
-
-    /// Prints what is whole, each frame to the stream that it is of.
-    pub(crate) fn pass_on(&mut self, bytes: &[u8]) {
-        if self.framed == Framed::No {
-            output::raw(bytes);
-            return;
-        }
-        self.waiting.extend_from_slice(bytes);
-        let mut rest = self.waiting.as_slice();
-        while let Some((head, after)) = rest.split_first_chunk::<8>() {
-            let length = u32::from_be_bytes([head[4], head[5], head[6], head[7]]) as usize;
-            let Some((content, after)) = after.split_at_checked(length) else { break };
-            match head[0] {
-                // What cannot be printed there cannot be reported there either.
-                2 => drop(io::stderr().write_all(content)),
-                _ => output::raw(content),
-            }
-            rest = after;
-        }
-        let left = rest.len();
-        let whole = self.waiting.len() - left;
-        self.waiting.drain(..whole);
-    }
-}
-
-/// How long a daemon that is ending, or being started by somebody else, is waited for.
-const PATIENCE: Duration = Duration::from_secs(25);
-/// How long until the next attempt.
-const AGAIN: Duration = Duration::from_millis(100);
-
-/// Starts a daemon that outlives this command, and waits until one answers: another command may have
-/// started it at the same time, or one may be ending.
-fn start(app: &App) -> Result<(), CliError> {
-    let begun = Instant::now();
-    loop {
-        let failed = match spawn(app) {
-            Ok(()) => return Ok(()),
-            Err(error) => error,
-        };
-        if Client::running(app).is_some() {
-            return Ok(());
-        }
-        let held = app.machine.root.join("daemon.lock");
-        let is_held = std::fs::File::open(held).is_ok_and(|lock| lock.try_lock().is_err());
-        if !is_held || begun.elapsed() > PATIENCE {
-            return Err(failed);
-        }
-        std::thread::sleep(AGAIN);
-    }
-}
-
-fn spawn(app: &App) -> Result<(), CliError> {
-    let program = std::env::current_exe()
-        .map_err(|error| CliError::new(format!("cannot find this program: {error}")))?;
-    crate::launch::own_state(app)?;
-    let log = app.machine.state.join("daemon.log");
-    let failed = |error: io::Error| CliError::new(format!("cannot start the daemon: {error}"));
-    let file = std::fs::File::options().create(true).append(true).open(&log).map_err(failed)?;
-    let mut command = Command::new(program);
-    command.arg("--root").arg(&app.machine.root).arg("--state").arg(&app.machine.state);
-    command.args(app.configured.iter().flat_map(|path| [Path::new("--config"), path]));
-    command.arg("daemon").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(file);
-    // Signals of this terminal are not for it.
-    command.process_group(0);
-    let mut child = command.spawn().map_err(failed)?;
-    let mut line = String::new();
-    let said = child.stdout.take().map(|out| BufReader::new(out).read_line(&mut line));
-    match said {
-        Some(Ok(1..)) => Ok(()),
-        _ => {
-            let why = std::fs::read_to_string(&log).unwrap_or_default();
-            let why = why.lines().last().unwrap_or("it says nothing").to_owned();
-            Err(CliError::new(format!("the daemon does not start: {why}"))
-                .hint(format!("{} has more; `mote daemon` shows it here", log.display())))
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn frames_are_put_together_wherever_they_were_cut() {
-        let mut frames = Frames::new(Framed::Yes);
-        let whole = b"\x02\0\0\0\0\0\0\x01x\x02\0\0\0\0\0\0\x02yz";
-        for piece in whole.chunks(3) {
-            frames.pass_on(piece);
-        }
-        assert!(frames.waiting.is_empty());
-        frames.pass_on(&whole[..5]);
-        assert_eq!(frames.waiting.len(), 5);
-    }
 
     #[test]
     fn names_are_written_so_that_a_path_stays_one() {

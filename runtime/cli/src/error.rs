@@ -46,6 +46,11 @@ impl CliError {
         self
     }
 
+    /// Whether it says that what was named is not here.
+    pub(crate) fn is_not_found(&self) -> bool {
+        self.code == NOT_FOUND
+    }
+
     pub(crate) fn code(&self) -> u8 {
         self.code
     }

@@ -8,7 +8,7 @@ use mote_daemon::machine;
 use mote_daemon::scratch::Scratch;
 use mote_engine::{
     Blocking, Control, Counting, Engine, EngineError, Gauge, Launch, Module, Outcome, Process,
-    Refusal, RootFiles, Stdio, Trusted,
+    RootFiles, Stdio, Trusted,
 };
 use mote_image::Artifact;
 use mote_lifecycle::{
@@ -21,7 +21,6 @@ use crate::app::App;
 use crate::ends::{DeadlineGuard, Force, Interrupts};
 use crate::error::CliError;
 use crate::fetch::block_on;
-use crate::output;
 use crate::progress::{self, Show};
 
 /// Finds the compiled code of a program, or compiles it.
@@ -280,35 +279,4 @@ fn state_folder(app: &App, name: &str) -> Result<PathBuf, CliError> {
         }
     }
     Ok(path)
-}
-
-/// Says what a person needs to know: what the guest was refused, and an end that was not its own.
-pub(crate) fn explain(name: &str, outcome: &Outcome, policy: &Policy) {
-    let limits = policy.limits();
-    for Refusal { what, flag } in &outcome.denied {
-        output::note(&format!("{name} was refused {what}; allow it with {flag}"));
-    }
-    let text = match outcome.status {
-        ExitStatus::Exited(_) => return,
-        ExitStatus::OutOfFuel => format!("{name} ran out of fuel (limit {})", limits.fuel),
-        ExitStatus::TimedOut => format!("{name} timed out (limit {})", limits.timeout),
-        ExitStatus::OutOfMemory => {
-            let how = outcome.detail.as_deref().map(|how| format!("\nit ended with: {how}"));
-            format!(
-                "{name} ran out of memory (limit {}); give it more with --memory{}",
-                limits.memory,
-                how.unwrap_or_default()
-            )
-        }
-        ExitStatus::Trapped => {
-            format!(
-                "{name} trapped: {}",
-                outcome.detail.as_deref().unwrap_or("for an unknown reason")
-            )
-        }
-        ExitStatus::Stopped | ExitStatus::Killed | ExitStatus::Lost | ExitStatus::NotStarted => {
-            format!("{name} {}", outcome.status)
-        }
-    };
-    output::note(&text);
 }

@@ -17,6 +17,7 @@ mod ends;
 mod environment;
 mod error;
 mod fetch;
+mod find;
 mod launch;
 mod output;
 mod progress;

@@ -4,7 +4,7 @@
 //! the image's files, or to these themselves. Everything is walked through cap-std: a link in a
 //! container leads nowhere outside of what its path led to.
 
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
 use std::path::{Component, Path, PathBuf};
 
@@ -12,7 +12,8 @@ use cap_std::ambient_authority;
 use cap_std::fs::{Dir, Metadata, MetadataExt, PermissionsExt};
 use mote_spec::{Access, Root};
 
-use crate::daemon::{DaemonError, Entry};
+use crate::entry::Entry;
+use crate::error::DaemonError;
 
 /// A place in a container, and what of the machine it is.
 pub(crate) struct Place {
@@ -297,12 +298,6 @@ fn unpack<R: Read>(dir: &Dir, entry: &mut tar::Entry<'_, R>) -> io::Result<()> {
     io::copy(entry, &mut file)?;
     let mode = entry.header().mode().unwrap_or(0o644) & 0o777;
     file.set_permissions(cap_std::fs::Permissions::from_mode(mode))
-}
-
-/// Keeps an archive that comes in pieces, to be read from its start.
-pub(crate) fn rewound(mut file: std::fs::File) -> io::Result<std::fs::File> {
-    file.rewind()?;
-    Ok(file)
 }
 
 #[cfg(test)]

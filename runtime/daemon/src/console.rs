@@ -5,14 +5,13 @@
 
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::Bytes;
 use mote_engine::{Feed, Input, Output, Room, Sink, Stdio, Terminal};
 use mote_lifecycle::{
-    Line, Lines, LogDriver, LogReader, LogWriter, Record, Stdin, Stream, Talks, Time, Wish,
-    remove_log,
+    Line, Lines, LogDriver, LogReader, LogWriter, Record, Stdin, Stream, Talks, Time, remove_log,
 };
 use tokio::io::{AsyncWriteExt, DuplexStream};
 use tokio::sync::mpsc;
@@ -106,7 +105,7 @@ impl Console {
     }
 
     /// Where the log is, if it is in a file.
-    pub(crate) fn log_path(&self) -> &std::path::Path {
+    pub(crate) fn log_path(&self) -> &Path {
         &self.log_path
     }
 
@@ -148,6 +147,13 @@ impl Console {
         let _ = typed.lock().await.shutdown().await;
     }
 
+    /// Prints lines that are not the guest's own: what a function returned, or why a run ended.
+    pub(crate) fn say(self: &Arc<Console>, stream: Stream, lines: &[String]) {
+        for line in lines {
+            self.print(stream, format!("{line}\n").as_bytes());
+        }
+    }
+
     /// Shows whoever listens what was typed; no log has it.
     pub(crate) fn echo(&self, bytes: &[u8]) {
         let chunk = Chunk { stream: Stream::Stdout, bytes: Bytes::copy_from_slice(bytes) };
@@ -157,32 +163,30 @@ impl Console {
 
     /// Listens to what is printed from now until the run ends.
     pub(crate) fn listen(&self) -> mpsc::Receiver<Chunk> {
-        let (sender, receiver) = mpsc::channel(AHEAD);
-        self.state().listeners.push(sender);
-        receiver
+        self.state().listen()
     }
 
-    /// The log so far, and the lines from now until the run ends. A reader that falls too far behind
-    /// is let go: to read a log never slows a guest down.
+    /// The log so far, and what is printed from then until the run ends. Blocks.
+    pub(crate) fn listen_after(&self) -> io::Result<(LogReader, mpsc::Receiver<Chunk>)> {
+        let mut state = self.state();
+        Ok((state.log(&self.log_path)?, state.listen()))
+    }
+
+    /// The log so far, and the lines from then until the run ends. A reader that falls too far behind
+    /// is let go: to read a log never slows a guest down. Blocks.
     pub(crate) fn follow(&self) -> io::Result<(LogReader, mpsc::Receiver<Vec<Line>>)> {
         let (sender, receiver) = mpsc::channel(READ_AHEAD);
         let mut state = self.state();
-        state.flush()?;
-        let log = LogReader::open(&self.log_path)?;
+        let log = state.log(&self.log_path)?;
         if state.open {
             state.readers.push(sender);
         }
         Ok((log, receiver))
     }
 
-    /// The lines of the log that are wanted.
-    pub(crate) fn history(&self, wish: Wish) -> io::Result<Vec<Line>> {
-        let log = {
-            let mut state = self.state();
-            state.flush()?;
-            LogReader::open(&self.log_path)?
-        };
-        log.read(wish)
+    /// The log so far. Blocks.
+    pub(crate) fn history(&self) -> io::Result<LogReader> {
+        self.state().log(&self.log_path)
     }
 
     /// Removes the log: nothing is written any more, by whomever.
@@ -251,6 +255,17 @@ impl State {
             self.typed = Some(Arc::new(tokio::sync::Mutex::new(ours)));
         }
         Arc::clone(self.typed.as_ref().expect("it was just made"))
+    }
+
+    fn listen(&mut self) -> mpsc::Receiver<Chunk> {
+        let (sender, receiver) = mpsc::channel(AHEAD);
+        self.listeners.push(sender);
+        receiver
+    }
+
+    fn log(&mut self, path: &Path) -> io::Result<LogReader> {
+        self.flush()?;
+        LogReader::open(path)
     }
 
     fn keep(&mut self, lines: Vec<Line>) {
@@ -335,7 +350,7 @@ mod tests {
     use mote_lifecycle::{Image, Made, RestartPolicy, Setup};
     use mote_spec::{Asks, Bytes as Size, Ceiling, ContainerId, Request, decide};
 
-    fn console(folder: &std::path::Path) -> (Arc<Console>, Record) {
+    fn console(folder: &Path) -> (Arc<Console>, Record) {
         let ceiling = Ceiling::of_machine(Size::mib(64));
         let made = Made {
             id: ContainerId::new([7; 32]),

@@ -3,26 +3,28 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
-use mote_engine::Control;
 use mote_image::registry::Settings;
 use mote_image::{Artifact, Store, Stored};
 use mote_lifecycle::{
-    Container, DriveError, Ended, Grace, Host, NoRoom, Pool, Record, Records, RecordsError,
-    Recovery, Removal, Resources, Status, Time, recover,
+    Container, DriveError, Ended, Grace, Host, Pool, Record, Records, RecordsError, Recovery,
+    Removal, Resources, Status, Time, recover,
 };
 use mote_spec::{ContainerId, ContainerName, ExitStatus};
 use tokio::sync::mpsc;
 
 use crate::console::{self, Console};
+use crate::entry::Entry;
+use crate::error::DaemonError;
 use crate::events::{Events, Kind};
 use crate::exec::Execs;
 use crate::guest::{Guest, Shared};
 use crate::ledger::Ledger;
-use crate::machine::{self, Machine, ProgramError};
+use crate::machine::{self, Machine};
 use crate::probe;
 use crate::programs::Programs;
 use crate::report::causes;
@@ -53,160 +55,19 @@ pub struct Daemon {
     pub(crate) total: Resources,
     pool: Mutex<Pool>,
     fleet: RwLock<Fleet>,
+    damaged: Mutex<Damaged>,
     flusher: mpsc::UnboundedSender<Weak<Console>>,
     /// Held for as long as this process runs the machine's containers.
     _lock: File,
 }
 
+/// Records that cannot be read: their ids, and why.
+pub(crate) type Damaged = BTreeMap<String, String>;
+
 #[derive(Default)]
 struct Fleet {
     by_id: BTreeMap<ContainerId, Arc<Entry>>,
     by_name: HashMap<ContainerName, ContainerId>,
-}
-
-/// A container of this daemon.
-pub(crate) struct Entry {
-    pub(crate) container: Container,
-    pub(crate) console: Arc<Console>,
-    pub(crate) guest: Arc<Guest>,
-    pub(crate) health: Mutex<mote_lifecycle::Health>,
-    /// Held while limits are changed: each change begins with what the one before left.
-    changing: tokio::sync::Mutex<()>,
-    /// The switches of what runs beside it.
-    beside: Mutex<Vec<Weak<Control>>>,
-}
-
-/// How many execs may run beside a container: each may use as much as the container may.
-const BESIDE: usize = 16;
-
-impl Entry {
-    pub(crate) fn record(&self) -> Arc<Record> {
-        self.container.record()
-    }
-
-    /// The switches of what runs beside it now.
-    fn beside(&self) -> Vec<Arc<Control>> {
-        let mut beside = self.beside.lock().unwrap_or_else(PoisonError::into_inner);
-        beside.retain(|control| control.strong_count() > 0);
-        beside.iter().filter_map(Weak::upgrade).collect()
-    }
-
-    /// Notes the switches of something that runs beside it.
-    ///
-    /// # Errors
-    /// Fails if there is as much as may be.
-    pub(crate) fn join(&self, control: &Arc<Control>) -> Result<(), DaemonError> {
-        if self.beside().len() >= BESIDE {
-            let name = &self.record().name;
-            return Err(DaemonError::Conflict(format!("{BESIDE} execs run beside {name} already")));
-        }
-        let mut beside = self.beside.lock().unwrap_or_else(PoisonError::into_inner);
-        beside.push(Arc::downgrade(control));
-        Ok(())
-    }
-
-    /// Pauses it, and what runs beside it.
-    pub(crate) async fn pause(&self) -> Result<(), DaemonError> {
-        self.container.pause().await?;
-        self.beside().iter().for_each(|control| control.pause());
-        Ok(())
-    }
-
-    pub(crate) async fn unpause(&self) -> Result<(), DaemonError> {
-        self.container.unpause().await?;
-        self.beside().iter().for_each(|control| control.unpause());
-        Ok(())
-    }
-}
-
-/// Why the daemon does not do something.
-#[derive(Debug, thiserror::Error)]
-pub enum DaemonError {
-    #[error("No such container: {0}")]
-    NoContainer(String),
-    #[error("No such image: {0}")]
-    NoImage(String),
-    #[error("No such {what}: {name}")]
-    Nothing { what: &'static str, name: String },
-    #[error("{0}")]
-    BadRequest(String),
-    #[error("{0}")]
-    Conflict(String),
-    #[error("{0}")]
-    Unsupported(String),
-    #[error("{0}")]
-    Unavailable(&'static str),
-    #[error("{0}")]
-    Forbidden(String),
-    #[error("{0}")]
-    NotModified(&'static str),
-    #[error("{0}")]
-    Failed(String),
-}
-
-impl From<RecordsError> for DaemonError {
-    fn from(error: RecordsError) -> DaemonError {
-        match error {
-            RecordsError::NameTaken(_) | RecordsError::Exists(_) | RecordsError::Stale(_) => {
-                DaemonError::Conflict(error.to_string())
-            }
-            RecordsError::None(name) => DaemonError::NoContainer(name),
-            RecordsError::Several(_) => DaemonError::BadRequest(error.to_string()),
-            RecordsError::Folder { .. }
-            | RecordsError::Database { .. }
-            | RecordsError::Damaged { .. } => DaemonError::Failed(causes(&error)),
-        }
-    }
-}
-
-impl From<DriveError> for DaemonError {
-    fn from(error: DriveError) -> DaemonError {
-        match error {
-            DriveError::Refused(refused) => DaemonError::Conflict(refused.to_string()),
-            DriveError::Records(error) => error.into(),
-            DriveError::Start(why) => DaemonError::Failed(why),
-            DriveError::Gone => DaemonError::NoContainer("it was removed meanwhile".to_owned()),
-        }
-    }
-}
-
-impl From<ProgramError> for DaemonError {
-    fn from(error: ProgramError) -> DaemonError {
-        DaemonError::Failed(causes(&error))
-    }
-}
-
-impl From<mote_image::StoreError> for DaemonError {
-    fn from(error: mote_image::StoreError) -> DaemonError {
-        match error {
-            mote_image::StoreError::NoImage(name) => DaemonError::NoImage(name),
-            error => DaemonError::Failed(causes(&error)),
-        }
-    }
-}
-
-impl From<mote_image::OpenError> for DaemonError {
-    fn from(error: mote_image::OpenError) -> DaemonError {
-        DaemonError::Failed(causes(&error))
-    }
-}
-
-impl From<mote_spec::AnnotationError> for DaemonError {
-    fn from(error: mote_spec::AnnotationError) -> DaemonError {
-        DaemonError::BadRequest(causes(&error))
-    }
-}
-
-impl From<mote_spec::Refused> for DaemonError {
-    fn from(error: mote_spec::Refused) -> DaemonError {
-        DaemonError::Forbidden(causes(&error))
-    }
-}
-
-impl From<NoRoom> for DaemonError {
-    fn from(error: NoRoom) -> DaemonError {
-        DaemonError::Conflict(error.to_string())
-    }
 }
 
 impl Daemon {
@@ -240,6 +101,7 @@ impl Daemon {
             total: resources,
             pool: Mutex::new(Pool::new(resources)),
             fleet: RwLock::default(),
+            damaged: Mutex::default(),
             flusher,
             _lock: lock,
         });
@@ -249,17 +111,19 @@ impl Daemon {
 
     /// Brings every record that an earlier process left up to date, and starts what is to run.
     async fn recover(self: &Arc<Daemon>) -> Result<(), DaemonError> {
-        let _ = std::fs::create_dir_all(self.logs());
+        // A log that cannot be written keeps no container down.
+        let _ = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(self.logs());
         // What guests wrote for themselves went with the process that they ran in.
         scratch::clean(&self.machine.root).map_err(|error| DaemonError::Failed(causes(&error)))?;
         let (records, damaged) = self.ledger.records.list()?;
-        for error in &damaged {
-            tracing::error!(%error, "a container cannot be recovered");
+        for (id, why) in &damaged {
+            tracing::error!(container = id, why, "its record cannot be read");
         }
         // What belongs to a record that cannot be read is kept for whoever mends it.
         if damaged.is_empty() {
             self.remove_lost_logs(&records);
         }
+        *self.damaged() = damaged;
         let mut starting = Vec::new();
         for record in records {
             let recovery = recover(&record, Host::Gone);
@@ -331,9 +195,7 @@ impl Daemon {
             (record.id.clone(), record.name.clone(), record.setup.health.is_some());
         let keep = Arc::new(self.ledger.clone());
         let (container, driver) = Container::drive(record, keep, Arc::clone(&guest));
-        let (health, changing) = (Mutex::default(), tokio::sync::Mutex::default());
-        let beside = Mutex::default();
-        let entry = Arc::new(Entry { container, console, guest, health, changing, beside });
+        let entry = Arc::new(Entry::new(container, console, guest));
         {
             let mut fleet = self.fleet.write().unwrap_or_else(PoisonError::into_inner);
             fleet.by_id.insert(id.clone(), Arc::clone(&entry));
@@ -434,6 +296,7 @@ impl Daemon {
             return Err(none());
         }
         let lower = text.to_ascii_lowercase();
+        self.check_readable(&lower)?;
         let mut found = fleet.by_id.iter().filter(|(id, _)| id.as_str().starts_with(&lower));
         match (found.next(), found.next()) {
             (Some((_, entry)), None) => Ok(Arc::clone(entry)),
@@ -442,6 +305,41 @@ impl Daemon {
                 "{text} could be several containers; write more of its id"
             ))),
         }
+    }
+
+    /// Why records cannot be read, by their ids.
+    pub(crate) fn damaged(&self) -> MutexGuard<'_, Damaged> {
+        self.damaged.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn check_readable(&self, start_of_id: &str) -> Result<(), DaemonError> {
+        match self.damaged().iter().find(|(id, _)| id.starts_with(start_of_id)) {
+            Some((id, why)) => Err(DaemonError::Failed(format!(
+                "the record of container {id} cannot be read ({why}); `rm --force` removes it"
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    /// Refuses what would take something away from containers whose records cannot be read.
+    pub(crate) fn check_prune(&self) -> Result<(), DaemonError> {
+        match self.damaged().keys().next() {
+            Some(id) => Err(DaemonError::Conflict(format!(
+                "the record of container {id} cannot be read, so that what it needs is not known; remove it with `rm --force {id}` first"
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    /// Removes a container whose record cannot be read, with its log. False if there is none of that id.
+    pub(crate) async fn discard(&self, id: &str) -> Result<bool, DaemonError> {
+        if !self.damaged().contains_key(id) {
+            return Ok(false);
+        }
+        self.ledger.records.discard(id).await?;
+        self.damaged().remove(id);
+        mote_lifecycle::remove_log(&self.logs().join(format!("{id}.log")));
+        Ok(true)
     }
 
     /// Every container, the newest first.
@@ -517,7 +415,7 @@ impl Daemon {
         }
         changed?;
         let record = entry.record();
-        entry.beside().iter().for_each(|control| control.apply(record.policy.limits()));
+        entry.beside().iter().for_each(|one| one.control.apply(record.policy.limits()));
         Ok(())
     }
 
@@ -630,7 +528,7 @@ pub(crate) struct Counts {
 
 /// Whether something is done to a container that runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Force {
+pub enum Force {
     No,
     Yes,
 }
@@ -646,7 +544,6 @@ fn name_taken(error: RecordsError, name: &ContainerName) -> DaemonError {
 
 /// Takes the lock of the daemon of this machine.
 fn take_over(machine: &Machine) -> Result<File, DaemonError> {
-    use std::os::unix::fs::DirBuilderExt;
     let path = machine.root.join("daemon.lock");
     let failed = |error| DaemonError::Failed(format!("cannot use {}: {error}", path.display()));
     let folder = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&machine.root);

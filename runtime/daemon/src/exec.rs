@@ -14,7 +14,9 @@ use tokio::io::DuplexStream;
 use tokio::sync::mpsc;
 
 use crate::console::Chunk;
-use crate::daemon::{Daemon, DaemonError, Entry};
+use crate::daemon::Daemon;
+use crate::entry::{Beside, Entry, Joined};
+use crate::error::DaemonError;
 use crate::guest;
 use crate::programs::Program;
 use crate::report::causes;
@@ -124,14 +126,16 @@ pub(crate) struct Ready {
     program: Arc<Program>,
     process: mote_engine::Process,
     terminal: Terminal,
-    control: Arc<Control>,
+    joined: Joined,
 }
+
+type Decided = (Record, Arc<Program>, mote_engine::Process);
 
 impl Daemon {
     /// Finds out what a command means to a container that runs.
     pub(crate) async fn prepare_exec(
         self: &Arc<Daemon>,
-        entry: &Entry,
+        entry: &Arc<Entry>,
         wish: &Wish,
     ) -> Result<Ready, DaemonError> {
         let record = entry.record();
@@ -143,19 +147,21 @@ impl Daemon {
         if let Some(instead) = instead {
             return Err(DaemonError::Conflict(format!("container {} {instead}", record.name)));
         }
-        let (daemon, wish, mut record) = (Arc::clone(self), wish.clone(), Record::clone(&record));
+        let (daemon, wanted, mut record) = (Arc::clone(self), wish.clone(), Record::clone(&record));
         // It is not the container, and does not listen where that does.
         record.policy = record.policy.without_ports();
-        let prepared = tokio::task::spawn_blocking(move || daemon.decide_exec(record, wish)).await;
-        let ready =
+        let prepared =
+            tokio::task::spawn_blocking(move || daemon.decide_exec(record, wanted)).await;
+        let (record, program, process) =
             prepared.map_err(|_| DaemonError::Failed("preparing it failed".to_owned()))??;
-        entry.join(&ready.control)?;
-        Ok(ready)
+        let control = Arc::new(Control::new(record.policy.limits()));
+        let joined = entry.join(Beside { control, gauge: Arc::default() })?;
+        Ok(Ready { record, program, process, terminal: wish.terminal, joined })
     }
 
     /// Blocks.
-    fn decide_exec(&self, mut record: Record, wish: Wish) -> Result<Ready, DaemonError> {
-        let Wish { command, env, cwd, terminal } = wish;
+    fn decide_exec(&self, mut record: Record, wish: Wish) -> Result<Decided, DaemonError> {
+        let Wish { command, env, cwd, terminal: _ } = wish;
         let programs = &self.shared.programs;
         let Some((first, rest)) = command.split_first() else {
             return Err(DaemonError::BadRequest("No exec command specified".to_owned()));
@@ -184,8 +190,7 @@ impl Daemon {
         record.cwd = cwd.or(record.cwd);
         let program = programs.load(&record)?;
         let process = mote_engine::Process { call, ..guest::process(&record) };
-        let control = Arc::new(Control::new(record.policy.limits()));
-        Ok(Ready { record, program, process, terminal, control })
+        Ok((record, program, process))
     }
 
     /// Turns to another program of the image's files.
@@ -205,10 +210,13 @@ impl Daemon {
                 [] => String::new(),
                 some => format!("; its functions are {}", some.join(", ")),
             };
-            return Err(DaemonError::BadRequest(format!(
-                "{} has no function and no program called {}: executable file not found in the image{has}",
-                record.image.name, command[0]
-            )));
+            return Err(DaemonError::Nothing {
+                what: "function or program",
+                name: format!(
+                    "{} in {}: executable file not found in the image{has}",
+                    command[0], record.image.name
+                ),
+            });
         };
         self.shared.programs.compiled(&artifact, crate::machine::counting(&record.policy))?;
         record.image.digest = artifact.code.digest().clone();
@@ -227,7 +235,7 @@ impl Daemon {
     ) -> Ended {
         let shared = Arc::clone(&self.shared);
         let task = shared.guests.clone().spawn(async move {
-            let Ready { record, program, process, terminal, control } = ready;
+            let Ready { record, program, process, terminal, joined } = ready;
             let scratch = match guest::needs_scratch(&record) {
                 true => match guest::make_scratch(&shared).await {
                     Ok(scratch) => Some(scratch),
@@ -249,8 +257,8 @@ impl Daemon {
                 },
                 root: guest::root_files(&record),
                 scratch: scratch.as_ref().map(|scratch| scratch.path().to_owned()),
-                gauge: Arc::default(),
-                control,
+                gauge: joined.gauge(),
+                control: joined.control(),
                 begun: None,
             };
             let outcome = mote_engine::run(&program.engine, &program.module, launch).await;

@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use mote_engine::{Blocking, Control, EngineError, Gauge, Launch, Outcome, Process, RootFiles};
-use mote_lifecycle::{Ended, Record, Running, Workload};
+use mote_lifecycle::{Ended, Record, Running, Stream, Workload};
 use mote_spec::{ExitStatus, Policy, Root, Scratch as ScratchGrant};
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, OwnedMutexGuard, oneshot};
@@ -18,7 +18,7 @@ use tokio::task::JoinHandle;
 
 use crate::console::Console;
 use crate::programs::{Program, Programs};
-use crate::report::causes;
+use crate::report::{causes, explain};
 use crate::scratch::Scratch;
 
 /// How long a start waits to see whether the guest stands. One that takes longer is told of later.
@@ -47,6 +47,8 @@ pub(crate) struct Guest {
 
 /// A run as it is given to its task.
 struct Run {
+    /// What the container is called, for what is said of its end.
+    name: String,
     program: Arc<Program>,
     process: Process,
     policy: Policy,
@@ -78,6 +80,7 @@ impl Guest {
     async fn prepare(&self, record: &Record) -> Result<Run, String> {
         let program = program(&self.shared, record).await?;
         Ok(Run {
+            name: record.name.to_string(),
             program,
             process: process(record),
             policy: record.policy.clone(),
@@ -90,7 +93,7 @@ impl Guest {
 
     /// Sees a run to its end, and leaves nothing of it.
     async fn see_to_end(run: Run, begun: oneshot::Sender<()>, held: Held) -> Ended {
-        let Run { program, process, policy, root, stdio, gauge, control } = run;
+        let Run { name, program, process, policy, root, stdio, gauge, control } = run;
         let launch = Launch {
             policy: &policy,
             process,
@@ -101,7 +104,15 @@ impl Guest {
             control,
             begun: Some(begun),
         };
-        ended(&mote_engine::run(&program.engine, &program.module, launch).await)
+        let outcome = mote_engine::run(&program.engine, &program.module, launch).await;
+        match &outcome {
+            Ok(outcome) => {
+                held.console.say(Stream::Stdout, &outcome.results);
+                held.console.say(Stream::Stderr, &explain(&name, outcome, &policy));
+            }
+            Err(error) => held.console.say(Stream::Stderr, &[not_started(&name, &causes(error))]),
+        }
+        ended(&outcome)
     }
 }
 
@@ -138,6 +149,8 @@ impl Workload for Guest {
         let run = match self.prepare(record).await {
             Ok(run) => run,
             Err(why) => {
+                let name = record.name.as_str();
+                self.console.say(Stream::Stderr, &[not_started(name, &why)]);
                 // Whoever listens to a run that will not be is let go.
                 self.console.finish();
                 return Err(why);
@@ -237,6 +250,10 @@ pub(crate) fn root_files(record: &Record) -> Option<RootFiles> {
         program: files.program.clone(),
         size: record.policy.limits().storage.bound().unwrap_or(ScratchGrant::DEFAULT_SIZE),
     })
+}
+
+fn not_started(name: &str, why: &str) -> String {
+    format!("{name} {}: {why}", ExitStatus::NotStarted)
 }
 
 /// How a run ended, and what a person wants to know of it.

@@ -13,6 +13,8 @@ pub mod api;
 mod archive;
 mod console;
 mod daemon;
+mod entry;
+mod error;
 mod events;
 mod exec;
 mod guest;
@@ -28,5 +30,8 @@ mod request;
 pub mod scratch;
 mod volumes;
 
-pub use daemon::{Config, Daemon, DaemonError};
+pub use daemon::{Config, Daemon, Force};
+pub use error::DaemonError;
+pub use images::{Images, Removed};
 pub use machine::{Machine, ProgramError};
+pub use report::explain;

@@ -1,12 +1,12 @@
 //! What Prometheus scrapes: the text format, with names and units as its conventions have them.
 
 use std::fmt::Write as _;
-use std::sync::atomic::Ordering;
 
-use mote_lifecycle::{Record, Resource, Status};
+use mote_lifecycle::{Record, Resource, Status, Usage};
 use mote_spec::Limit;
 
-use crate::daemon::{Daemon, Entry};
+use crate::daemon::Daemon;
+use crate::entry::Entry;
 
 /// One family of metrics, and what it is for each container.
 struct Family {
@@ -21,11 +21,11 @@ fn live(record: &Record, value: f64) -> Option<f64> {
 }
 
 fn nanos(entry: &Entry) -> f64 {
-    entry.container.gauge().cpu_nanos.load(Ordering::Relaxed) as f64 / 1e9
+    entry.usage().cpu_nanos as f64 / 1e9
 }
 
-fn gauge(entry: &Entry, read: fn(&mote_engine::Gauge) -> u64) -> f64 {
-    read(&entry.container.gauge()) as f64
+fn used(entry: &Entry, read: fn(Usage) -> u64) -> f64 {
+    read(entry.usage()) as f64
 }
 
 const FAMILIES: [Family; 14] = [
@@ -81,17 +81,13 @@ const FAMILIES: [Family; 14] = [
         name: "mote_container_memory_bytes",
         kind: "gauge",
         help: "Memory and tables of the guest.",
-        value: |record, entry| {
-            live(record, gauge(entry, |gauge| gauge.memory.load(Ordering::Relaxed)))
-        },
+        value: |record, entry| live(record, used(entry, |usage| usage.memory)),
     },
     Family {
         name: "mote_container_memory_peak_bytes",
         kind: "gauge",
         help: "The most memory that the guest had in this run.",
-        value: |record, entry| {
-            live(record, gauge(entry, |gauge| gauge.memory_peak.load(Ordering::Relaxed)))
-        },
+        value: |record, entry| live(record, used(entry, |usage| usage.memory_peak)),
     },
     Family {
         name: "mote_container_memory_limit_bytes",
@@ -103,9 +99,7 @@ const FAMILIES: [Family; 14] = [
         name: "mote_container_storage_bytes",
         kind: "gauge",
         help: "Bytes that the guest stored, where its storage is bounded.",
-        value: |record, entry| {
-            live(record, gauge(entry, |gauge| gauge.stored.load(Ordering::Relaxed)))
-        },
+        value: |record, entry| live(record, used(entry, |usage| usage.stored)),
     },
     Family {
         name: "mote_container_storage_limit_bytes",
@@ -120,17 +114,13 @@ const FAMILIES: [Family; 14] = [
         name: "mote_container_network_receive_bytes_total",
         kind: "counter",
         help: "Bytes that the guest received in this run.",
-        value: |record, entry| {
-            live(record, gauge(entry, |gauge| gauge.received.load(Ordering::Relaxed)))
-        },
+        value: |record, entry| live(record, used(entry, |usage| usage.received)),
     },
     Family {
         name: "mote_container_network_transmit_bytes_total",
         kind: "counter",
         help: "Bytes that the guest sent in this run.",
-        value: |record, entry| {
-            live(record, gauge(entry, |gauge| gauge.sent.load(Ordering::Relaxed)))
-        },
+        value: |record, entry| live(record, used(entry, |usage| usage.sent)),
     },
 ];
 
@@ -171,6 +161,10 @@ fn resources(text: &mut String, daemon: &Daemon) {
         ("mote_pool_network", "_bytes_per_second", Resource::Network, total.network as f64, 1.0),
     ];
     for (name, unit, resource, total, per) in all {
+        if resource == Resource::Network && daemon.total.network == u64::MAX {
+            // Nobody bounds it.
+            continue;
+        }
         let (size, free) = (format!("{name}_size{unit}"), format!("{name}_free{unit}"));
         head(text, &size, "gauge", "What containers may require together.");
         line(text, &size, total);

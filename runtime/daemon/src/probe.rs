@@ -10,7 +10,8 @@ use mote_lifecycle::{
 use mote_spec::ExitStatus;
 use tokio::sync::mpsc;
 
-use crate::daemon::{Daemon, Entry};
+use crate::daemon::Daemon;
+use crate::entry::Entry;
 use crate::exec::Wish;
 
 /// How much of what a probe prints is kept (docker's figure).
@@ -33,9 +34,14 @@ pub(crate) async fn look_after(daemon: Weak<Daemon>, entry: Weak<Entry>) {
             *entry.health.lock().unwrap_or_else(PoisonError::into_inner) = Health::default();
         }
         let ended = container.wait(|record| !is_same_run(record, started));
+        let probing = async {
+            probe_run(&daemon, &entry, &check, started).await;
+            // Something was done about it: what was found stays to be seen until the next run.
+            std::future::pending::<()>().await;
+        };
         tokio::select! {
             _ = ended => {}
-            () = probe_run(&daemon, &entry, &check, started) => {}
+            () = probing => {}
         }
     }
 }
@@ -47,7 +53,8 @@ fn is_same_run(record: &Record, started: Time) -> bool {
 /// Probes one run until something was done about it.
 async fn probe_run(daemon: &Weak<Daemon>, entry: &Weak<Entry>, check: &HealthCheck, started: Time) {
     loop {
-        tokio::time::sleep(check.interval()).await;
+        let Some(health) = entry.upgrade().map(|entry| entry.health_now()) else { return };
+        tokio::time::sleep(check.pause(health, Time::now().since(started))).await;
         let (Some(daemon), Some(entry)) = (daemon.upgrade(), entry.upgrade()) else { return };
         // What is paused cannot answer, and is not ill.
         if entry.record().status() != Status::Running {

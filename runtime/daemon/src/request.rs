@@ -8,7 +8,7 @@ use mote_image::{Artifact, Overrides};
 use mote_lifecycle::{Files, Image, Made, Record, Resources, RestartPolicy, Setup, Time};
 use mote_spec::{Asks, Bytes, Ceiling, ContainerId, ContainerName, Request, Volumes, decide};
 
-use crate::daemon::DaemonError;
+use crate::error::DaemonError;
 use crate::machine::Machine;
 
 /// A container that somebody wants.

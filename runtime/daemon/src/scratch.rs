@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// Where containers write: on the disk with the images, and not in the volatile state, which is
 /// memory on most machines.
-fn scratch_folder(root: &Path) -> Result<PathBuf, ScratchError> {
+pub(crate) fn folder(root: &Path) -> Result<PathBuf, ScratchError> {
     let path = root.join("scratch");
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&path);
     made.map_err(|source| ScratchError { path: path.clone(), source })?;
@@ -30,7 +30,7 @@ pub struct Scratch {
 impl Scratch {
     /// Makes a folder for a container of the machine with this root.
     pub fn make(root: &Path) -> Result<Scratch, ScratchError> {
-        let all = scratch_folder(root)?;
+        let all = folder(root)?;
         let failed = |source| ScratchError { path: all.clone(), source };
         // Nobody removes what looks abandoned while somebody is between making and locking.
         let gate = File::open(&all).map_err(failed)?;
@@ -56,7 +56,7 @@ impl Scratch {
 
 /// Removes what containers left that were killed, unless one is starting just now.
 pub fn clean(root: &Path) -> Result<(), ScratchError> {
-    let all = scratch_folder(root)?;
+    let all = folder(root)?;
     let failed = |source| ScratchError { path: all.clone(), source };
     if File::open(&all).map_err(failed)?.try_lock().is_ok() {
         remove_abandoned(&all);

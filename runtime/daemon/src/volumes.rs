@@ -11,13 +11,17 @@ use std::path::{Path, PathBuf};
 
 use mote_lifecycle::Time;
 use mote_spec::ContainerName;
+use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use crate::daemon::DaemonError;
+use crate::error::DaemonError;
 
 /// The named volumes of a machine.
 pub(crate) struct Volumes {
     root: PathBuf,
     folder: PathBuf,
+    /// Shared by those who make a container, until it is recorded; whoever removes volumes has it
+    /// for itself.
+    gate: RwLock<()>,
 }
 
 /// One of them.
@@ -32,7 +36,17 @@ pub(crate) struct Volume {
 
 impl Volumes {
     pub(crate) fn below(root: &Path) -> Volumes {
-        Volumes { root: root.to_owned(), folder: root.join("volumes") }
+        Volumes { root: root.to_owned(), folder: root.join("volumes"), gate: RwLock::default() }
+    }
+
+    /// Held while a container is made: no volume goes meanwhile.
+    pub(crate) async fn using(&self) -> RwLockReadGuard<'_, ()> {
+        self.gate.read().await
+    }
+
+    /// Held while volumes are removed: no container is made meanwhile. Blocks.
+    pub(crate) fn removing(&self) -> RwLockWriteGuard<'_, ()> {
+        self.gate.blocking_write()
     }
 
     fn place(&self, name: &str) -> Result<PathBuf, DaemonError> {

@@ -155,8 +155,6 @@ async fn start(
     (call, begun): (&Call, Option<oneshot::Sender<()>>),
     memory: Bytes,
 ) -> Result<Ended, EngineError> {
-    // Nobody may be waiting for it.
-    let tell = || begun.map(|begun| begun.send(()));
     if *call == Call::Main {
         check_world(world(&module.exports(engine)))?;
     }
@@ -164,10 +162,7 @@ async fn start(
         Code::Core(code) => {
             let ready = link::core(engine, code, store.data())?;
             match ready.instantiate_async(&mut *store).await {
-                Ok(instance) => {
-                    let _ = tell();
-                    core_call(store, instance, call).await
-                }
+                Ok(instance) => core_call(store, instance, (call, Begun(begun))).await,
                 Err(error) => instantiation(store, error, memory),
             }
         }
@@ -178,8 +173,8 @@ async fn start(
                 Ok(instance) => instance,
                 Err(error) => return instantiation(store, error, memory),
             };
-            let _ = tell();
-            component_call(store, &instance, code, (call, &has)).await
+            let called = (call, Begun(begun));
+            component_call(store, &instance, code, (called, &has)).await
         }
     }
 }
@@ -219,10 +214,21 @@ fn instantiation(
     }
 }
 
+/// Whoever waits for the program to stand.
+struct Begun(Option<oneshot::Sender<()>>);
+
+impl Begun {
+    /// Tells that the next thing that happens is the guest's own.
+    fn tell(self) {
+        // Nobody may be waiting for it.
+        self.0.map(|begun| begun.send(()));
+    }
+}
+
 async fn core_call(
     store: &mut Store<Sandbox>,
     instance: wasmtime::Instance,
-    call: &Call,
+    (call, begun): (&Call, Begun),
 ) -> Result<Ended, EngineError> {
     let (name, arguments) = match call {
         Call::Main => ("_start", None),
@@ -235,13 +241,16 @@ async fn core_call(
     let Some(function) = instance.get_func(&mut *store, name) else {
         let has = instance
             .exports(&mut *store)
-            .map(|export| export.name().to_owned())
+            .map(|export| (export.name().to_owned(), export.into_extern()))
+            .filter(|(_, export)| export.clone().into_func().is_some())
+            .map(|(name, _)| name)
             .collect::<Vec<_>>();
         return Err(EngineError::NoExport { name: name.to_owned(), has: has.join(", ") });
     };
     let ty = function.ty(&*store);
     let arguments = core_arguments(name, arguments.unwrap_or_default(), &ty)?;
     let mut results = vec![wasmtime::Val::I32(0); ty.results().len()];
+    begun.tell();
     let ended = function.call_async(&mut *store, &arguments, &mut results).await;
     Ok(ended.map(|()| (0, results.iter().map(show).collect())))
 }
@@ -300,16 +309,22 @@ async fn component_call(
     store: &mut Store<Sandbox>,
     instance: &wasmtime::component::Instance,
     code: &wasmtime::component::Component,
-    (call, has): (&Call, &[String]),
+    ((call, begun), has): ((&Call, Begun), &[String]),
 ) -> Result<Ended, EngineError> {
-    match call {
-        Call::Main if code.get_export_index(None, "wasi:cli/run@0.3.0").is_some() => {
-            Ok(run_p3(store, instance).await.map(|code| (code, Vec::new())))
+    let (name, arguments) = match call {
+        Call::Main => {
+            begun.tell();
+            let is_p3 = code.get_export_index(None, "wasi:cli/run@0.3.0").is_some();
+            let ended = match is_p3 {
+                true => run_p3(store, instance).await,
+                false => run_p2(store, instance).await,
+            };
+            return Ok(ended.map(|code| (code, Vec::new())));
         }
-        Call::Main => Ok(run_p2(store, instance).await.map(|code| (code, Vec::new()))),
-        Call::Export(name) => component_function(store, instance, has, (name, "")).await,
-        Call::Invoke(text) => component_function(store, instance, has, split_call(text)).await,
-    }
+        Call::Export(name) => (name.as_str(), ""),
+        Call::Invoke(text) => split_call(text),
+    };
+    component_function(store, instance, (has, begun), (name, arguments)).await
 }
 
 async fn run_p2(
@@ -341,7 +356,7 @@ async fn run_p3(
 async fn component_function(
     store: &mut Store<Sandbox>,
     instance: &wasmtime::component::Instance,
-    has: &[String],
+    (has, begun): (&[String], Begun),
     (name, arguments): (&str, &str),
 ) -> Result<Ended, EngineError> {
     use wasmtime::component::Val;
@@ -369,6 +384,7 @@ async fn component_function(
         values.push(Val::from_wave(ty, word).map_err(|error| wrong(error.to_string()))?);
     }
     let mut results = vec![Val::Bool(false); ty.results().len()];
+    begun.tell();
     let ended = function.call_async(&mut *store, &values, &mut results).await;
     let shown = |value: &Val| value.to_wave().unwrap_or_else(|error| error.to_string());
     Ok(ended.map(|()| (0, results.iter().map(shown).collect())))

@@ -26,7 +26,15 @@ pub struct HealthCheck {
     pub retries: u32,
     /// Milliseconds after the start in which failures do not count.
     pub start_period_ms: u64,
+    /// Milliseconds between two probes in that time, until the first success.
+    #[serde(default = "usual_start_interval")]
+    pub start_interval_ms: u64,
     pub on_failure: OnFailure,
+}
+
+/// Docker's.
+fn usual_start_interval() -> u64 {
+    5_000
 }
 
 /// What is asked of a container.
@@ -86,13 +94,22 @@ impl HealthCheck {
             timeout_ms: 30_000,
             retries: 3,
             start_period_ms: 0,
+            start_interval_ms: usual_start_interval(),
             on_failure: OnFailure::None,
         }
     }
 
-    pub fn interval(&self) -> Duration {
+    /// How long until the next probe of a run that began so long ago.
+    pub fn pause(&self, health: HealthStatus, ran: Duration) -> Duration {
+        let early = ran < Duration::from_millis(self.start_period_ms);
+        let pause = match health {
+            HealthStatus::Starting if early => self.start_interval_ms.min(self.interval_ms),
+            HealthStatus::Starting | HealthStatus::Healthy | HealthStatus::Unhealthy => {
+                self.interval_ms
+            }
+        };
         // Never so often that probing is all there is.
-        Duration::from_millis(self.interval_ms.max(100))
+        Duration::from_millis(pause.max(100))
     }
 
     pub fn timeout(&self) -> Duration {
@@ -211,6 +228,19 @@ mod tests {
         assert_eq!(after(&check, &[(10, 1), (20, 1)]).status, HealthStatus::Starting);
         assert_eq!(after(&check, &[(10, 1), (1_000, 1)]).status, HealthStatus::Unhealthy);
         assert_eq!(after(&check, &[(10, 0), (20, 1)]).status, HealthStatus::Unhealthy);
+    }
+
+    #[test]
+    fn a_container_that_starts_is_probed_more_often() {
+        let check = HealthCheck {
+            start_period_ms: 10_000,
+            start_interval_ms: 1_000,
+            ..HealthCheck::new(Probe::Exec(Vec::new()))
+        };
+        let pause = |health, ran| check.pause(health, Duration::from_secs(ran)).as_secs();
+        assert_eq!(pause(HealthStatus::Starting, 5), 1);
+        assert_eq!(pause(HealthStatus::Starting, 10), 30);
+        assert_eq!(pause(HealthStatus::Healthy, 5), 30);
     }
 
     #[test]

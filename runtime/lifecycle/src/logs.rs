@@ -9,7 +9,7 @@
 //! docker's longest comes in parts, of which only the last has its line break.
 
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Seek, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -182,7 +182,8 @@ pub struct Wish {
 
 /// A log as it was at one moment: what is written later is not read.
 pub struct LogReader {
-    files: Vec<io::Take<File>>,
+    /// Its files, the oldest first, and how long each was.
+    files: Vec<(File, u64)>,
 }
 
 impl LogReader {
@@ -193,31 +194,45 @@ impl LogReader {
             match File::open(numbered(path, number)) {
                 Ok(file) => {
                     let length = file.metadata()?.len();
-                    files.push(file.take(length));
+                    files.push((file, length));
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => break,
                 Err(error) => return Err(error),
             }
         }
+        files.reverse();
         Ok(LogReader { files })
     }
 
-    /// Reads the lines, the oldest first. One that a power cut left half written is left out.
-    pub fn read(self, wish: Wish) -> io::Result<Vec<Line>> {
-        let mut lines = std::collections::VecDeque::new();
-        for file in self.files.into_iter().rev() {
-            for text in BufReader::new(file).split(b'\n') {
-                let Ok(line) = serde_json::from_slice::<Line>(&text?) else { continue };
-                if wish.wants(&line) {
-                    lines.push_back(line);
-                }
-                if wish.tail.is_some_and(|tail| lines.len() > tail) {
-                    lines.pop_front();
+    /// Reads the lines that are wanted, the oldest first. One that a power cut left half written is
+    /// left out. For the last so many it reads twice: a log may be larger than memory.
+    pub fn read(self, wish: Wish) -> io::Result<impl Iterator<Item = io::Result<Line>>> {
+        let mut unwanted = 0;
+        if let Some(tail) = wish.tail {
+            let mut all = 0usize;
+            for (file, length) in &self.files {
+                for line in lines(file, *length, wish) {
+                    line?;
+                    all += 1;
                 }
             }
+            for (mut file, _) in self.files.iter().map(|(file, length)| (file, length)) {
+                file.rewind()?;
+            }
+            unwanted = all.saturating_sub(tail);
         }
-        Ok(lines.into())
+        let files = self.files.into_iter();
+        Ok(files.flat_map(move |(file, length)| lines(file, length, wish)).skip(unwanted))
     }
+}
+
+/// The lines of one file of a log that are of the time that is wanted.
+fn lines(file: impl Read, length: u64, wish: Wish) -> impl Iterator<Item = io::Result<Line>> {
+    let texts = BufReader::new(file.take(length)).split(b'\n');
+    texts.filter_map(move |text| match text {
+        Ok(text) => serde_json::from_slice(&text).ok().filter(|line| wish.wants(line)).map(Ok),
+        Err(error) => Some(Err(error)),
+    })
 }
 
 impl Wish {
@@ -269,13 +284,7 @@ mod tests {
     }
 
     fn texts(path: &Path, wish: Wish) -> Vec<String> {
-        LogReader::open(path)
-            .unwrap()
-            .read(wish)
-            .unwrap()
-            .into_iter()
-            .map(|line| line.log)
-            .collect()
+        LogReader::open(path).unwrap().read(wish).unwrap().map(|line| line.unwrap().log).collect()
     }
 
     #[test]

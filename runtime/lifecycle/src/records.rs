@@ -4,6 +4,9 @@
 //! committed at once, so that one sync serves them all. A change is refused if the record was changed
 //! by somebody else since it was read.
 
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::sync::{Mutex, PoisonError};
@@ -52,6 +55,8 @@ enum Write {
     Insert(Box<Record>),
     Update(Box<Record>),
     Delete(ContainerId, u64),
+    /// Whatever it says.
+    Discard(String),
 }
 
 struct Change {
@@ -70,13 +75,15 @@ CREATE TABLE IF NOT EXISTS containers (
 impl Records {
     /// Opens the records below a folder, and makes them if they are not there.
     pub fn open(folder: &Path) -> Result<Records, RecordsError> {
-        use std::os::unix::fs::DirBuilderExt;
         let path = folder.join("containers.db");
         let failed = |error: std::io::Error| RecordsError::Folder {
             path: path.clone(),
             why: error.to_string(),
         };
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
+        // Others may look into the folder; SQLite's own files get the modes of this one.
+        let options = || File::options().create(true).append(true).mode(0o600).open(&path);
+        options().map_err(failed)?;
         let writer = connect(&path)?;
         let reader = connect(&path)?;
         let (changes, queue) = mpsc::channel();
@@ -114,14 +121,19 @@ impl Records {
         result.await.unwrap_or_else(|_| Err(gone()))
     }
 
-    /// All records, the oldest first, and why some cannot be read: one that is damaged does not take
-    /// the others along.
-    pub fn list(&self) -> Result<(Vec<Record>, Vec<RecordsError>), RecordsError> {
-        let (mut records, mut damaged) = (Vec::new(), Vec::new());
-        for row in self.rows("SELECT id, record FROM containers ORDER BY rowid", [])? {
-            match parse(row) {
+    /// Removes a record that cannot be read.
+    pub async fn discard(&self, id: &str) -> Result<(), RecordsError> {
+        self.change(Write::Discard(id.to_owned())).await
+    }
+
+    /// All records, the oldest first, and by id why some cannot be read: one that is damaged does not
+    /// take the others along.
+    pub fn list(&self) -> Result<(Vec<Record>, BTreeMap<String, String>), RecordsError> {
+        let (mut records, mut damaged) = (Vec::new(), BTreeMap::new());
+        for (id, text) in self.rows("SELECT id, record FROM containers ORDER BY rowid", [])? {
+            match serde_json::from_str(&text) {
                 Ok(record) => records.push(record),
-                Err(error) => damaged.push(error),
+                Err(error) => drop(damaged.insert(id, error.to_string())),
             }
         }
         Ok((records, damaged))
@@ -268,6 +280,10 @@ fn write(connection: &Connection, write: &Write) -> rusqlite::Result<Result<(), 
             let changed = delete.execute(params![id.as_str(), *generation as i64])?;
             Ok(fresh(changed, id))
         }
+        Write::Discard(id) => {
+            connection.prepare_cached("DELETE FROM containers WHERE id = ?1")?.execute([id])?;
+            Ok(Ok(()))
+        }
     }
 }
 
@@ -353,7 +369,7 @@ pub(crate) mod tests {
         database.execute("UPDATE containers SET record = '{' WHERE name = 'bad'", []).unwrap();
         let (whole, damaged) = records.list().unwrap();
         assert_eq!(whole.len(), 1);
-        assert!(matches!(damaged[..], [RecordsError::Damaged { .. }]));
+        assert_eq!(damaged.len(), 1);
     }
 
     #[tokio::test]

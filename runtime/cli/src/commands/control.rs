@@ -1,25 +1,26 @@
 //! `mote stop`, `kill`, `pause`, `unpause` and `update`: commands for containers that run.
 
 use clap::Args;
-use mote_lifecycle::{Answer, Ask, LiveError, RestartPolicy};
+use mote_lifecycle::{Answer, Ask, RestartPolicy};
 use mote_spec::{Bytes, CpuShare, LimitWants, Rate};
 use serde_json::{Value, json};
 
 use crate::app::App;
-use crate::client::{Body, Client, encoded};
+use crate::client::{Body, Client};
 use crate::commands::lifecycle;
 use crate::container;
 use crate::error::CliError;
+use crate::find::{self, Host};
 use crate::launch;
 
 /// The containers that a command is for
 #[derive(Args, Debug)]
 struct Containers {
-    /// Names or ids of containers
+    /// Names or ids of containers; --all stands for every one that runs
     #[arg(required_unless_present = "all", value_name = "CONTAINER")]
     containers: Vec<String>,
     /// Every container that runs
-    #[arg(short, long)]
+    #[arg(short, long, conflicts_with = "containers")]
     all: bool,
 }
 
@@ -135,24 +136,22 @@ impl Containers {
     /// Asks the same of each, and prints those that did it; the exit code is 1 if one did not.
     /// `call` is what the daemon is asked where it has the container.
     fn ask(self, app: &App, ask: &Ask, call: &(String, Value)) -> Result<u8, CliError> {
-        let (live, daemon) = (launch::live(app)?, Client::running(app));
+        let live = launch::live(app)?;
         let mut names = self.containers;
         if self.all {
             names.extend(live.list()?.into_iter().map(|record| record.id.to_string()));
-            names.extend(daemon.iter().flat_map(running));
+            names.extend(Client::running(app).iter().flat_map(running));
         }
-        lifecycle::each(&names, |name| {
-            let here = live.find(name);
-            if let (Err(LiveError::None(_)), Some(client)) = (&here, &daemon) {
+        lifecycle::each(&names, |name| match find::host(app, name)? {
+            Host::Daemon(client) => {
                 let (path, body) = call;
-                let path = format!("/containers/{}{path}", encoded(name));
-                client.post(&path, Body::Json(body.clone()))?;
-                return Ok(name.to_owned());
+                client.post(&find::path(name, path), Body::Json(body.clone()))?;
+                Ok(name.to_owned())
             }
-            match live.ask(&here?, ask)? {
+            Host::Terminal(record) => match live.ask(&record, ask)? {
                 Answer::Refused(why) => Err(CliError::new(format!("{name}: {why}"))),
                 Answer::Done | Answer::Usage(_) => Ok(name.to_owned()),
-            }
+            },
         })
     }
 }

@@ -1,7 +1,7 @@
 //! `mote cp`
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, IsTerminal, Read, Write};
 use std::path::{Component, Path, PathBuf};
 
 use clap::Args;
@@ -10,10 +10,13 @@ use hyper::Method;
 use crate::app::App;
 use crate::client::{Body, Client, More, encoded};
 use crate::error::CliError;
+use crate::find;
+use crate::output;
 
 /// Copy files and folders into a container, or out of one
 ///
-/// One of the two is CONTAINER:PATH. The path is in a volume or scratch space of the container, or
+/// One of the two is CONTAINER:PATH; the other may be `-`, for an archive (tar) at standard input or
+/// output. The path in the container is in a volume or scratch space of the container, or
 /// among the image's files, which only a running container has a copy of to write to.
 #[derive(Args, Debug)]
 pub(crate) struct CpArgs {
@@ -45,12 +48,18 @@ impl CpArgs {
     pub(crate) fn exec(self, app: &App) -> Result<(), CliError> {
         match (side(&self.source), side(&self.destination)) {
             (Side::Here(from), Side::There(container, to)) => {
-                into(&Client::or_hint(app, container)?, from, container, to)
+                into(&find::daemon(app, container)?, from, container, to)
             }
             (Side::There(container, from), Side::Here(to)) => {
-                out_of(&Client::or_hint(app, container)?, container, from, to)
+                out_of(&find::daemon(app, container)?, container, from, to)
             }
-            _ => Err(CliError::new("one of the two has to be CONTAINER:PATH")),
+            (Side::There(..), Side::There(..)) => {
+                Err(CliError::new("files are not copied from container to container")
+                    .hint("copy them out, and in again; `-` on both sides pipes them"))
+            }
+            (Side::Here(_), Side::Here(_)) => {
+                Err(CliError::new("one of the two has to be CONTAINER:PATH, such as web:/data"))
+            }
         }
     }
 }
@@ -65,6 +74,10 @@ fn failed(path: &Path) -> impl Fn(io::Error) -> CliError + '_ {
 }
 
 fn into(client: &Client, from: &Path, container: &str, to: &str) -> Result<(), CliError> {
+    if from == Path::new("-") {
+        let piped = |to: &mut dyn Write| io::copy(&mut io::stdin().lock(), to).map(drop);
+        return put(client, container, to, Body::Archive(Box::new(piped)));
+    }
     let name = from.file_name().map(|name| name.to_string_lossy().into_owned());
     let name = name.unwrap_or_else(|| ".".to_owned());
     // Into a folder that is there; else under the name that is wanted.
@@ -75,15 +88,22 @@ fn into(client: &Client, from: &Path, container: &str, to: &str) -> Result<(), C
         }
         _ => (to.to_owned(), name),
     };
-    let mut archive = tar::Builder::new(Vec::new());
-    archive.follow_symlinks(false);
-    let found = std::fs::metadata(from).map_err(failed(from))?;
-    let added = match found.is_dir() {
-        true => archive.append_dir_all(&name, from),
-        false => archive.append_path_with_name(from, &name),
+    let is_folder = std::fs::metadata(from).map_err(failed(from))?.is_dir();
+    let source = from.to_owned();
+    let packed = move |to: &mut dyn Write| {
+        let mut archive = tar::Builder::new(to);
+        archive.follow_symlinks(false);
+        match is_folder {
+            true => archive.append_dir_all(&name, &source)?,
+            false => archive.append_path_with_name(&source, &name)?,
+        }
+        archive.finish()
     };
-    let bytes = added.and_then(|()| archive.into_inner()).map_err(failed(from))?;
-    client.call(Method::PUT, &archive_path(container, &folder), Body::Archive(bytes)).map(drop)
+    put(client, container, &folder, Body::Archive(Box::new(packed)))
+}
+
+fn put(client: &Client, container: &str, folder: &str, archive: Body) -> Result<(), CliError> {
+    client.call(Method::PUT, &archive_path(container, folder), archive).map(drop)
 }
 
 /// Whether a path in a container is a folder: an archive of it begins with one.
@@ -98,6 +118,16 @@ fn is_folder(client: &Client, container: &str, path: &str) -> bool {
 }
 
 fn out_of(client: &Client, container: &str, from: &str, to: &Path) -> Result<(), CliError> {
+    if to == Path::new("-") {
+        if io::stdout().is_terminal() {
+            let message = "an archive is not written to a terminal";
+            return Err(CliError::new(message).hint("pipe it on, or write it to a file with `>`"));
+        }
+        return client.stream(&archive_path(container, from), |bytes| {
+            output::raw(bytes);
+            Ok(More::Wanted)
+        });
+    }
     let mut file = tempfile::tempfile().map_err(failed(to))?;
     client.stream(&archive_path(container, from), |bytes| {
         file.write_all(bytes).map_err(failed(to)).map(|()| More::Wanted)

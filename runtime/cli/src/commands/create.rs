@@ -12,6 +12,7 @@ use crate::client::{Body, Client, encoded};
 use crate::container::{Described, LifeArgs, ProcessArgs, Removes};
 use crate::error::CliError;
 use crate::fetch::{self, PullOptions, PullWhen};
+use crate::find;
 use crate::output;
 use crate::progress::Show;
 
@@ -83,6 +84,7 @@ pub(crate) fn make(
     let text = command.remove(0);
     let image = image(app, &text, pull, options, show)?;
     let request = described.request(&image, args)?;
+    name.map(|name| find::free_of_terminals(app, name)).transpose()?;
     let client = Client::or_start(app)?;
     let query = name.map_or_else(String::new, |name| format!("?name={}", encoded(name.as_str())));
     let made = client.post(&format!("/containers/create{query}"), Body::Json(request))?;
@@ -101,6 +103,9 @@ fn image(
     show: Show,
 ) -> Result<String, CliError> {
     if let Ok(Source::File(path)) = text.parse::<Source>() {
+        if !path.exists() {
+            return Err(CliError::not_found(format!("no file {} is here", path.display())));
+        }
         let message = format!("{} is a plain file, and the daemon runs images", path.display());
         return Err(CliError::new(message)
             .hint(format!("make one of it: `mote import {text} NAME:TAG`, then name that")));

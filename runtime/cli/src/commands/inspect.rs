@@ -3,14 +3,13 @@
 use clap::{Args, ValueEnum};
 use mote_engine::{Counting, Engine, Module, describe};
 use mote_image::{Overrides, Store, Stored};
-use mote_lifecycle::LiveError;
 use mote_spec::{Asks, Bytes, ImageRef};
 use serde_json::{Value, json};
 
 use crate::app::App;
-use crate::client::{Client, encoded};
 use crate::error::CliError;
 use crate::fetch;
+use crate::find::{self, Host};
 use crate::launch;
 use crate::output;
 use crate::progress::Show;
@@ -64,15 +63,14 @@ impl InspectArgs {
 
 /// What is known of a container of a terminal or of the daemon, if there is one of that name.
 fn container(app: &App, text: &str) -> Result<Option<Value>, CliError> {
-    match launch::live(app)?.find(text) {
-        Ok(record) => {
-            return Ok(Some(serde_json::to_value(&record).expect("a record is always JSON")));
+    match find::host(app, text) {
+        Ok(Host::Terminal(record)) => {
+            Ok(Some(serde_json::to_value(&record).expect("a record is always JSON")))
         }
-        Err(LiveError::None(_)) => {}
-        Err(error) => return Err(error.into()),
+        Ok(Host::Daemon(client)) => Ok(client.get(&find::path(text, "/json")).ok()),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error),
     }
-    let client = Client::running(app);
-    Ok(client.and_then(|client| client.get(&format!("/containers/{}/json", encoded(text))).ok()))
 }
 
 fn about(app: &App, store: &Store, image: &Stored) -> Result<Value, CliError> {

@@ -10,6 +10,7 @@ use crate::app::App;
 use crate::client::{Body, Client, Framed, Typing, encoded};
 use crate::commands::create::exit_code;
 use crate::error::CliError;
+use crate::find::{self, path};
 use crate::output;
 
 /// Start containers that have been made, or have ended
@@ -43,10 +44,10 @@ pub(crate) struct RmArgs {
     /// Kill what runs first, and do not mind what is not here
     #[arg(short, long)]
     force: bool,
-    /// Every container
-    #[arg(short, long)]
+    /// Every container of the daemon
+    #[arg(short, long, conflicts_with = "containers")]
     all: bool,
-    /// Names or ids of containers
+    /// Names or ids of containers; --all stands for every one
     #[arg(required_unless_present = "all", value_name = "CONTAINER")]
     containers: Vec<String>,
 }
@@ -110,15 +111,11 @@ pub(crate) fn each(
     Ok(failed)
 }
 
-fn path(container: &str, what: &str) -> String {
-    format!("/containers/{}{what}", encoded(container))
-}
-
 impl StartArgs {
     pub(crate) fn exec(self, app: &App) -> Result<u8, CliError> {
-        let client = Client::or_start(app)?;
         if !self.attach {
             return each(&self.containers, |container| {
+                let client = find::daemon_or_start(app, container)?;
                 client.post(&path(container, "/start"), Body::Nothing)?;
                 Ok(container.to_owned())
             });
@@ -126,6 +123,7 @@ impl StartArgs {
         let [container] = self.containers.as_slice() else {
             return Err(CliError::new("--attach shows one container; name one"));
         };
+        let client = find::daemon_or_start(app, container)?;
         let typing = if self.interactive { Typing::Yes } else { Typing::No };
         let ends = |client: &Client| client.get(&path(container, "/json"));
         let framed = framed(&ends(&client)?);
@@ -168,9 +166,9 @@ pub(crate) fn code_of_end(client: &Client, container: &str) -> Result<u8, CliErr
 
 impl RestartArgs {
     pub(crate) fn exec(self, app: &App) -> Result<u8, CliError> {
-        let client = Client::or_start(app)?;
         let time = self.time.map_or_else(String::new, |time| format!("?t={time}"));
         each(&self.containers, |container| {
+            let client = find::daemon_or_start(app, container)?;
             client.post(&path(container, &format!("/restart{time}")), Body::Nothing)?;
             Ok(container.to_owned())
         })
@@ -179,18 +177,24 @@ impl RestartArgs {
 
 impl RmArgs {
     pub(crate) fn exec(self, app: &App) -> Result<u8, CliError> {
-        let client = Client::or_start(app)?;
         let mut containers = self.containers;
         if self.all {
+            let client = Client::or_start(app)?;
             let all = client.get("/containers/json?all=1")?;
             let ids = all.as_array().into_iter().flatten().filter_map(|one| one["Id"].as_str());
             containers.extend(ids.map(str::to_owned));
         }
         let query = if self.force { "?force=1" } else { "" };
-        if self.force {
-            containers.retain(|container| client.has(container));
+        if self.force && !self.all {
+            let client = Client::or_start(app)?;
+            let gone = |container: &str| {
+                let about = client.get(&path(container, "/json"));
+                !container.is_empty() && about.is_err_and(|error| error.is_not_found())
+            };
+            containers.retain(|container| !gone(container));
         }
         each(&containers, |container| {
+            let client = find::daemon_or_start(app, container)?;
             client.call(Method::DELETE, &path(container, query), Body::Nothing)?;
             Ok(container.to_owned())
         })
@@ -199,7 +203,7 @@ impl RmArgs {
 
 impl RenameArgs {
     pub(crate) fn exec(self, app: &App) -> Result<(), CliError> {
-        let client = Client::or_start(app)?;
+        let client = find::daemon_or_start(app, &self.container)?;
         let query = format!("/rename?name={}", encoded(self.name.as_str()));
         client.post(&path(&self.container, &query), Body::Nothing).map(drop)
     }
@@ -207,13 +211,13 @@ impl RenameArgs {
 
 impl WaitArgs {
     pub(crate) fn exec(self, app: &App) -> Result<u8, CliError> {
-        let client = Client::or_hint(app, &self.containers[0])?;
         let condition = match self.condition {
             Condition::NotRunning => "not-running",
             Condition::NextExit => "next-exit",
             Condition::Removed => "removed",
         };
         each(&self.containers, |container| {
+            let client = find::daemon(app, container)?;
             let wait = path(container, &format!("/wait?condition={condition}"));
             let ended = client.post(&wait, Body::Nothing)?;
             Ok(output::text(&ended["StatusCode"]))

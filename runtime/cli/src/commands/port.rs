@@ -3,8 +3,8 @@
 use clap::Args;
 
 use crate::app::App;
-use crate::client::{Client, encoded};
 use crate::error::CliError;
+use crate::find;
 use crate::output;
 
 /// Show the ports that a container listens on, and what of the host leads to them
@@ -18,8 +18,8 @@ pub(crate) struct PortArgs {
 
 impl PortArgs {
     pub(crate) fn exec(self, app: &App) -> Result<(), CliError> {
-        let client = Client::or_hint(app, &self.container)?;
-        let about = client.get(&format!("/containers/{}/json", encoded(&self.container)))?;
+        let client = find::daemon(app, &self.container)?;
+        let about = client.get(&find::path(&self.container, "/json"))?;
         let wanted =
             self.port.map(|port| if port.contains('/') { port } else { format!("{port}/tcp") });
         let ports = about["NetworkSettings"]["Ports"].as_object();

@@ -75,8 +75,8 @@ impl PsArgs {
             return Ok(Vec::new());
         }
         let (records, damaged) = Records::open(&app.machine.root)?.list()?;
-        for error in damaged {
-            output::error(&error.to_string());
+        for (id, why) in damaged {
+            output::error(&format!("the record of container {id} cannot be read: {why}"));
         }
         let row = |record: &Record| {
             let mut row = row(record, now, self.no_trunc);

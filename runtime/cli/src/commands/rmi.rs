@@ -1,83 +1,80 @@
 //! `mote rmi`
 
-use std::collections::HashSet;
+use std::sync::Arc;
 
 use clap::Args;
-use mote_image::{Store, Stored};
-use mote_spec::{Digest, ImageRef};
+use hyper::Method;
+use mote_daemon::{Force, Images, Removed};
+use mote_lifecycle::Records;
 
 use crate::app::App;
+use crate::client::{Body, Client, encoded};
 use crate::error::CliError;
 use crate::output;
 
 /// Remove images, and what only they need
+///
+/// An image stays while a container of the daemon is made of it.
 #[derive(Args, Debug)]
 pub(crate) struct RmiArgs {
     /// Remove every image
-    #[arg(short, long)]
+    #[arg(short, long, conflicts_with = "images")]
     all: bool,
-    /// Do not mind images that are not here, and remove all names of an id
+    /// Remove also all names of an id, and what stopped containers are made of; and do not mind
+    /// images that are not here
     #[arg(short, long)]
     force: bool,
-    /// Names or ids of images
+    /// Names or ids of images; --all stands for every one
     #[arg(required_unless_present = "all", value_name = "IMAGE")]
     images: Vec<String>,
 }
 
 impl RmiArgs {
     pub(crate) fn exec(self, app: &App) -> Result<u8, CliError> {
-        let store = app.store()?;
-        let mut failed = false;
-        let mut doomed: Vec<Stored> = if self.all { store.images()? } else { Vec::new() };
-        for text in &self.images {
-            match self.named(&store, text) {
-                Ok(images) => doomed.extend(images),
+        let RmiArgs { all, force, images: mut names } = self;
+        if all {
+            let images = app.store()?.images()?;
+            names.extend(images.into_iter().map(|image| match image.name {
+                Some(name) => name.familiar(),
+                None => image.manifest.digest.to_string(),
+            }));
+        }
+        let mut failed = 0;
+        for name in &names {
+            match remove(app, name, force) {
+                Ok(lines) => lines.iter().for_each(|line| output::line(line)),
+                Err(error) if force && error.is_not_found() => {}
                 Err(error) => {
                     output::error(&error.to_string());
-                    failed = true;
+                    failed = 1;
                 }
             }
         }
-        for image in doomed {
-            store.forget(&image)?;
-            match &image.name {
-                Some(name) => output::line(&format!("Untagged: {}", name.familiar())),
-                None => output::line(&format!("Deleted: {}", image.manifest.digest)),
-            }
-        }
-        store.sweep()?;
-        if let Some(programs) = store.programs()? {
-            let kept: HashSet<&str> = programs.iter().map(Digest::hex).collect();
-            app.cache()?.retain(|program| kept.contains(program))?;
-        }
-        Ok(if failed { 1 } else { 0 })
+        Ok(failed)
     }
+}
 
-    /// The images that a text names. An id stands for all names of its image, which takes `--force`.
-    fn named(&self, store: &Store, text: &str) -> Result<Vec<Stored>, CliError> {
-        let images = store.known(text, 4)?;
-        match images.as_slice() {
-            [] if self.force => Ok(images),
-            [] => Err(CliError::not_found(format!("no image {text} is here"))),
-            [_] => Ok(images),
-            [first, rest @ ..] if rest.iter().all(|other| other.manifest == first.manifest) => {
-                match self.force {
-                    true => Ok(images),
-                    false => Err(CliError::new(format!(
-                        "{text} has several names: {}",
-                        images
-                            .iter()
-                            .filter_map(|image| image.name.as_ref())
-                            .map(ImageRef::familiar)
-                            .collect::<Vec<_>>()
-                            .join(", ")
-                    ))
-                    .hint("remove one by its name, or all with --force")),
-                }
-            }
-            _ => {
-                Err(CliError::new(format!("{text} could be several images; write more of its id")))
-            }
-        }
+/// Removes an image, and says what was done. A daemon that runs has to know of it.
+fn remove(app: &App, name: &str, force: bool) -> Result<Vec<String>, CliError> {
+    if name.is_empty() {
+        return Err(CliError::new("the name of an image is empty"));
     }
+    if let Some(client) = Client::running(app) {
+        let path = format!("/images/{}?force={}", encoded(name), u8::from(force));
+        let done = client.call(Method::DELETE, &path, Body::Nothing)?;
+        let all = done.as_array().into_iter().flatten();
+        let pairs = all.filter_map(|one| one.as_object()).flatten();
+        return Ok(pairs.map(|(what, name)| format!("{what}: {}", output::text(name))).collect());
+    }
+    let containers = match app.machine.root.join("containers.db").exists() {
+        true => Records::open(&app.machine.root)?.list()?.0.into_iter().map(Arc::new).collect(),
+        false => Vec::new(),
+    };
+    let force = if force { Force::Yes } else { Force::No };
+    let removed = Images::new(&app.machine, containers)?.remove(name, force)?;
+    let said = removed.iter().map(|one| match one {
+        Removed::Untagged(name) => format!("Untagged: {name}"),
+        Removed::Deleted(id) => format!("Deleted: {id}"),
+    });
+    Ok(said.collect())
 }

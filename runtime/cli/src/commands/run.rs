@@ -13,6 +13,7 @@ use crate::commands::create;
 use crate::container::{Described, LifeArgs, ProcessArgs, Removes};
 use crate::error::CliError;
 use crate::fetch::{self, Fetched, PullOptions, PullWhen};
+use crate::find;
 use crate::launch::{self, Finished, Start};
 use crate::output;
 use crate::progress::Show;
@@ -88,6 +89,7 @@ impl RunArgs {
         let args = command.split_off(1);
         let image = command.remove(0);
         let show = if quiet { Show::Nothing } else { Show::Progress };
+        name.as_ref().map(|name| find::free_of_the_daemon(app, name)).transpose()?;
         let _name = name.as_ref().map(|name| launch::take_name(app, name)).transpose()?;
         let entrypoint = process.entrypoint.clone().map(|program| vec![program]);
         let overrides = Overrides { entrypoint, args };
@@ -105,7 +107,8 @@ impl RunArgs {
         let start = Start { artifact: &artifact, name: name.clone(), process, stdio };
         let Finished { outcome, policy, .. } = launch::run(app, ready, &policy, start)?;
         outcome.results.iter().for_each(|result| output::line(result));
-        launch::explain(shown, &outcome, &policy);
+        let explained = mote_daemon::explain(shown, &outcome, &policy);
+        explained.iter().for_each(|line| output::note(line));
         Ok(outcome.status.code())
     }
 

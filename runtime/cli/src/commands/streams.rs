@@ -7,6 +7,7 @@ use crate::app::App;
 use crate::client::{Body, Client, Frames, More, Typing, encoded};
 use crate::commands::lifecycle::{code_of_end, framed};
 use crate::error::CliError;
+use crate::find;
 use crate::output;
 use crate::template::Template;
 
@@ -89,7 +90,7 @@ pub(crate) struct EventsArgs {
 
 impl AttachArgs {
     pub(crate) fn exec(self, app: &App) -> Result<u8, CliError> {
-        let client = Client::or_hint(app, &self.container)?;
+        let client = find::daemon(app, &self.container)?;
         let path = format!("/containers/{}", encoded(&self.container));
         let about = client.get(&format!("{path}/json"))?;
         if about["State"]["Running"] != json!(true) {
@@ -110,7 +111,7 @@ impl ExecArgs {
         let ExecArgs { detach, interactive, tty, env, workdir, mut command } = self;
         let words = command.split_off(1);
         let container = command.remove(0);
-        let client = Client::or_hint(app, &container)?;
+        let client = find::daemon(app, &container)?;
         let wish = json!({
             "Cmd": words,
             "Env": env,
@@ -142,7 +143,7 @@ impl ExecArgs {
 impl LogsArgs {
     pub(crate) fn exec(self, app: &App) -> Result<(), CliError> {
         let LogsArgs { follow, since, until, tail, timestamps, container } = self;
-        let client = Client::or_hint(app, &container)?;
+        let client = find::daemon(app, &container)?;
         let path = format!("/containers/{}", encoded(&container));
         let about = client.get(&format!("{path}/json"))?;
         let mut query = format!(

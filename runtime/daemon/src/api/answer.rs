@@ -13,8 +13,10 @@ use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
 use serde::Serialize;
 use serde_json::Value;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
-use crate::daemon::DaemonError;
+use crate::error::DaemonError;
 
 /// The body of an answer.
 pub(crate) type Body = BoxBody<Bytes, io::Error>;
@@ -80,8 +82,9 @@ impl Writer {
     }
 
     /// Breaks the stream off: its client must not take it for whole.
-    pub(crate) fn abort(self, error: io::Error) {
-        self.0.abort(error);
+    pub(crate) fn abort(self, why: String) {
+        tracing::warn!(why, "an answer is broken off");
+        self.0.abort(io::Error::other(why));
     }
 }
 
@@ -130,31 +133,52 @@ pub(crate) fn piped(
     kind: &'static str,
     write: impl FnOnce(&mut Pipe) -> Result<(), String> + Send + 'static,
 ) -> Answer {
-    let (pieces, mut waiting) = tokio::sync::mpsc::channel::<Bytes>(AHEAD);
-    let work = tokio::task::spawn_blocking(move || {
-        let mut pipe = Pipe { pieces, piece: Vec::new() };
-        write(&mut pipe)?;
-        io::Write::flush(&mut pipe).map_err(|error| error.to_string())
-    });
+    let mut pieces = Pieces::of(write);
     stream(kind, move |mut writer| async move {
-        while let Some(piece) = waiting.recv().await {
+        while let Some(piece) = pieces.next().await {
             if !writer.send(piece).await {
                 return;
             }
         }
-        let why = match work.await {
-            Ok(Ok(())) => return,
-            Ok(Err(why)) => why,
-            Err(error) => error.to_string(),
-        };
-        tracing::warn!(why, "an answer is broken off");
-        writer.abort(io::Error::other(why));
+        if let Err(why) = pieces.end().await {
+            writer.abort(why);
+        }
     })
+}
+
+/// What is written on a thread of its own, piece by piece.
+pub(crate) struct Pieces {
+    waiting: mpsc::Receiver<Bytes>,
+    work: JoinHandle<Result<(), String>>,
+}
+
+impl Pieces {
+    pub(crate) fn of(
+        write: impl FnOnce(&mut Pipe) -> Result<(), String> + Send + 'static,
+    ) -> Pieces {
+        let (pieces, waiting) = mpsc::channel(AHEAD);
+        let work = tokio::task::spawn_blocking(move || {
+            let mut pipe = Pipe { pieces, piece: Vec::new() };
+            write(&mut pipe)?;
+            io::Write::flush(&mut pipe).map_err(|error| error.to_string())
+        });
+        Pieces { waiting, work }
+    }
+
+    /// The next piece, until all is written or writing failed.
+    pub(crate) async fn next(&mut self) -> Option<Bytes> {
+        self.waiting.recv().await
+    }
+
+    /// Whether all was written.
+    pub(crate) async fn end(self) -> Result<(), String> {
+        self.work.await.unwrap_or_else(|error| Err(error.to_string()))
+    }
 }
 
 /// Where a piped answer is written to; fails when its client has gone.
 pub(crate) struct Pipe {
-    pieces: tokio::sync::mpsc::Sender<Bytes>,
+    pieces: mpsc::Sender<Bytes>,
     piece: Vec<u8>,
 }
 

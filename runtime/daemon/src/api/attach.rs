@@ -11,12 +11,13 @@ use mote_lifecycle::{Stdin, Stream, Talks, Wish};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::mpsc;
 
-use super::answer::{self, Answer, Reply};
+use super::answer::{self, Answer, Pieces, Reply};
 use super::logs::{self, Shown};
 use super::terminal::{self, Discipline, Typed};
 use super::{Call, Peer};
 use crate::console::Chunk;
-use crate::daemon::{DaemonError, Entry};
+use crate::entry::Entry;
+use crate::error::DaemonError;
 
 /// A client's end of a connection that was taken over.
 pub(crate) type Taken = TokioIo<Upgraded>;
@@ -38,8 +39,8 @@ impl Wants {
 }
 
 /// Says that the connection is taken over, and how it is had.
-pub(crate) fn take_over<B>(
-    request: &mut Request<B>,
+pub(crate) fn take_over(
+    request: &mut Request<()>,
     talks: Talks,
 ) -> Result<(Answer, OnUpgrade), DaemonError> {
     let asked = request.headers().get(UPGRADE).is_some();
@@ -60,7 +61,7 @@ pub(crate) fn take_over<B>(
 }
 
 /// `POST /containers/ID/attach`
-pub(crate) fn attach(mut call: Call, id: &str) -> Reply {
+pub(crate) async fn attach(mut call: Call, id: &str) -> Reply {
     let entry = call.daemon.find(id)?;
     let record = entry.record();
     let talks = record.setup.terminal;
@@ -70,17 +71,30 @@ pub(crate) fn attach(mut call: Call, id: &str) -> Reply {
     let cooked = call.query.flag("cooked");
     let (past, live) = (call.query.flag("logs"), call.query.flag("stream"));
     let peer = Arc::clone(&call.peer);
-    let (reply, taken) = take_over(&mut call.request, talks)?;
     // Before the answer: what is printed after it must not be missed.
-    let printed = live.then(|| entry.console.listen());
-    let history = past.then(|| entry.console.history(Wish::default()).unwrap_or_default());
+    let (log, printed) = match (past, live) {
+        (false, true) => (None, Some(entry.console.listen())),
+        (false, false) => (None, None),
+        (true, _) => {
+            let console = Arc::clone(&entry.console);
+            let opened = tokio::task::spawn_blocking(move || console.listen_after()).await;
+            let opened = opened.map_err(|_| DaemonError::Failed("attaching failed".to_owned()))?;
+            let (log, printed) = opened
+                .map_err(|error| DaemonError::Failed(format!("the log cannot be read: {error}")))?;
+            (Some(log), live.then_some(printed))
+        }
+    };
+    let (reply, taken) = take_over(&mut call.request, talks)?;
     tokio::spawn(async move {
         let Ok(taken) = taken.await else { return };
         let (reader, mut writer) = tokio::io::split(TokioIo::new(taken));
         let shown = Shown { talks, stdout: wants.stdout, stderr: wants.stderr, times: false };
-        for line in history.iter().flatten().filter_map(|line| shown.framed(line)) {
-            if writer.write_all(&line).await.is_err() {
-                return;
+        if let Some(log) = log {
+            let mut past = Pieces::of(move |pipe| shown.write(log, Wish::default(), pipe));
+            while let Some(piece) = past.next().await {
+                if writer.write_all(&piece).await.is_err() {
+                    return;
+                }
             }
         }
         let typing = async {

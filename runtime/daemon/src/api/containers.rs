@@ -7,17 +7,26 @@ use super::Call;
 use super::answer::{self, Reply};
 use super::filters::Filters;
 use super::view;
-use crate::daemon::{DaemonError, Force};
+use crate::daemon::Force;
+use crate::error::DaemonError;
 
 /// The filters of the list.
 const FILTERS: [&str; 10] =
     ["id", "name", "label", "status", "exited", "ancestor", "health", "volume", "before", "since"];
 
+/// The states that docker knows; a container here is never dead.
+const STATES: [&str; 7] =
+    ["created", "restarting", "running", "removing", "paused", "exited", "dead"];
+
 /// `GET /containers/json`
 pub(crate) fn list(call: &Call) -> Reply {
     let filters = Filters::read(call.query.text("filters"), &FILTERS)?;
+    filters.only("status", &STATES)?;
+    filters.only("health", &["none", "starting", "healthy", "unhealthy"])?;
     let all = call.query.flag("all") || filters.has("status") || filters.has("exited");
-    let last: Option<usize> = call.query.number("limit")?;
+    // A negative limit is none: docker's clients write -1 for it.
+    let last: Option<i64> = call.query.number("limit")?;
+    let last = last.and_then(|last| usize::try_from(last).ok()).filter(|last| *last > 0);
     let created = |key: &str| -> Result<Option<Time>, DaemonError> {
         let named = filters.values(key).first();
         named.map(|name| Ok(call.daemon.find(name)?.record().created)).transpose()
@@ -32,8 +41,11 @@ pub(crate) fn list(call: &Call) -> Reply {
             && since.is_none_or(|since| record.created > since)
             && matches(&record, entry.container.waits_to_restart(), &filters)
     });
-    let wanted = wanted.take(last.filter(|last| *last > 0).unwrap_or(usize::MAX));
-    let list: Vec<Value> = wanted.map(|entry| view::summary(entry, now)).collect();
+    let wanted = wanted.take(last.unwrap_or(usize::MAX));
+    let mut list: Vec<Value> = wanted.map(|entry| view::summary(entry, now)).collect();
+    if all && filters.are_none() {
+        list.extend(call.daemon.damaged().iter().map(|(id, why)| view::unreadable(id, why)));
+    }
     Ok(answer::json(&list))
 }
 

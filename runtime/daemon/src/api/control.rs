@@ -11,7 +11,9 @@ use serde_json::json;
 use super::Call;
 use super::answer::{self, Reply};
 use super::create::{self, RestartSpec};
-use crate::daemon::{Daemon, DaemonError, Entry, Force};
+use crate::daemon::{Daemon, Force};
+use crate::entry::Entry;
+use crate::error::DaemonError;
 
 /// `POST /containers/ID/VERB`
 pub(crate) async fn verb(call: Call, id: &str, verb: &str) -> Reply {
@@ -66,6 +68,7 @@ fn grace(call: &Call) -> Result<Option<Duration>, DaemonError> {
 }
 
 async fn stop(call: &Call, daemon: &Daemon, entry: &Entry) -> Reply {
+    let asks = call.query.text("signal").map(signal).transpose()?;
     let record = entry.record();
     if !record.status().is_live() {
         // One that waits to be started again is not, from now on.
@@ -75,8 +78,31 @@ async fn stop(call: &Call, daemon: &Daemon, entry: &Entry) -> Reply {
         }
         return Err(DaemonError::NotModified("it does not run"));
     }
-    daemon.stop(entry, grace(call)?).await?;
+    match asks {
+        None | Some(Signal::Term) => daemon.stop(entry, grace(call)?).await?,
+        Some(Signal::Kill) => {
+            entry.container.kill().await?;
+            entry.guest.gone().await;
+        }
+    }
     Ok(answer::done())
+}
+
+/// A guest has no signals: each is what it is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Signal {
+    Term,
+    Kill,
+}
+
+fn signal(text: &str) -> Result<Signal, DaemonError> {
+    match text.strip_prefix("SIG").unwrap_or(text) {
+        "KILL" | "9" => Ok(Signal::Kill),
+        "TERM" | "15" | "INT" | "2" | "HUP" | "1" | "QUIT" | "3" => Ok(Signal::Term),
+        _ => Err(DaemonError::BadRequest(format!(
+            "a guest of WASI has no signal {text}; KILL and TERM end it"
+        ))),
+    }
 }
 
 async fn kill(call: &Call, daemon: &Daemon, entry: &Entry) -> Reply {
@@ -84,18 +110,13 @@ async fn kill(call: &Call, daemon: &Daemon, entry: &Entry) -> Reply {
     if !record.status().is_live() {
         return Err(DaemonError::Conflict(format!("container {} is not running", record.name)));
     }
-    let signal = call.query.text("signal").unwrap_or("KILL");
-    let short = signal.strip_prefix("SIG").unwrap_or(signal);
-    match short {
-        "KILL" | "9" => entry.container.kill().await?,
-        "TERM" | "15" | "INT" | "2" | "HUP" | "1" | "QUIT" | "3" => entry.container.stop().await?,
-        _ => {
-            return Err(DaemonError::BadRequest(format!(
-                "a guest of WASI has no signal {signal}; KILL and TERM end it"
-            )));
-        }
+    let text = call.query.text("signal").unwrap_or("KILL");
+    match signal(text)? {
+        Signal::Kill => entry.container.kill().await?,
+        Signal::Term => entry.container.stop().await?,
     }
     entry.guest.gone().await;
+    let short = text.strip_prefix("SIG").unwrap_or(text);
     daemon.ledger.tell(&entry.record(), "kill", vec![("signal", short.to_owned())]);
     Ok(answer::done())
 }
@@ -114,7 +135,7 @@ struct Update {
 }
 
 async fn update(call: Call, daemon: &Daemon, entry: &Entry) -> Reply {
-    let asked: serde_json::Value = call.json().await?;
+    let asked: serde_json::Value = call.json()?;
     create::refuse_unsupported(&asked, &create::REFUSED_RESOURCES)?;
     let bad = |error| DaemonError::BadRequest(format!("the update cannot be read: {error}"));
     let update: Update = match asked {
@@ -136,8 +157,11 @@ async fn update(call: Call, daemon: &Daemon, entry: &Entry) -> Reply {
 
 /// `DELETE /containers/ID`
 pub(crate) async fn remove(call: &Call, id: &str) -> Reply {
-    let entry = call.daemon.find(id)?;
     let force = if call.query.flag("force") { Force::Yes } else { Force::No };
+    if force == Force::Yes && call.daemon.discard(id).await? {
+        return Ok(answer::done());
+    }
+    let entry = call.daemon.find(id)?;
     let record = entry.record();
     if force == Force::No && record.status().is_live() {
         let status = super::view::state(&record, false);

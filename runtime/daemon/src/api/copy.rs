@@ -9,9 +9,8 @@ use serde_json::json;
 
 use super::Call;
 use super::answer::{self, Reply};
-use super::images::keep;
 use crate::archive::{self, Stat};
-use crate::daemon::DaemonError;
+use crate::error::DaemonError;
 
 /// Where docker's clients read what is at a path.
 const STAT: &str = "X-Docker-Container-Path-Stat";
@@ -23,7 +22,7 @@ pub(crate) async fn route(call: Call, method: &Method, id: &str) -> Reply {
         return Err(DaemonError::BadRequest("no path is named".to_owned()));
     }
     if *method == Method::PUT {
-        let archive = keep(call.request.into_body()).await?;
+        let archive = call.archive()?;
         let write = move || archive::place(&entry, &path)?.write(archive);
         let written = tokio::task::spawn_blocking(write).await;
         written.map_err(|_| DaemonError::Failed("copying failed".to_owned()))??;

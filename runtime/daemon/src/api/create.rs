@@ -21,7 +21,8 @@ use serde_json::{Value, json};
 
 use super::Call;
 use super::answer::{self, Reply};
-use crate::daemon::{Daemon, DaemonError};
+use crate::daemon::Daemon;
+use crate::error::DaemonError;
 use crate::probe;
 use crate::request::Wanted;
 
@@ -131,6 +132,13 @@ struct Spec {
     healthcheck: Option<HealthSpec>,
     volumes: Option<BTreeMap<String, Value>>,
     host_config: Option<HostSpec>,
+    networking_config: NetworksSpec,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct NetworksSpec {
+    endpoints_config: Option<BTreeMap<String, Value>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -202,6 +210,7 @@ struct HealthSpec {
     interval: i64,
     timeout: i64,
     start_period: i64,
+    start_interval: i64,
     retries: i64,
 }
 
@@ -263,16 +272,36 @@ impl RestartSpec {
 pub(crate) async fn create(call: Call) -> Reply {
     let daemon = std::sync::Arc::clone(&call.daemon);
     let name = call.query.text("name").map(|name| name.trim_start_matches('/').to_owned());
-    let asked: Value = call.json().await?;
-    let wanted = wanted(&daemon, name.as_deref(), asked)?;
+    let asked: Value = call.json()?;
+    let warnings = warnings(&asked);
+    // Volumes that it is made with are not pruned before it is recorded.
+    let _using = daemon.volumes.using().await;
+    let reading = {
+        let daemon = std::sync::Arc::clone(&daemon);
+        tokio::task::spawn_blocking(move || wanted(&daemon, name.as_deref(), asked))
+    };
+    let wanted =
+        reading.await.map_err(|_| DaemonError::Failed("making it failed".to_owned()))??;
     let (name, image) = (wanted.name.clone(), wanted.image.clone());
     let entry = daemon.create(wanted).await.inspect_err(|error| {
         daemon.tell_refusal(name.as_ref().map_or("", |name| name.as_str()), &image, error);
     })?;
     let id = entry.record().id.to_string();
-    Ok(answer::json_with(StatusCode::CREATED, &json!({ "Id": id, "Warnings": [] })))
+    Ok(answer::json_with(StatusCode::CREATED, &json!({ "Id": id, "Warnings": warnings })))
 }
 
+/// What was asked for that has no effect, and takes nothing away from what has.
+fn warnings(asked: &Value) -> Vec<&'static str> {
+    let host = &asked["HostConfig"];
+    let number = |key: &str| host[key].as_i64().unwrap_or(0);
+    let swap = number("MemorySwap");
+    match swap > 0 && swap != number("Memory") {
+        true => vec!["--memory-swap has no effect: a guest's memory is bounded by --memory alone"],
+        false => Vec::new(),
+    }
+}
+
+/// Reads what is asked for, and makes the volumes that it names. Blocks.
 fn wanted(daemon: &Daemon, name: Option<&str>, asked: Value) -> Result<Wanted, DaemonError> {
     refuse_unsupported(&asked, &REFUSED_CONFIG)?;
     if let Some(host) = asked.get("HostConfig") {
@@ -288,6 +317,11 @@ fn wanted(daemon: &Daemon, name: Option<&str>, asked: Value) -> Result<Wanted, D
     if labels.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>() > MOST_LABELS {
         return Err(bad("the labels have more than 64 KiB together"));
     }
+    if let Some(name) = networks(&spec.networking_config).next() {
+        return Err(super::unsupported(&format!(
+            "network `{name}` is not to be had: mote has no bridges"
+        )));
+    }
     if spec.image.is_empty() {
         return Err(bad("no image is named"));
     }
@@ -299,6 +333,13 @@ fn wanted(daemon: &Daemon, name: Option<&str>, asked: Value) -> Result<Wanted, D
     let said = asks(&labels)?;
     let limits = limits(&host)?.or(said.limits);
     let reservation = positive(host.memory_reservation).map(Bytes::new);
+    if let (Some(limit), Some(reserved)) = (limits.memory, reservation)
+        && reserved > limit
+    {
+        return Err(bad(format!(
+            "the memory reservation of {reserved} is above the memory limit of {limit}"
+        )));
+    }
     let health = health(spec.healthcheck, &labels)?;
     let stop = stop(spec.stop_timeout, &labels)?;
     let setup = Setup {
@@ -318,7 +359,10 @@ fn wanted(daemon: &Daemon, name: Option<&str>, asked: Value) -> Result<Wanted, D
     let restart = host.restart_policy.as_ref().map(RestartSpec::policy).transpose()?.flatten();
     let restart = restart.unwrap_or_default();
     if setup.removal == Removal::AtEnd && restart != RestartPolicy::No {
-        return Err(bad("can't create 'AutoRemove' container with restart policy"));
+        // Docker's words first, which its users know.
+        return Err(bad(
+            "can't create 'AutoRemove' container with restart policy: --rm and --restart exclude each other",
+        ));
     }
     let grants = grants(daemon, &host, spec.volumes.unwrap_or_default(), said)?;
     Ok(Wanted {
@@ -337,6 +381,12 @@ fn wanted(daemon: &Daemon, name: Option<&str>, asked: Value) -> Result<Wanted, D
         restart,
         setup,
     })
+}
+
+/// The networks that a container is to be connected to, besides what docker's clients name as usual.
+fn networks(spec: &NetworksSpec) -> impl Iterator<Item = &str> {
+    let names = spec.endpoints_config.iter().flat_map(BTreeMap::keys).map(String::as_str);
+    names.filter(|name| !matches!(*name, "" | "default" | "bridge" | "none" | "host"))
 }
 
 fn variable(text: &str) -> (String, Option<String>) {
@@ -373,7 +423,7 @@ fn limits(host: &HostSpec) -> Result<LimitWants, DaemonError> {
 fn grants(
     daemon: &Daemon,
     host: &HostSpec,
-    anonymous: BTreeMap<String, Value>,
+    nameless: BTreeMap<String, Value>,
     said: Asks,
 ) -> Result<Grants, DaemonError> {
     let mut grants = Grants { net: said.net, ..Grants::default() };
@@ -386,6 +436,7 @@ fn grants(
     for mount in host.mounts.iter().flatten() {
         match mount.kind.as_str() {
             "bind" => grants.dirs.push(dir(&mount.source, &mount.target, mount.read_only)?),
+            "volume" if mount.source.is_empty() => grants.scratch.push(anonymous(&mount.target)?),
             "volume" => {
                 let volume = daemon.volumes.make(&mount.source, &BTreeMap::new())?;
                 let data = volume.data.display().to_string();
@@ -411,11 +462,10 @@ fn grants(
                 .map_err(|error: mote_spec::GrantError| bad(crate::report::causes(&error)))?,
         );
     }
-    for target in anonymous.into_keys() {
-        // A volume without a name goes with its container: that is scratch space.
+    for target in nameless.into_keys() {
         let taken = grants.dirs.iter().any(|dir| dir.guest.as_str() == target);
         if !taken {
-            grants.scratch.push(Scratch { guest: guest(&target)?, size: Scratch::DEFAULT_SIZE });
+            grants.scratch.push(anonymous(&target)?);
         }
     }
     match host.network_mode.as_str() {
@@ -430,6 +480,11 @@ fn grants(
     }
     grants.net.publish.extend(ports(host)?);
     Ok(grants)
+}
+
+/// A volume without a name goes with its container: that is scratch space.
+fn anonymous(target: &str) -> Result<Scratch, DaemonError> {
+    Ok(Scratch { guest: guest(target)?, size: Scratch::DEFAULT_SIZE })
 }
 
 fn guest(path: &str) -> Result<GuestPath, DaemonError> {
@@ -492,7 +547,13 @@ fn ports(host: &HostSpec) -> Result<Vec<Publish>, DaemonError> {
                 }
                 text => text.parse().map_err(|_| bad(format!("`{text}` is no port")))?,
             };
-            ports.push(Publish { protocol, host: SocketAddr::new(address, port), guest });
+            let publish = Publish { protocol, host: SocketAddr::new(address, port), guest };
+            if ports.iter().any(|other: &Publish| {
+                (other.protocol, other.host) == (publish.protocol, publish.host)
+            }) {
+                return Err(bad(format!("{}/{protocol} is published twice", publish.host)));
+            }
+            ports.push(publish);
         }
     }
     Ok(ports)
@@ -511,9 +572,9 @@ fn log(spec: &LogSpec) -> Result<LogSetup, DaemonError> {
                 rotation.size = size.get().max(1);
             }
             "max-file" => {
-                let files: u32 =
-                    value.parse().map_err(|_| bad(format!("max-file is `{value}`")))?;
-                rotation.files = files.clamp(1, 1000);
+                let files = value.parse().ok().filter(|files| (1..=1000).contains(files));
+                rotation.files = files
+                    .ok_or_else(|| bad(format!("max-file is `{value}`; it is from 1 to 1000")))?;
             }
             other => {
                 return Err(bad(format!(
@@ -545,7 +606,7 @@ fn health(
     labels: &BTreeMap<String, String>,
 ) -> Result<Option<HealthCheck>, DaemonError> {
     let spec = spec.unwrap_or_default();
-    let test = spec.test.unwrap_or_default();
+    let test = spec.test.clone().unwrap_or_default();
     let probe = match (labels.get(HEALTH_HTTP), test.first().map(String::as_str)) {
         (Some(url), _) => {
             probe::check_url(url).map_err(bad)?;
@@ -565,12 +626,14 @@ fn health(
         None => OnFailure::None,
     };
     let Some(probe) = probe else {
-        return match on_failure {
-            OnFailure::None => Ok(None),
-            OnFailure::Kill | OnFailure::Restart | OnFailure::Stop => {
-                Err(bad("there is something to do on failure, and no health check that could fail"))
-            }
-        };
+        let HealthSpec { test: _, interval, timeout, start_period, start_interval, retries } = spec;
+        let times = [interval, timeout, start_period, start_interval, retries];
+        if on_failure == OnFailure::None && times.iter().all(|time| *time <= 0) {
+            return Ok(None);
+        }
+        return Err(bad(
+            "it is said how a health check goes, and none is named: add --health-cmd or --health-http",
+        ));
     };
     if matches!(&probe, Probe::Exec(command) if command.is_empty()) {
         return Err(bad("the health check names no command"));
@@ -581,6 +644,7 @@ fn health(
         interval_ms: millis(spec.interval, usual.interval_ms),
         timeout_ms: millis(spec.timeout, usual.timeout_ms),
         start_period_ms: millis(spec.start_period, usual.start_period_ms),
+        start_interval_ms: millis(spec.start_interval, usual.start_interval_ms),
         retries: positive(spec.retries)
             .map_or(usual.retries, |many| many.try_into().unwrap_or(u32::MAX)),
         on_failure,
@@ -635,5 +699,7 @@ mod tests {
         assert_eq!(health(None, &labels).unwrap(), None);
         let labels = BTreeMap::from([(HEALTH_ON_FAILURE.to_owned(), "restart".to_owned())]);
         assert!(health(None, &labels).is_err());
+        let spec = HealthSpec { interval: 1_000_000_000, ..HealthSpec::default() };
+        assert!(health(Some(spec), &BTreeMap::new()).is_err(), "times of no check");
     }
 }

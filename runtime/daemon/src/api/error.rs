@@ -4,7 +4,7 @@ use hyper::StatusCode;
 use serde_json::json;
 
 use super::answer::{self, Answer};
-use crate::daemon::DaemonError;
+use crate::error::DaemonError;
 
 /// The answer that an error is.
 pub(crate) fn answer(error: &DaemonError) -> Answer {

@@ -16,7 +16,7 @@ use super::Call;
 use super::answer::{self, Reply};
 use super::attach::{self, Wants};
 use crate::console::Chunk;
-use crate::daemon::DaemonError;
+use crate::error::DaemonError;
 use crate::exec::{Exec, State, Wish};
 use crate::request::random;
 
@@ -48,7 +48,7 @@ const AHEAD: usize = 64;
 /// `POST /containers/ID/exec`
 pub(crate) async fn create(call: Call, id: &str) -> Reply {
     let (daemon, entry) = (Arc::clone(&call.daemon), call.daemon.find(id)?);
-    let spec: Spec = call.json().await?;
+    let spec: Spec = call.json()?;
     if spec.privileged || !spec.user.is_empty() {
         return Err(super::unsupported(
             "--user and --privileged mean nothing to a Wasm container: it has what it is granted",
@@ -122,10 +122,8 @@ fn shown(exec: &Exec) -> serde_json::Value {
 }
 
 async fn start(call: Call, exec: Arc<Exec>) -> Reply {
-    let Call { daemon, request, .. } = call;
-    let (head, body) = request.into_parts();
-    let StartSpec { detach } = super::parse(&super::body(body).await?)?;
-    let mut request = hyper::Request::from_parts(head, ());
+    let StartSpec { detach } = call.json()?;
+    let Call { daemon, mut request, .. } = call;
     let ready = daemon.prepare_exec(&exec.entry, &exec.wish).await?;
     exec.begin()?;
     let (sender, mut printed) = mpsc::channel::<Chunk>(AHEAD);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::daemon::DaemonError;
+use crate::error::DaemonError;
 
 /// The filters of a request: all keys must match, each by one of its values.
 #[derive(Debug, Default)]
@@ -38,12 +38,27 @@ impl Filters {
         Ok(Filters(filters))
     }
 
+    pub(crate) fn are_none(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub(crate) fn has(&self, key: &str) -> bool {
         self.0.get(key).is_some_and(|values| !values.is_empty())
     }
 
     pub(crate) fn values(&self, key: &str) -> &[String] {
         self.0.get(key).map_or(&[], Vec::as_slice)
+    }
+
+    /// Refuses values of a key that nothing could have.
+    pub(crate) fn only(&self, key: &str, known: &[&str]) -> Result<(), DaemonError> {
+        match self.values(key).iter().find(|value| !known.contains(&value.as_str())) {
+            Some(value) => Err(DaemonError::BadRequest(format!(
+                "invalid filter '{key}={value}'; {} are known here",
+                known.join(", ")
+            ))),
+            None => Ok(()),
+        }
     }
 
     /// Whether one of the values of a key matches; true without any.
@@ -76,5 +91,8 @@ mod tests {
         }
         assert!(Filters::read(Some(r#"{"lable":["a"]}"#), &["label"]).is_err());
         assert!(Filters::read(Some("nonsense"), &["label"]).is_err());
+        let filters = Filters::read(Some(r#"{"status":["bogus"]}"#), &["status"]).unwrap();
+        assert!(filters.only("status", &["running"]).is_err());
+        assert!(filters.only("health", &["healthy"]).is_ok());
     }
 }

@@ -1,10 +1,10 @@
 //! Lists, shows, names, removes, saves and loads images.
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
+use std::fs::File;
+use std::io::{self, Seek};
 use std::sync::Arc;
 
-use http_body_util::BodyExt;
 use hyper::Method;
 use mote_image::{Store, Stored, archive};
 use mote_spec::ImageRef;
@@ -14,9 +14,12 @@ use super::Call;
 use super::answer::{self, Reply};
 use super::filters::Filters;
 use super::pull;
-use crate::daemon::{DaemonError, Force, find_image};
+use super::upload::Upload;
+use crate::daemon::{Daemon, Force, find_image};
+use crate::error::DaemonError;
 use crate::images::{Removed, Unused};
 use crate::report::causes;
+use crate::scratch;
 
 /// `/images/…`: a name may have slashes, so that the verb is the last part.
 pub(crate) async fn route(call: Call, method: &Method, path: &[&str]) -> Reply {
@@ -25,7 +28,10 @@ pub(crate) async fn route(call: Call, method: &Method, path: &[&str]) -> Reply {
         (&Method::POST, ["create"]) => pull::pull(call).await,
         (&Method::POST, ["load"]) => load(call).await,
         (&Method::POST, ["prune"]) => blocking(move || prune(&call)).await,
-        (&Method::GET, ["get"]) => save(&call, call.query.all("names")),
+        (&Method::GET, ["get"]) => {
+            let names = call.query.all("names");
+            blocking(move || save(&call, &names)).await
+        }
         (&Method::GET, ["search"]) => {
             Err(super::unsupported("registries are not searched; look where the image is kept"))
         }
@@ -34,7 +40,7 @@ pub(crate) async fn route(call: Call, method: &Method, path: &[&str]) -> Reply {
             match (method, verb.as_str()) {
                 (&Method::GET, "json") => blocking(move || inspect(&call, &name)).await,
                 (&Method::GET, "history") => blocking(move || history(&call, &name)).await,
-                (&Method::GET, "get") => save(&call, vec![name]),
+                (&Method::GET, "get") => blocking(move || save(&call, &[name])).await,
                 (&Method::POST, "tag") => blocking(move || tag(&call, &name)).await,
                 (&Method::POST, "push") => Err(super::unsupported(
                     "mote pushes no images; `mote save` writes one for skopeo, oras or docker to push",
@@ -291,7 +297,7 @@ fn prune(call: &Call) -> Reply {
 }
 
 /// `GET /images/get`: an archive of images, which is a stream, since it may be large.
-fn save(call: &Call, names: Vec<String>) -> Reply {
+fn save(call: &Call, names: &[String]) -> Reply {
     let store = call.daemon.machine.store()?;
     let lease = store.lease()?;
     let images: Vec<Stored> =
@@ -304,8 +310,9 @@ fn save(call: &Call, names: Vec<String>) -> Reply {
 /// `POST /images/load`
 async fn load(call: Call) -> Reply {
     let daemon = Arc::clone(&call.daemon);
-    let archive = keep(call.request.into_body()).await?;
+    let archive = call.archive()?;
     blocking(move || {
+        let archive = keep(&daemon, archive)?;
         let store = daemon.machine.store()?;
         let _lease = store.lease()?;
         let loaded = archive::load(&store, archive, None)
@@ -327,21 +334,17 @@ async fn load(call: Call) -> Reply {
     .await
 }
 
-/// Keeps a body in a file without a name, since an archive is read here and there.
-pub(crate) async fn keep(mut body: hyper::body::Incoming) -> Result<std::fs::File, DaemonError> {
-    let failed = |error: &dyn std::fmt::Display| {
-        DaemonError::Failed(format!("cannot keep the archive: {error}"))
-    };
-    let mut file = tempfile::tempfile().map_err(|error| failed(&error))?;
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| {
-            DaemonError::BadRequest(format!("the archive was cut off: {error}"))
-        })?;
-        if let Some(bytes) = frame.data_ref() {
-            file.write_all(bytes).map_err(|error| failed(&error))?;
-        }
-    }
-    crate::archive::rewound(file).map_err(|error| failed(&error))
+/// Keeps an archive in a file without a name, since it is read here and there: on the disk that its
+/// images are to be on.
+fn keep(daemon: &Daemon, mut archive: Upload) -> Result<File, DaemonError> {
+    let failed =
+        |error: io::Error| DaemonError::Failed(format!("cannot keep the archive: {error}"));
+    let folder = scratch::folder(&daemon.machine.root)
+        .map_err(|error| DaemonError::Failed(causes(&error)))?;
+    let mut file = tempfile::tempfile_in(folder).map_err(failed)?;
+    io::copy(&mut archive, &mut file).map_err(failed)?;
+    file.rewind().map_err(failed)?;
+    Ok(file)
 }
 
 #[cfg(test)]

@@ -1,11 +1,13 @@
 //! `GET /containers/ID/logs`, and the framing of output that all streams share.
 
-use bytes::{BufMut, Bytes, BytesMut};
-use mote_lifecycle::{Line, LogDriver, Stream, Talks, Time, Wish};
+use std::io::Write;
 
-use super::answer::{self, Reply};
+use bytes::{BufMut, Bytes, BytesMut};
+use mote_lifecycle::{Line, LogDriver, LogReader, Stream, Talks, Time, Wish};
+
+use super::answer::{self, Pieces, Pipe, Reply};
 use super::{Call, Query};
-use crate::daemon::DaemonError;
+use crate::error::DaemonError;
 
 /// A piece of output as a client gets it: behind docker's header of eight bytes where the streams
 /// are apart (docker's API reference, "Attach to a container").
@@ -74,6 +76,17 @@ impl Shown {
         };
         wanted.then(|| frame(self.talks, line.stream, text.as_bytes()))
     }
+
+    /// Writes what a log has of it. Blocks.
+    pub(crate) fn write(self, log: LogReader, wish: Wish, to: &mut Pipe) -> Result<(), String> {
+        let written = log.read(wish).and_then(|mut lines| {
+            lines.try_for_each(|line| match self.framed(&line?) {
+                Some(framed) => to.write_all(&framed),
+                None => Ok(()),
+            })
+        });
+        written.map_err(|error| format!("a log cannot be read: {error}"))
+    }
 }
 
 /// The log so far, and with `follow` what comes.
@@ -115,20 +128,21 @@ pub(crate) async fn stream(call: &Call, id: &str) -> Reply {
     };
     let follow = query.flag("follow") && wish.until.is_none_or(|until| until > now);
     let opened = tokio::task::spawn_blocking(move || match follow {
-        true => {
-            let (log, coming) = entry.console.follow()?;
-            log.read(wish).map(|lines| (lines, Some(coming)))
-        }
-        false => entry.console.history(wish).map(|lines| (lines, None)),
+        true => entry.console.follow().map(|(log, coming)| (log, Some(coming))),
+        false => entry.console.history().map(|log| (log, None)),
     });
     let opened = opened.await.map_err(|_| DaemonError::Failed("reading the log failed".into()))?;
-    let (lines, coming) =
+    let (log, coming) =
         opened.map_err(|error| DaemonError::Failed(format!("the log cannot be read: {error}")))?;
     Ok(answer::stream(media_type(shown.talks), move |mut writer| async move {
-        for line in lines.iter().filter_map(|line| shown.framed(line)) {
-            if !writer.send(line).await {
+        let mut past = Pieces::of(move |pipe| shown.write(log, wish, pipe));
+        while let Some(piece) = past.next().await {
+            if !writer.send(piece).await {
                 return;
             }
+        }
+        if let Err(why) = past.end().await {
+            return writer.abort(why);
         }
         let Some(mut coming) = coming else { return };
         while let Some(lines) = coming.recv().await {

@@ -19,6 +19,7 @@ mod pull;
 mod stats;
 mod system;
 mod terminal;
+mod upload;
 mod view;
 mod volumes;
 
@@ -32,10 +33,14 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Method, Request};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
 use tokio::net::UnixStream;
 
-use crate::daemon::{Daemon, DaemonError};
+use crate::daemon::Daemon;
+use crate::error::DaemonError;
 use answer::{Answer, Reply};
+use upload::Upload;
 
 pub use create::{HEALTH_HTTP, HEALTH_ON_FAILURE, INVOKE, STOP_GRACE};
 
@@ -73,7 +78,7 @@ pub async fn serve(daemon: Arc<Daemon>, stream: UnixStream) {
 
 async fn answer(daemon: Arc<Daemon>, request: Request<Incoming>, peer: Peer) -> Answer {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let answer = match Call::read(daemon, request, peer) {
+    let answer = match Call::read(daemon, request, peer).await {
         Ok(call) => route(call).await,
         Err(error) => Err(error),
     };
@@ -88,11 +93,21 @@ pub(crate) type Peer = Arc<OwnedFd>;
 /// A request, taken apart.
 pub(crate) struct Call {
     pub(crate) daemon: Arc<Daemon>,
-    pub(crate) request: Request<Incoming>,
+    pub(crate) request: Request<()>,
+    sent: Sent,
     pub(crate) peer: Peer,
     /// The path behind the version, in its parts.
     path: Vec<String>,
     pub(crate) query: Query,
+}
+
+/// What a client sends along.
+enum Sent {
+    /// What describes something is read before it is answered: a client that is refused while it
+    /// still writes does not read why.
+    Whole(Bytes),
+    /// An archive may be long.
+    Archive(Incoming),
 }
 
 /// The parameters of a request.
@@ -124,7 +139,7 @@ impl Query {
 }
 
 impl Call {
-    fn read(
+    async fn read(
         daemon: Arc<Daemon>,
         request: Request<Incoming>,
         peer: Peer,
@@ -148,29 +163,68 @@ impl Call {
         }
         let query = request.uri().query().unwrap_or_default();
         let query = Query(form_urlencoded::parse(query.as_bytes()).into_owned().collect());
-        Ok(Call { daemon, request, peer, path, query })
+        let (head, body) = request.into_parts();
+        let parts: Vec<&str> = path.iter().map(String::as_str).collect();
+        let sent = match is_archive(&head.method, &parts) {
+            true => Sent::Archive(body),
+            false => Sent::Whole(whole(body).await?),
+        };
+        Ok(Call { daemon, request: Request::from_parts(head, ()), sent, peer, path, query })
     }
 
-    /// The body as JSON; an empty one is the default.
-    pub(crate) async fn json<T: serde::de::DeserializeOwned + Default>(
-        self,
-    ) -> Result<T, DaemonError> {
-        let bytes = body(self.request.into_body()).await?;
-        parse(&bytes)
+    /// What was sent, as JSON; nothing is the default.
+    pub(crate) fn json<T: DeserializeOwned + Default>(&self) -> Result<T, DaemonError> {
+        match &self.sent {
+            Sent::Whole(bytes) => parse(bytes),
+            Sent::Archive(_) => Ok(T::default()),
+        }
+    }
+
+    /// What was sent, as a stream; where no archive is taken, there is none.
+    pub(crate) fn archive(self) -> Result<Upload, DaemonError> {
+        match self.sent {
+            Sent::Archive(body) => Ok(Upload::of(body)),
+            Sent::Whole(_) => Err(DaemonError::BadRequest("no archive is taken here".to_owned())),
+        }
     }
 }
 
-pub(crate) fn parse<T: serde::de::DeserializeOwned + Default>(
-    bytes: &[u8],
-) -> Result<T, DaemonError> {
-    if bytes.trim_ascii().is_empty() {
+/// Reads JSON; nothing is the default.
+pub(crate) fn parse<T: DeserializeOwned + Default>(bytes: &[u8]) -> Result<T, DaemonError> {
+    let bytes = bytes.trim_ascii();
+    if bytes.is_empty() {
         return Ok(T::default());
     }
     let bad = |error| DaemonError::BadRequest(format!("the request's JSON is not valid: {error}"));
-    serde_json::from_slice(bytes).map_err(bad)
+    let mut value = serde_json::from_slice(bytes).map_err(bad)?;
+    drop_nulls(&mut value);
+    serde_json::from_value(value).map_err(bad)
 }
 
-pub(crate) async fn body(body: Incoming) -> Result<Bytes, DaemonError> {
+fn is_archive(method: &Method, path: &[&str]) -> bool {
+    matches!(
+        (method, path),
+        (&Method::PUT, ["containers", _, "archive"])
+            | (&Method::POST, ["images", "load"] | ["build"])
+    )
+}
+
+/// Clients write null for what they do not say. Docker's fields begin with a capital; keys of its
+/// maps, such as paths and ports, say something by being there.
+fn drop_nulls(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.retain(|key, value| {
+                !(value.is_null() && key.starts_with(|first: char| first.is_ascii_uppercase()))
+            });
+            fields.values_mut().for_each(drop_nulls);
+        }
+        Value::Array(values) => values.iter_mut().for_each(drop_nulls),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+async fn whole(body: Incoming) -> Result<Bytes, DaemonError> {
     let limited = Limited::new(body, LARGEST_JSON).collect().await;
     let bad =
         |error| DaemonError::BadRequest(format!("the request's body cannot be read: {error}"));
@@ -214,7 +268,7 @@ async fn route(call: Call) -> Reply {
         (_, ["volumes", rest @ ..]) => volumes::route(call, &method, rest).await,
         (_, ["networks", rest @ ..]) => system::networks(&method, rest),
         (&Method::POST, ["build", "prune"]) => {
-            let nothing = serde_json::json!({ "CachesDeleted": null, "SpaceReclaimed": 0 });
+            let nothing = json!({ "CachesDeleted": null, "SpaceReclaimed": 0 });
             Ok(answer::json(&nothing))
         }
         (_, ["build" | "commit" | "session" | "grpc" | "distribution", ..]) => Err(unsupported(
@@ -239,7 +293,7 @@ async fn containers(call: Call, method: &Method, path: &[&str]) -> Reply {
         (&Method::GET, [id, "json"]) => containers::inspect(&call, id),
         (&Method::GET, [id, "logs"]) => logs::stream(&call, id).await,
         (&Method::GET, [id, "stats"]) => stats::stream(&call, id),
-        (&Method::POST, [id, "attach"]) => attach::attach(call, id),
+        (&Method::POST, [id, "attach"]) => attach::attach(call, id).await,
         (&Method::POST, [id, "wait"]) => control::wait(&call, id),
         (&Method::POST, [id, "exec"]) => exec::create(call, id).await,
         (&Method::DELETE, [id]) => control::remove(&call, id).await,
@@ -265,4 +319,25 @@ async fn containers(call: Call, method: &Method, path: &[&str]) -> Reply {
 
 pub(crate) fn unsupported(why: &str) -> DaemonError {
     DaemonError::Unsupported(why.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_null_says_nothing_but_a_key_of_a_map_is_kept() {
+        let mut value = json!({
+            "Healthcheck": { "Test": ["CMD", "ok"], "Interval": null },
+            "PortBindings": { "80/tcp": null },
+            "Mounts": [{ "Source": null, "Target": "/a" }],
+        });
+        drop_nulls(&mut value);
+        let kept = json!({
+            "Healthcheck": { "Test": ["CMD", "ok"] },
+            "PortBindings": { "80/tcp": null },
+            "Mounts": [{ "Target": "/a" }],
+        });
+        assert_eq!(value, kept);
+    }
 }

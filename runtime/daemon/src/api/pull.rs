@@ -15,7 +15,8 @@ use serde_json::json;
 
 use super::Call;
 use super::answer::{self, Reply, Writer};
-use crate::daemon::{Daemon, DaemonError};
+use crate::daemon::Daemon;
+use crate::error::DaemonError;
 use crate::report::causes;
 
 /// How often a client is told.

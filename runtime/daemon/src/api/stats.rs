@@ -1,10 +1,9 @@
 //! `GET /containers/ID/stats`: what a container uses, once a second.
 
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
 use std::time::Duration;
 
-use mote_engine::Gauge;
-use mote_lifecycle::{Record, Status, Time};
+use mote_lifecycle::{Record, Status, Time, Usage};
 use serde_json::{Value, json};
 
 use super::Call;
@@ -22,11 +21,10 @@ struct Sample {
 }
 
 impl Sample {
-    fn take(gauge: &Gauge) -> Sample {
+    fn take(usage: Usage) -> Sample {
         let up = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
         let nanos = up.tv_sec as u64 * 1_000_000_000 + up.tv_nsec as u64;
-        let cpu_nanos = gauge.cpu_nanos.load(Ordering::Relaxed);
-        Sample { at: Time::now(), cpu_nanos, machine_nanos: nanos * cpus() }
+        Sample { at: Time::now(), cpu_nanos: usage.cpu_nanos, machine_nanos: nanos * cpus() }
     }
 
     fn none() -> Sample {
@@ -56,21 +54,28 @@ pub(crate) fn stream(call: &Call, id: &str) -> Reply {
     let entry = call.daemon.find(id)?;
     let again = call.query.text("stream").is_none() || call.query.flag("stream");
     let at_once = call.query.flag("one-shot");
-    let container = entry.container.clone();
+    // A container that is removed meanwhile goes.
+    let watched = Arc::downgrade(&entry);
     drop(entry);
     Ok(answer::stream("application/json", move |mut writer| async move {
         let mut before = Sample::none();
-        if !again && !at_once && container.record().status().is_live() {
-            before = Sample::take(&container.gauge());
-            tokio::time::sleep(EVERY).await;
+        if !again && !at_once {
+            let Some(entry) = watched.upgrade() else { return };
+            if entry.record().status().is_live() {
+                before = Sample::take(entry.usage());
+                drop(entry);
+                tokio::time::sleep(EVERY).await;
+            }
         }
         loop {
-            let (record, gauge) = (container.record(), container.gauge());
+            let Some(entry) = watched.upgrade() else { return };
+            let (record, usage) = (entry.record(), entry.usage());
+            drop(entry);
             if record.status() == Status::Removed {
                 return;
             }
-            let now = Sample::take(&gauge);
-            if !writer.line(&shown(&record, &gauge, &before, &now)).await || !again {
+            let now = Sample::take(usage);
+            if !writer.line(&shown(&record, usage, &before, &now)).await || !again {
                 return;
             }
             before = now;
@@ -79,7 +84,7 @@ pub(crate) fn stream(call: &Call, id: &str) -> Reply {
     }))
 }
 
-fn shown(record: &Record, gauge: &Gauge, before: &Sample, now: &Sample) -> Value {
+fn shown(record: &Record, usage: Usage, before: &Sample, now: &Sample) -> Value {
     if !record.status().is_live() {
         // As docker has it: nothing is used, and nothing is known of limits.
         return json!({
@@ -94,7 +99,6 @@ fn shown(record: &Record, gauge: &Gauge, before: &Sample, now: &Sample) -> Value
         });
     }
     let limits = record.policy.limits();
-    let read = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
     let net_rate = limits.net_rate.bound().map(mote_spec::Rate::per_second);
     json!({
         "id": record.id.as_str(),
@@ -106,26 +110,26 @@ fn shown(record: &Record, gauge: &Gauge, before: &Sample, now: &Sample) -> Value
         "cpu_stats": now.cpu(),
         "precpu_stats": before.cpu(),
         "memory_stats": {
-            "usage": read(&gauge.memory),
-            "max_usage": read(&gauge.memory_peak),
+            "usage": usage.memory,
+            "max_usage": usage.memory_peak,
             "limit": limits.memory.get(),
             "stats": {},
         },
         "networks": {
             "wasi": {
-                "rx_bytes": read(&gauge.received), "rx_packets": 0, "rx_errors": 0, "rx_dropped": 0,
-                "tx_bytes": read(&gauge.sent), "tx_packets": 0, "tx_errors": 0, "tx_dropped": 0,
+                "rx_bytes": usage.received, "rx_packets": 0, "rx_errors": 0, "rx_dropped": 0,
+                "tx_bytes": usage.sent, "tx_packets": 0, "tx_errors": 0, "tx_dropped": 0,
             },
         },
         "blkio_stats": {
             "io_service_bytes_recursive": [
-                { "major": 0, "minor": 0, "op": "write", "value": read(&gauge.stored) },
+                { "major": 0, "minor": 0, "op": "write", "value": usage.stored },
             ],
         },
         "storage_stats": {},
         // Mote's own: what is used, over what may be.
         "mote": {
-            "stored": read(&gauge.stored),
+            "stored": usage.stored,
             "storage_limit": limits.storage.bound().map(mote_spec::Bytes::get),
             "cpu_limit": limits.cpus.bound().map(|share| f64::from(share.millis()) / 1000.0),
             "net_rate": net_rate,

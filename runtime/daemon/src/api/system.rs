@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 
 use super::answer::{self, Reply};
 use super::{Call, OLDEST_VERSION};
-use crate::daemon::{Daemon, DaemonError};
+use crate::daemon::Daemon;
+use crate::error::DaemonError;
 use crate::scratch;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -241,7 +242,7 @@ struct Login {
 pub(crate) async fn auth(call: Call) -> Reply {
     use mote_image::registry::{Client, Credential};
     let mut settings = call.daemon.registries.clone();
-    let Login { username, password, serveraddress } = call.json().await?;
+    let Login { username, password, serveraddress } = call.json()?;
     settings.credentials.explicit = Some(Credential::Password { user: username, password });
     let failed = |error: &dyn std::error::Error| DaemonError::Failed(crate::report::causes(error));
     let client = Client::new(settings).map_err(|error| failed(&error))?;

@@ -4,7 +4,7 @@ use mote_lifecycle::{Health, Record, RestartPolicy, Status, Stdin, Talks, Time};
 use mote_spec::{Access, ExitStatus, Limit, Network, Root};
 use serde_json::{Map, Value, json};
 
-use crate::daemon::Entry;
+use crate::entry::Entry;
 
 /// The moment that docker shows where there is none.
 const NEVER: &str = "0001-01-01T00:00:00Z";
@@ -112,6 +112,18 @@ pub(crate) fn summary(entry: &Entry, now: Time) -> Value {
         "HostConfig": { "NetworkMode": network_mode(record) },
         "NetworkSettings": { "Networks": {} },
         "Mounts": mounts(record),
+    })
+}
+
+/// The entry of a container whose record cannot be read.
+pub(crate) fn unreadable(id: &str, why: &str) -> Value {
+    json!({
+        "Id": id,
+        "Names": [format!("/{}", id.get(..12).unwrap_or(id))],
+        "Image": "", "ImageID": "", "Command": "", "Created": 0, "Ports": [], "Labels": {},
+        "State": "dead",
+        "Status": format!("Dead (its record cannot be read: {why})"),
+        "HostConfig": {}, "NetworkSettings": { "Networks": {} }, "Mounts": [],
     })
 }
 
@@ -339,6 +351,7 @@ fn health_check(check: &mote_lifecycle::HealthCheck) -> Value {
         "Timeout": check.timeout_ms * 1_000_000,
         "Retries": check.retries,
         "StartPeriod": check.start_period_ms * 1_000_000,
+        "StartInterval": check.start_interval_ms * 1_000_000,
     })
 }
 

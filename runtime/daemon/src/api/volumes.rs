@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 use super::Call;
 use super::answer::{self, Reply};
 use super::filters::Filters;
-use crate::daemon::{Daemon, DaemonError};
+use crate::daemon::Daemon;
+use crate::error::DaemonError;
 use crate::events::Kind;
 use crate::request::random;
 use crate::scratch;
@@ -35,7 +36,11 @@ pub(crate) async fn route(call: Call, method: &Method, path: &[&str]) -> Reply {
         (&Method::GET, [name]) => Ok(answer::json(&shown(&daemon.volumes.find(name)?))),
         (&Method::DELETE, [name]) => {
             let volume = daemon.volumes.find(name)?;
-            beside(move || remove(&daemon, &volume).map(|()| answer::done())).await
+            beside(move || {
+                let _removing = daemon.volumes.removing();
+                remove(&daemon, &volume).map(|()| answer::done())
+            })
+            .await
         }
         _ => Err(DaemonError::Nothing {
             what: "page",
@@ -93,7 +98,7 @@ fn list(call: &Call) -> Reply {
 
 async fn create(call: Call) -> Reply {
     let daemon = Arc::clone(&call.daemon);
-    let Spec { name, driver, driver_opts, labels } = call.json().await?;
+    let Spec { name, driver, driver_opts, labels } = call.json()?;
     if !matches!(driver.as_str(), "" | "local") || driver_opts.is_some_and(|all| !all.is_empty()) {
         return Err(super::unsupported(
             "volumes are folders of this machine: there are no drivers and no options",
@@ -128,9 +133,11 @@ fn remove(daemon: &Daemon, volume: &Volume) -> Result<(), DaemonError> {
 
 fn prune(call: &Call) -> Reply {
     let filters = Filters::read(call.query.text("filters"), &["label", "label!", "all"])?;
+    call.daemon.check_prune()?;
     // As docker has it: what somebody named goes only if that is asked for.
     let all = filters.values("all").iter().any(|value| matches!(value.as_str(), "1" | "true"));
     let (mut removed, mut freed) = (Vec::new(), 0);
+    let _removing = call.daemon.volumes.removing();
     for volume in call.daemon.volumes.list() {
         let bytes = scratch::bytes_below(&volume.data);
         // One that is in use stays.
