@@ -106,7 +106,7 @@ fn an_image_without_a_name_is_kept_and_listed() {
     let said = other.command(["load"]).stdin(bytes).output().expect("loaded").stdout;
     assert!(String::from_utf8_lossy(&said).starts_with("Loaded image: sha256:"), "{said:?}");
     let id = other.cli(["images", "-q"]).success().stdout.trim().to_owned();
-    other.cli(["rmi", "none:1"]).fails(1, &["no image none:1"]);
+    other.cli(["rmi", "none:1"]).fails(1, &["No such image: none:1"]);
     assert_eq!(other.cli(["run", &id]).success().stdout, "nameless\n");
     assert_eq!(
         other.cli(["rmi", &id]).success().stdout.trim().len(),

@@ -12,14 +12,14 @@ mod peers;
 
 use std::time::{Duration, Instant};
 
-use common::{Client, Daemon, HELLO, Output, SLEEP, SPIN, median, percentile, timed};
+use common::{Client, Daemon, GROW, HELLO, Output, SLEEP, SPIN, median, percentile, timed};
 
 const STARTS: usize = 300;
 const CLIENTS: usize = 16;
 const LIVES: Duration = Duration::from_secs(5);
 
 fn main() {
-    let images = [("hello:1", HELLO), ("sleep:1", SLEEP), ("spin:1", SPIN)];
+    let images = [("hello:1", HELLO), ("sleep:1", SLEEP), ("spin:1", SPIN), ("grow:1", GROW)];
     let daemon = Daemon::start(&images);
     println!("no containers: {:.1} MiB resident", daemon.resident() as f64 / f64::from(1 << 20));
     starts(&daemon);
@@ -27,6 +27,7 @@ fn main() {
     lives(&daemon);
     pauses(&daemon);
     updates(&daemon);
+    more_memory(&daemon);
     shares(&daemon, 1);
     shares(&daemon, 4);
 }
@@ -146,6 +147,29 @@ fn updates(daemon: &Daemon) {
     let used = (cpu_nanos(&mut client, &id) - before) as f64 / start.elapsed().as_nanos() as f64;
     println!("update --cpus 0.1: {used:.3} of a CPU from 100 ms after it");
     remove(&mut client, &id);
+}
+
+/// How long until a guest that wants more memory has it, from the request for more.
+fn more_memory(daemon: &Daemon) {
+    let mut client = daemon.client();
+    let mut times = Vec::new();
+    for _ in 0..20 {
+        // It tells of each page above the one that it starts with, up to its limit of 16.
+        let id = client.create("grow:1", r#","HostConfig":{"Memory":1048576}"#);
+        let mut output = Output::of(client.again(), &id);
+        client.call("POST", &format!("/containers/{id}/start"), "");
+        (0..15).for_each(|_| output.first());
+        times.push(timed(|| {
+            client.call("POST", &format!("/containers/{id}/update"), r#"{"Memory":2097152}"#);
+            output.first();
+        }));
+        remove(&mut client, &id);
+    }
+    println!(
+        "update --memory: the guest has more after {:.1} ms (median), {:.1} ms (longest)",
+        ms(median(&mut times)),
+        ms(percentile(&mut times, 100))
+    );
 }
 
 /// Guests with a share of 0.25, beside one that may compute as it likes, and one that is called.

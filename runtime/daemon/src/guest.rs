@@ -124,6 +124,14 @@ struct Held {
     place: Place,
 }
 
+impl Held {
+    fn take(&mut self, scratch: Scratch) {
+        *self.place.lock().unwrap_or_else(std::sync::PoisonError::into_inner) =
+            Some(scratch.path().to_owned());
+        self.scratch = Some(scratch);
+    }
+}
+
 impl Drop for Held {
     fn drop(&mut self) {
         *self.place.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = None;
@@ -142,25 +150,16 @@ impl Drop for Held {
 impl Workload for Guest {
     async fn start(&self, record: &Record) -> Result<Running, String> {
         let turn = Arc::clone(&self.turn).lock_owned().await;
-        let scratch = match needs_scratch(record) {
-            true => Some(make_scratch(&self.shared).await?),
-            false => None,
-        };
-        let run = match self.prepare(record).await {
-            Ok(run) => run,
-            Err(why) => {
-                let name = record.name.as_str();
-                self.console.say(Stream::Stderr, &[not_started(name, &why)]);
-                // Whoever listens to a run that will not be is let go.
-                self.console.finish();
-                return Err(why);
-            }
-        };
-        let (gauge, control) = (Arc::clone(&run.gauge), Arc::clone(&run.control));
-        *self.place.lock().unwrap_or_else(std::sync::PoisonError::into_inner) =
-            scratch.as_ref().map(|scratch| scratch.path().to_owned());
         let (console, place) = (Arc::clone(&self.console), Arc::clone(&self.place));
-        let held = Held { turn: Some(turn), console, scratch, place };
+        // From here on: whoever listens to a run that will not be is let go, however that comes.
+        let mut held = Held { turn: Some(turn), console, scratch: None, place };
+        if needs_scratch(record) {
+            held.take(make_scratch(&self.shared).await?);
+        }
+        let run = self.prepare(record).await.inspect_err(|why| {
+            self.console.say(Stream::Stderr, &[not_started(record.name.as_str(), why)]);
+        })?;
+        let (gauge, control) = (Arc::clone(&run.gauge), Arc::clone(&run.control));
         let (begin, begun) = oneshot::channel();
         let task = self.shared.guests.spawn(Guest::see_to_end(run, begin, held));
         let mut guest = Task(task);

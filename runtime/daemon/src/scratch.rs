@@ -70,7 +70,7 @@ pub fn bytes(root: &Path) -> u64 {
 }
 
 /// How many bytes the files below a folder have.
-pub(crate) fn bytes_below(folder: &Path) -> u64 {
+pub fn bytes_below(folder: &Path) -> u64 {
     let (mut bytes, mut folders) = (0, vec![folder.to_owned()]);
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).into_iter().flatten().flatten() {

@@ -3,6 +3,7 @@
 //! One task per container, and the only caller of `Record::after`. What is acknowledged was saved; what
 //! could not be saved did not happen. An end that cannot be saved is tried again until it can.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -143,6 +144,7 @@ impl Container {
             keep,
             workload,
             commands,
+            deferred: VecDeque::new(),
             record: record_sender,
             gauge: gauge_sender,
             running: None,
@@ -261,6 +263,8 @@ struct Driver<K, W> {
     keep: Arc<K>,
     workload: Arc<W>,
     commands: mpsc::Receiver<(Command, Reply)>,
+    /// Commands that came during a start, and wait for its end.
+    deferred: VecDeque<(Command, Reply)>,
     record: watch::Sender<Arc<Record>>,
     gauge: watch::Sender<Arc<Gauge>>,
     running: Option<Running>,
@@ -291,7 +295,7 @@ impl<K: Keep, W: Workload> Driver<K, W> {
             }
             tokio::select! {
                 biased;
-                command = self.commands.recv(), if held => match command {
+                command = next(&mut self.deferred, &mut self.commands), if held => match command {
                     Some((command, reply)) => {
                         let result = self.carry_out(command).await;
                         // Whoever asked may have gone; what was done stands.
@@ -450,7 +454,19 @@ impl<K: Keep, W: Workload> Driver<K, W> {
     async fn start(&mut self, next: Record) -> Result<(), DriveError> {
         self.save(next.changed_before_save(|next| next.wanted = Wanted::Up)).await?;
         self.restart_at = None;
-        match self.workload.start(&self.current()).await {
+        let (workload, current) = (Arc::clone(&self.workload), self.current());
+        let started = tokio::select! {
+            biased;
+            started = workload.start(&current) => started,
+            // To load and compile a program may take longer than anybody waits for an end.
+            (how, wanted, reply) = self.next_end() => {
+                let ended = self.end(&current, how, wanted.unwrap_or(current.wanted)).await;
+                // Whoever asked may have gone; it has ended all the same.
+                let _ = reply.send(ended);
+                return Err(DriveError::Start(format!("it {how} while it was being started")));
+            }
+        };
+        match started {
             Ok(running) => {
                 self.gauge.send_replace(Arc::clone(&running.gauge));
                 self.running = Some(running);
@@ -462,6 +478,19 @@ impl<K: Keep, W: Workload> Driver<K, W> {
                 Err(DriveError::Start(why))
             }
         }
+    }
+
+    /// Waits for a command that ends the container; what else comes is carried out later.
+    async fn next_end(&mut self) -> (ExitStatus, Option<Wanted>, Reply) {
+        while self.deferred.len() < COMMANDS_AHEAD {
+            match self.commands.recv().await {
+                Some((Command::End(how), reply)) => return (how, Some(Wanted::Down), reply),
+                Some((Command::EndWithHost, reply)) => return (ExitStatus::Stopped, None, reply),
+                Some(other) => self.deferred.push_back(other),
+                None => break,
+            }
+        }
+        std::future::pending().await
     }
 
     /// Ends the guest by somebody's hand, and any thought of starting it again.
@@ -535,6 +564,17 @@ fn jitter(record: &Record, now: Time) -> f64 {
     let mut hasher = DefaultHasher::new();
     (record.id.as_str(), now).hash(&mut hasher);
     (hasher.finish() % 1000) as f64 / 1000.0
+}
+
+/// The next command: one that waited before one that comes.
+async fn next(
+    deferred: &mut VecDeque<(Command, Reply)>,
+    commands: &mut mpsc::Receiver<(Command, Reply)>,
+) -> Option<(Command, Reply)> {
+    match deferred.pop_front() {
+        Some(command) => Some(command),
+        None => commands.recv().await,
+    }
 }
 
 async fn next_end(running: &mut Option<Running>) -> Ended {

@@ -35,6 +35,18 @@ pub const SLEEP: &str = r#"(module
 pub const SPIN: &str =
     r#"(module (memory (export "memory") 1) (func (export "_start") (loop (br 0))))"#;
 
+/// Asks for page after page of memory for ever, and prints a byte for each that it gets.
+pub const GROW: &str = r#"(module
+  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 0) "\10\00\00\00\01\00\00\00")
+  (data (i32.const 16) "g")
+  (func (export "_start")
+    (loop $again
+      (if (i32.ne (memory.grow (i32.const 1)) (i32.const -1))
+        (then (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))))
+      (br $again))))"#;
+
 /// A daemon with folders of its own; killed when dropped.
 pub struct Daemon {
     folder: tempfile::TempDir,

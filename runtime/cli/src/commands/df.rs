@@ -1,5 +1,7 @@
 //! `mote system df`
 
+use std::path::Path;
+
 use clap::Args;
 use serde_json::json;
 
@@ -20,13 +22,20 @@ impl DfArgs {
         let store = app.store()?;
         let (blobs, trees) = store.usage()?;
         let compiled = app.cache()?.usage();
+        let below = |folder: &str| app.machine.root.join(folder);
         let row = |kind: &str, total: usize, bytes: u64| json!({ "Type": kind, "Total": total, "Size": human_bytes(bytes), "Bytes": bytes });
         let rows = [
             row("Images", store.images()?.len(), blobs),
             row("Unpacked files", 0, trees),
             row("Compiled programs", 0, compiled),
             row("Scratch space", 0, scratch::bytes(&app.machine.root)),
+            row("Volumes", entries(&below("volumes")), scratch::bytes_below(&below("volumes"))),
+            row("Logs", 0, scratch::bytes_below(&below("logs"))),
         ];
         output::list(&self.list, &[("TYPE", "Type"), ("SIZE", "Size")], "Type", &rows)
     }
+}
+
+fn entries(folder: &Path) -> usize {
+    std::fs::read_dir(folder).map_or(0, Iterator::count)
 }

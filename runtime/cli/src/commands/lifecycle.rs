@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::app::App;
 use crate::client::{Body, Client, Framed, Typing, encoded};
 use crate::commands::create::exit_code;
+use crate::commands::volume;
 use crate::error::CliError;
 use crate::find::{self, path};
 use crate::output;
@@ -240,12 +241,12 @@ impl PruneArgs {
         if self.images {
             let filters = encoded(r#"{"dangling":["false"]}"#);
             let path = format!("/images/prune?filters={filters}");
-            print(&client.post(&path, Body::Nothing)?, "ImagesDeleted", Some("Deleted"));
+            let pruned = client.post(&path, Body::Nothing)?;
+            print(&pruned, "ImagesDeleted", Some("Untagged"));
+            print(&pruned, "ImagesDeleted", Some("Deleted"));
         }
         if self.volumes {
-            let filters = encoded(r#"{"all":["true"]}"#);
-            let path = format!("/volumes/prune?filters={filters}");
-            print(&client.post(&path, Body::Nothing)?, "VolumesDeleted", None);
+            volume::prune(&client)?.iter().for_each(|name| output::line(name));
         }
         Ok(())
     }

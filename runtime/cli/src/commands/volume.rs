@@ -21,6 +21,8 @@ pub(crate) enum Volume {
     Rm(RmArgs),
     /// Print all that is known about volumes
     Inspect(InspectArgs),
+    /// Remove the volumes that no container has, and print their names
+    Prune,
 }
 
 #[derive(Args, Debug)]
@@ -52,6 +54,14 @@ pub(crate) struct InspectArgs {
     volumes: Vec<String>,
 }
 
+/// Removes the volumes that no container has, and returns their names.
+pub(crate) fn prune(client: &Client) -> Result<Vec<String>, CliError> {
+    let filters = encoded(r#"{"all":["true"]}"#);
+    let pruned = client.post(&format!("/volumes/prune?filters={filters}"), Body::Nothing)?;
+    let names = pruned["VolumesDeleted"].as_array().into_iter().flatten();
+    Ok(names.map(output::text).collect())
+}
+
 impl Volume {
     pub(crate) fn exec(self, app: &App) -> Result<u8, CliError> {
         let client = Client::or_start(app)?;
@@ -72,6 +82,12 @@ impl Volume {
                 client.call(Method::DELETE, &path, Body::Nothing)?;
                 Ok(volume.to_owned())
             }),
+            Volume::Prune => {
+                for name in prune(&client)? {
+                    output::line(&name);
+                }
+                Ok(0)
+            }
             Volume::Inspect(InspectArgs { format, volumes }) => {
                 let about = |volume: &String| client.get(&format!("/volumes/{}", encoded(volume)));
                 let documents: Result<Vec<Value>, CliError> = volumes.iter().map(about).collect();

@@ -33,6 +33,9 @@ pub(crate) async fn route(call: Call, method: &Method, path: &[&str]) -> Reply {
         (&Method::GET, []) => beside(move || list(&call)).await,
         (&Method::POST, ["create"]) => create(call).await,
         (&Method::POST, ["prune"]) => beside(move || prune(&call)).await,
+        (&Method::DELETE, []) => {
+            Err(DaemonError::BadRequest("the name of a volume is empty".to_owned()))
+        }
         (&Method::GET, [name]) => Ok(answer::json(&shown(&daemon.volumes.find(name)?))),
         (&Method::DELETE, [name]) => {
             let volume = daemon.volumes.find(name)?;

@@ -285,6 +285,40 @@ async fn a_start_that_cannot_be_saved_does_not_take_the_next_one_along() {
     container.wait(|record| record.status().is_live()).await.unwrap();
 }
 
+/// A workload whose program is never loaded.
+struct Loading(Arc<tokio::sync::Notify>);
+
+impl Workload for Loading {
+    async fn start(&self, _: &Record) -> Result<Running, String> {
+        self.0.notify_one();
+        std::future::pending().await
+    }
+}
+
+#[tokio::test]
+async fn a_stop_does_not_wait_for_a_start_and_what_came_before_it_is_done_after() {
+    let (machine, loading) = (Machine::new(record("web")), Arc::new(tokio::sync::Notify::new()));
+    let held = machine.disk().record.clone().unwrap();
+    let workload = Arc::new(Loading(Arc::clone(&loading)));
+    let (container, driver) = Container::drive(held, Arc::new(machine.clone()), workload);
+    tokio::spawn(driver);
+    let start = tokio::spawn({
+        let container = container.clone();
+        async move { container.start().await }
+    });
+    loading.notified().await;
+    let (renamed, stopped) = tokio::join!(
+        biased;
+        container.rename("site".parse().unwrap()),
+        container.stop(),
+    );
+    assert!(stopped.is_ok() && renamed.is_ok());
+    let started = start.await.unwrap();
+    assert!(matches!(started, Err(DriveError::Start(why)) if why.contains("was stopped")));
+    let now = container.record();
+    assert_eq!((now.status(), now.name.as_str()), (Status::Stopped(ExitStatus::Stopped), "site"));
+}
+
 #[tokio::test]
 async fn a_restart_is_an_end_and_a_start() {
     let machine = restarting("no");
