@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crate::docker::SERVICE;
 use crate::harness::{Client, Daemon, Host};
 
-const ROUNDS: u64 = 500;
 const CLIENTS: usize = 5;
 /// Containers of each client: fifty together.
 const EACH: usize = 10;
@@ -98,12 +97,21 @@ fn found_after(known: Known, policy: &str) -> &'static str {
     }
 }
 
-/// Does random things to its containers until the connection breaks.
+/// What the clients of a round count together.
+#[derive(Default)]
+struct Counts {
+    acknowledged: AtomicUsize,
+    /// Commands that failed since the disk did.
+    failed: AtomicUsize,
+}
+
+/// Does random things to its containers until the connection breaks. What failed with the disk may
+/// have been done or not, and is left alone from then on.
 fn load(
     socket: &std::path::Path,
     logs: &mut BTreeMap<String, Log>,
     random: &mut Random,
-    acknowledged: &AtomicUsize,
+    (counts, disk): (&Counts, Disk),
 ) {
     const ACTS: [Act; 8] = [
         Act::Create,
@@ -116,11 +124,11 @@ fn load(
         Act::Remove,
     ];
     let mut client = Client::connect(socket);
-    loop {
+    while logs.values().any(|log| log.pending.is_none()) {
         let at = random.below(logs.len() as u64) as usize;
         let (name, log) = logs.iter_mut().nth(at).expect("one of them");
         let act = ACTS[random.below(ACTS.len() as u64) as usize];
-        let Some(next) = act.after(log.known) else { continue };
+        let Some(next) = act.after(log.known).filter(|_| log.pending.is_none()) else { continue };
         if act == Act::Create {
             log.policy = ["no", "always", "unless-stopped"][random.below(3) as usize];
         }
@@ -129,7 +137,10 @@ fn load(
         match client.attempt(method, &path, &body) {
             Ok((200..300, _)) => {
                 (log.known, log.pending) = (next, None);
-                acknowledged.fetch_add(1, Ordering::Relaxed);
+                counts.acknowledged.fetch_add(1, Ordering::Relaxed);
+            }
+            Ok((500, text)) if disk == Disk::Fills && text.contains("containers.db") => {
+                counts.failed.fetch_add(1, Ordering::Relaxed);
             }
             Ok((status, text)) => panic!("{act:?} {name}, {log:?}: {status} {text}"),
             Err(_) => return,
@@ -189,8 +200,28 @@ fn check(client: &mut Client, logs: &mut BTreeMap<String, Log>, round: u64) {
     }
 }
 
+/// What becomes of the daemon's writes meanwhile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Disk {
+    Sound,
+    /// Again and again no file can grow, until some commands have failed.
+    Fills,
+}
+
 #[test]
 fn statement_2_1_a_killed_daemon_keeps_what_it_acknowledged_five_hundred_times() {
+    let counts = kill_again_and_again(500, Disk::Sound);
+    assert!(counts.acknowledged.into_inner() > 500);
+}
+
+#[test]
+fn a_disk_that_fills_again_and_again_loses_nothing_that_was_acknowledged() {
+    let counts = kill_again_and_again(50, Disk::Fills);
+    assert!(counts.acknowledged.into_inner() > 50);
+    assert!(counts.failed.into_inner() > 50, "the disk did fail");
+}
+
+fn kill_again_and_again(rounds: u64, disk: Disk) -> Counts {
     let host = Host::new();
     host.import("service:1", SERVICE);
     let socket = host.path("state/mote.sock");
@@ -199,8 +230,8 @@ fn statement_2_1_a_killed_daemon_keeps_what_it_acknowledged_five_hundred_times()
         .map(|client| (0..EACH).map(|one| (format!("c{client}-{one}"), log)).collect())
         .collect();
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
-    let total = AtomicUsize::new(0);
-    for round in 0..ROUNDS {
+    let counts = Counts::default();
+    for round in 0..rounds {
         let daemon = Daemon::start(&host);
         let mut client = Client::connect(&socket);
         let mut all: BTreeMap<String, Log> =
@@ -209,17 +240,29 @@ fn statement_2_1_a_killed_daemon_keeps_what_it_acknowledged_five_hundred_times()
         for logs in &mut clients {
             logs.iter_mut().for_each(|(name, log)| *log = all[name]);
         }
-        let goal = total.load(Ordering::Relaxed) + 1 + random.below(60) as usize;
+        let done = || counts.acknowledged.load(Ordering::Relaxed);
+        let failed = || counts.failed.load(Ordering::Relaxed);
+        let goal = done() + 1 + random.below(60) as usize;
         std::thread::scope(|scope| {
             let mut threads = Vec::new();
             for logs in &mut clients {
                 let mut random = Random(random.below(u64::MAX - 1) + 1);
-                let (socket, total) = (&socket, &total);
-                threads.push(scope.spawn(move || load(socket, logs, &mut random, total)));
+                let (socket, counts) = (&socket, &counts);
+                threads.push(scope.spawn(move || load(socket, logs, &mut random, (counts, disk))));
             }
             // A client that panics ends the round as well.
             let working = || !threads.iter().any(|thread| thread.is_finished());
-            while total.load(Ordering::Relaxed) < goal && working() {
+            let mut failing = random.below(20) as usize + done();
+            while done() < goal && working() {
+                if disk == Disk::Fills && done() >= failing {
+                    let before = failed();
+                    daemon.bound_files(Some(1));
+                    while failed() < before + 2 && working() {
+                        std::thread::yield_now();
+                    }
+                    daemon.bound_files(None);
+                    failing = done() + random.below(20) as usize;
+                }
                 std::thread::yield_now();
             }
             daemon.kill();
@@ -228,7 +271,7 @@ fn statement_2_1_a_killed_daemon_keeps_what_it_acknowledged_five_hundred_times()
     let daemon = Daemon::start(&host);
     let mut client = Client::connect(&socket);
     let mut all: BTreeMap<String, Log> = clients.into_iter().flatten().collect();
-    check(&mut client, &mut all, ROUNDS);
+    check(&mut client, &mut all, rounds);
     for name in states(&mut client).into_keys() {
         client.call("DELETE", &format!("/containers/{name}?force=1"), "");
     }
@@ -237,6 +280,5 @@ fn statement_2_1_a_killed_daemon_keeps_what_it_acknowledged_five_hundred_times()
         assert_eq!(host.left(folder), Vec::<String>::new(), "{folder}");
     }
     assert!(!socket.exists());
-    let total = total.into_inner();
-    assert!(total > ROUNDS as usize, "{total} commands were acknowledged");
+    counts
 }

@@ -12,14 +12,20 @@ mod peers;
 
 use std::time::{Duration, Instant};
 
-use common::{Client, Daemon, GROW, HELLO, Output, SLEEP, SPIN, median, percentile, timed};
+use common::{CHATTY, Client, Daemon, GROW, HELLO, Output, SLEEP, SPIN, median, percentile, timed};
 
 const STARTS: usize = 300;
 const CLIENTS: usize = 16;
 const LIVES: Duration = Duration::from_secs(5);
 
 fn main() {
-    let images = [("hello:1", HELLO), ("sleep:1", SLEEP), ("spin:1", SPIN), ("grow:1", GROW)];
+    let images = [
+        ("hello:1", HELLO),
+        ("sleep:1", SLEEP),
+        ("spin:1", SPIN),
+        ("grow:1", GROW),
+        ("chatty:1", CHATTY),
+    ];
     let daemon = Daemon::start(&images);
     println!("no containers: {:.1} MiB resident", daemon.resident() as f64 / f64::from(1 << 20));
     starts(&daemon);
@@ -28,6 +34,7 @@ fn main() {
     pauses(&daemon);
     updates(&daemon);
     more_memory(&daemon);
+    logs(&daemon);
     shares(&daemon, 1);
     shares(&daemon, 4);
 }
@@ -170,6 +177,23 @@ fn more_memory(daemon: &Daemon) {
         ms(median(&mut times)),
         ms(percentile(&mut times, 100))
     );
+}
+
+/// How much is written to the disk for what a guest logs line by line: flash wears by the page.
+fn logs(daemon: &Daemon) {
+    let mut client = daemon.client();
+    let id = run(&mut client, "chatty:1", "");
+    // Past what its start wrote; several batches follow.
+    std::thread::sleep(Duration::from_secs(7));
+    let (written, logged) = (daemon.written(), daemon.logged(&id));
+    std::thread::sleep(Duration::from_secs(25));
+    let (written, logged) = (daemon.written() - written, daemon.logged(&id) - logged);
+    println!(
+        "logs: {:.2} bytes written to the disk for each byte of a log of 100 lines a second ({} KiB)",
+        written as f64 / logged as f64,
+        logged >> 10
+    );
+    remove(&mut client, &id);
 }
 
 /// Guests with a share of 0.25, beside one that may compute as it likes, and one that is called.

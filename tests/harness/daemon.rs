@@ -57,6 +57,13 @@ impl<'a> Daemon<'a> {
         run(&mut self.docker_command(args))
     }
 
+    /// Lets no file of its grow beyond so many bytes from now on, as on a disk that is full.
+    pub fn bound_files(&self, bytes: Option<u64>) {
+        use rustix::process::{Pid, Resource, Rlimit, prlimit};
+        let limit = Rlimit { current: bytes, maximum: None };
+        prlimit(Some(Pid::from_child(&self.child)), Resource::Fsize, limit).expect("bounded");
+    }
+
     /// Ends it as a power cut would.
     pub fn kill(mut self) {
         self.child.kill().expect("killed");

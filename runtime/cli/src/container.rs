@@ -9,7 +9,7 @@ use mote_daemon::api::{HEALTH_HTTP, HEALTH_ON_FAILURE, INVOKE, STOP_GRACE};
 use mote_engine::{Call, Input, Output, Process, Stdio, Terminal};
 use mote_image::Artifact;
 use mote_lifecycle::{LogDriver, OnFailure, RestartPolicy, Stdin};
-use mote_spec::{Asks, Bytes, Grants, LimitWants, NetGrants, Policy, Request, Root};
+use mote_spec::{Asks, Bytes, DirGrant, Grants, LimitWants, NetGrants, Policy, Request, Root};
 use serde_json::{Map, Value, json};
 
 use crate::args::{self, BareName, GrantArgs, LimitArgs};
@@ -159,6 +159,7 @@ impl Described {
         let said = Asks::from_annotations(&process.annotations()?)?;
         let Request { limits, grants } = args::request(grants, limits, said, BareName::Volume)?;
         let Grants { dirs, scratch, root, net } = grants;
+        dirs.iter().try_for_each(refuse_missing)?;
         let mut labels = pairs(&life.label);
         labels.extend(own_labels(limits, net, &process, &life));
         let scratch: Map<String, Value> = scratch
@@ -200,6 +201,15 @@ impl Described {
                 },
             },
         }))
+    }
+}
+
+/// Refuses a folder that is not there: the API would make it, as docker's does.
+fn refuse_missing(dir: &DirGrant) -> Result<(), CliError> {
+    match dir.host.is_absolute() && dir.host.symlink_metadata().is_err() {
+        true => Err(CliError::new(format!("{} is not there", dir.host.display()))
+            .hint("a volume is written HOST_DIR:GUEST_DIR, and HOST_DIR has to exist; a name alone is a volume of the daemon's own")),
+        false => Ok(()),
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
+use std::io::Write;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
@@ -549,9 +550,14 @@ fn take_over(machine: &Machine) -> Result<File, DaemonError> {
     let folder = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&machine.root);
     folder.map_err(failed)?;
     let options = || File::options().create(true).truncate(false).write(true).open(&path);
-    let lock = options().map_err(failed)?;
+    let mut lock = options().map_err(failed)?;
     match lock.try_lock() {
-        Ok(()) => Ok(lock),
+        Ok(()) => {
+            // For whoever wants to stop it.
+            let named = lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id()));
+            named.map_err(failed)?;
+            Ok(lock)
+        }
         Err(_) => Err(DaemonError::Conflict(format!(
             "another daemon runs the containers in {}",
             machine.root.display()

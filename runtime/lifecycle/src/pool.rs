@@ -211,7 +211,13 @@ impl fmt::Display for NoRoom {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let NoRoom { resource, wanted, free, holders } = self;
         let (wanted, free) = (resource.show(*wanted), resource.show(*free));
-        write!(f, "the host has {free} of {resource} left, and {wanted} are required")?;
+        match resource {
+            // "1.5 CPUs" say themselves what they are.
+            Resource::Cpu => write!(f, "the host has {free} left, and {wanted} are required")?,
+            Resource::Memory | Resource::Storage | Resource::Network => {
+                write!(f, "the host has {free} of {resource} left, and {wanted} are required")?;
+            }
+        }
         for (at, (name, held)) in holders.iter().enumerate() {
             let before = if at == 0 { "; most is held by " } else { ", " };
             write!(f, "{before}{name} ({})", resource.show(*held))?;
@@ -243,6 +249,11 @@ mod tests {
             refused.to_string(),
             "the host has 30MiB of memory left, and 40MiB are required; most is held by large (50MiB), small (20MiB)"
         );
+        let mut cpus = Pool::new(Resources { cpu: 2_000, ..Resources::default() });
+        let wants = |millis| Resources { cpu: millis, ..Resources::default() };
+        cpus.reserve(&id(1), "busy", wants(1_500)).unwrap();
+        let refused = cpus.reserve(&id(2), "new", wants(1_000)).unwrap_err().to_string();
+        assert!(refused.starts_with("the host has 0.5 CPUs left, and 1 CPUs"), "{refused}");
         pool.give_back(&id(1));
         pool.reserve(&id(3), "new", memory(40)).unwrap();
         // What one holds itself does not stand in its way.

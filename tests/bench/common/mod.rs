@@ -47,6 +47,21 @@ pub const GROW: &str = r#"(module
         (then (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))))
       (br $again))))"#;
 
+/// Prints a line of 64 bytes a hundred times in a second, for ever.
+pub const CHATTY: &str = r#"(module
+  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 0) "\10\00\00\00\40\00\00\00")
+  (data (i32.const 16) "2026-11-25 12:00:00 sensor 7 temperature 21.5 humidity 40.5 ok.\n")
+  (func (export "_start")
+    (i32.store (i32.const 220) (i32.const 1))
+    (i64.store (i32.const 228) (i64.const 10000000))
+    (loop $again
+      (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))
+      (drop (call $poll (i32.const 204) (i32.const 300) (i32.const 1) (i32.const 400)))
+      (br $again))))"#;
+
 /// A daemon with folders of its own; killed when dropped.
 pub struct Daemon {
     folder: tempfile::TempDir,
@@ -94,6 +109,19 @@ impl Daemon {
         let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("VmRSS");
         let kib: u64 = line.split_whitespace().nth(1).expect("a number").parse().expect("a number");
         kib << 10
+    }
+
+    /// How many bytes it has had written to the disk, in whole pages (proc(5), `write_bytes`).
+    pub fn written(&self) -> u64 {
+        let io = std::fs::read_to_string(format!("/proc/{}/io", self.child.id())).expect("io");
+        let line = io.lines().find_map(|line| line.strip_prefix("write_bytes: "));
+        line.and_then(|bytes| bytes.parse().ok()).expect("a number")
+    }
+
+    /// How many bytes the log of a container has.
+    pub fn logged(&self, id: &str) -> u64 {
+        let log = self.folder.path().join(format!("root/logs/{id}.log"));
+        log.metadata().map_or(0, |found| found.len())
     }
 
     /// CPU time that it has used, and how often each of its threads went to sleep.

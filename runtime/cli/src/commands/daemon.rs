@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::os::fd::FromRawFd;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,6 +41,10 @@ pub(crate) struct DaemonArgs {
 #[derive(Subcommand, Debug)]
 enum What {
     Install(install::InstallArgs),
+    /// Stop the daemon and all its containers
+    ///
+    /// Those whose restart policy says so run again with the next one.
+    Stop,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -63,8 +67,10 @@ const PATIENCE: Duration = Duration::from_secs(20);
 impl DaemonArgs {
     pub(crate) fn exec(self, app: &App) -> Result<(), CliError> {
         let DaemonArgs { command, log_level } = self;
-        if let Some(What::Install(install)) = command {
-            return install.exec(app);
+        match command {
+            Some(What::Install(install)) => return install.exec(app),
+            Some(What::Stop) => return stop(app),
+            None => {}
         }
         listen_to_itself(log_level);
         raise_file_limit();
@@ -85,9 +91,55 @@ impl DaemonArgs {
     }
 }
 
+/// How often it is looked whether a daemon has ended.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Whether a process holds the lock of a file (proc(5), `/proc/locks`).
+fn holds(pid: rustix::process::Pid, inode: u64) -> bool {
+    let locks = std::fs::read_to_string("/proc/locks").unwrap_or_default();
+    let (pid, inode) = (pid.as_raw_nonzero().to_string(), format!(":{inode}"));
+    locks.lines().any(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        fields.get(1) == Some(&"FLOCK")
+            && fields.get(4) == Some(&pid.as_str())
+            && fields.get(5).is_some_and(|file| file.ends_with(&inode))
+    })
+}
+
+/// Tells the daemon to end, and waits until it has.
+fn stop(app: &App) -> Result<(), CliError> {
+    let none = || CliError::not_found("no daemon runs").hint("`mote daemon` starts one");
+    let path = app.machine.root.join("daemon.lock");
+    let lock = std::fs::File::open(&path).map_err(|_| none())?;
+    if lock.try_lock().is_ok() {
+        return Err(none());
+    }
+    let failed = |why: &dyn std::fmt::Display| {
+        CliError::new(format!("cannot stop the daemon that {} names: {why}", path.display()))
+    };
+    // Whoever holds the lock has written who it is.
+    let text = std::fs::read_to_string(&path).map_err(|error| failed(&error))?;
+    let pid = text.trim().parse().ok().and_then(rustix::process::Pid::from_raw);
+    let inode = lock.metadata().map_err(|error| failed(&error))?.ino();
+    // A daemon that starts just now has not said yet who it is, and the one before it is gone.
+    let pid = pid.filter(|pid| holds(*pid, inode)).ok_or_else(|| failed(&"it is not the one"))?;
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM)
+        .map_err(|error| failed(&error))?;
+    let told = std::time::Instant::now();
+    while lock.try_lock().is_err() {
+        if told.elapsed() > PATIENCE + Duration::from_secs(5) {
+            return Err(failed(&"it does not end"));
+        }
+        std::thread::sleep(LOOK);
+    }
+    Ok(())
+}
+
 async fn run(app: &App, guests: tokio::runtime::Handle, socket: &Path) -> Result<(), CliError> {
     let mut terminate = listen(SignalKind::terminate())?;
     let mut interrupt = listen(SignalKind::interrupt())?;
+    // A file that may grow no more is an error of the write, and not the end of every container.
+    let _too_large = listen(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?;
     let table = app.config.daemon();
     let config = Config {
         machine: app.machine.clone(),

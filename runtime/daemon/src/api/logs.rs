@@ -39,7 +39,11 @@ pub(crate) fn media_type(talks: Talks) -> &'static str {
 /// A moment of a query: seconds since 1970, perhaps with a fraction, RFC 3339, or a span before now.
 pub(crate) fn moment(query: &Query, key: &str, now: Time) -> Result<Option<Time>, DaemonError> {
     let Some(text) = query.text(key).filter(|text| *text != "0") else { return Ok(None) };
-    let bad = || DaemonError::BadRequest(format!("{key} is `{text}`, which is no moment"));
+    let bad = || {
+        DaemonError::BadRequest(format!(
+            "{key} is `{text}`, which is no moment: write a time such as 2026-11-25T10:00:00Z, a day, or a span before now such as 10m"
+        ))
+    };
     if let Ok(seconds) = text.parse::<f64>() {
         return match seconds.is_finite() && seconds >= 0.0 {
             true => Ok(Some(Time::at_millis((seconds * 1000.0) as u64))),
@@ -49,7 +53,9 @@ pub(crate) fn moment(query: &Query, key: &str, now: Time) -> Result<Option<Time>
     if let Ok(span) = humantime::parse_duration(text) {
         return Ok(Some(now.before(span)));
     }
-    let time = humantime::parse_rfc3339_weak(text).map_err(|_| bad())?;
+    // A day alone begins at midnight.
+    let whole = if text.len() == 10 { format!("{text}T00:00:00") } else { text.to_owned() };
+    let time = humantime::parse_rfc3339_weak(&whole).map_err(|_| bad())?;
     let since = time.duration_since(std::time::UNIX_EPOCH).map_err(|_| bad())?;
     Ok(Some(Time::at_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))))
 }
@@ -183,6 +189,7 @@ mod tests {
         assert_eq!(at("5.25").unwrap(), Some(Time::at_millis(5_250)));
         assert_eq!(at("10s").unwrap(), Some(Time::at_millis(9_990_000)));
         assert_eq!(at("1970-01-01T00:00:01Z").unwrap(), Some(Time::at_millis(1_000)));
+        assert_eq!(at("1970-01-02").unwrap(), Some(Time::at_millis(86_400_000)));
         assert_eq!(at("0").unwrap(), None);
         assert!(at("tomorrow").is_err());
         assert!(at("-1").is_err());
