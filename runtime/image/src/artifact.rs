@@ -5,9 +5,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use cap_std::ambient_authority;
-use cap_std::fs::Dir;
-use mote_spec::{Algorithm, Digest, ImageRef};
+use mote_spec::{Digest, ImageRef};
 
 use crate::blob;
 use crate::layout::{self, LayoutError, Payload};
@@ -16,6 +14,7 @@ use crate::media::Magic;
 use crate::rootfs::{self, UnpackError};
 use crate::store::{Store, StoreError, Stored};
 use crate::sweep::Lease;
+use crate::tree::{self, Memo, Search};
 
 /// The largest program that is read.
 const LARGEST_MODULE: u64 = 512 << 20;
@@ -102,6 +101,11 @@ impl Code {
         Code { digest: blob::sha256(&bytes), place: Place::Memory(bytes) }
     }
 
+    /// A file that is known to hash to a digest.
+    pub(crate) fn of_file(digest: Digest, path: PathBuf) -> Code {
+        Code { digest, place: Place::File(path) }
+    }
+
     /// What the binary hashes to.
     pub fn digest(&self) -> &Digest {
         &self.digest
@@ -178,8 +182,14 @@ pub fn open(
         }
         Payload::Rootfs(layers) => {
             let tree = rootfs::unpack(store, &layers)?;
-            let program = find_program(&tree, &artifact, args.first().map(String::as_str))?;
-            artifact.code = file_code(&tree, &program, &artifact.name)?;
+            let search = Search {
+                name: &artifact.name,
+                program: args.first().map(String::as_str),
+                env: &artifact.env,
+                cwd: artifact.cwd.as_deref(),
+            };
+            let program = search.find(&tree)?;
+            artifact.code = tree::code(&tree, &program, &artifact.name, Memo::BesideTree)?;
             artifact.args = match args.is_empty() {
                 true => vec![format!("/{}", program.display())],
                 false => args,
@@ -238,31 +248,8 @@ fn layer_code(store: &Store, layer: &Descriptor, name: &str) -> Result<Code, Ope
     Ok(Code { digest: layer.digest.clone(), place: Place::File(path) })
 }
 
-/// The code of a file in an unpacked tree. Its digest is remembered beside the tree, so that a
-/// second start reads nothing of the program.
-fn file_code(tree: &Path, program: &Path, name: &str) -> Result<Code, OpenError> {
-    let path = tree.join(program);
-    let failed = |source| OpenError::Read { path: path.clone(), source };
-    let dir = Dir::open_ambient_dir(tree, ambient_authority()).map_err(failed)?;
-    let file = dir.open(program).map_err(failed)?.into_std();
-    check_magic(file.try_clone().map_err(failed)?, &path, name)?;
-    let key = blob::sha256(program.as_os_str().as_encoded_bytes());
-    let memo = PathBuf::from(format!("{}.{}", tree.display(), key.short()));
-    let digest = match std::fs::read_to_string(&memo).ok().and_then(|text| text.parse().ok()) {
-        Some(known) => known,
-        None => {
-            let file = dir.open(program).map_err(failed)?;
-            let (digest, _) = blob::hash_reader(Algorithm::Sha256, file).map_err(failed)?;
-            // Only a shortcut: when it cannot be kept, the next start hashes again.
-            let _ = std::fs::write(&memo, digest.to_string());
-            digest
-        }
-    };
-    Ok(Code { digest, place: Place::File(path) })
-}
-
 /// Looks at the program's first bytes; what the image calls it does not count.
-fn check_magic(file: File, path: &Path, name: &str) -> Result<(), OpenError> {
+pub(crate) fn check_magic(file: File, path: &Path, name: &str) -> Result<(), OpenError> {
     let mut first = Vec::new();
     let failed = |source| OpenError::Read { path: path.to_owned(), source };
     file.take(64).read_to_end(&mut first).map_err(failed)?;
@@ -272,54 +259,5 @@ fn check_magic(file: File, path: &Path, name: &str) -> Result<(), OpenError> {
         Magic::Elf(platform) => Err(OpenError::Native { name: name(), platform }),
         Magic::Text => Err(OpenError::Text { name: name() }),
         Magic::Unknown => Err(OpenError::NotWasm { name: name() }),
-    }
-}
-
-/// Finds the program in a tree: where the image points, as a path, below its working folder, or on
-/// its `PATH`; without a pointer, the only `.wasm` file.
-fn find_program(
-    tree: &Path,
-    artifact: &Artifact,
-    wanted: Option<&str>,
-) -> Result<PathBuf, OpenError> {
-    let dir = Dir::open_ambient_dir(tree, ambient_authority())
-        .map_err(|source| OpenError::Read { path: tree.to_owned(), source })?;
-    let name = || artifact.name.clone();
-    let Some(wanted) = wanted else {
-        let mut found = Vec::new();
-        wasm_files(&dir, Path::new(""), &mut found, 0);
-        return match found.as_slice() {
-            [only] => Ok(only.clone()),
-            several => Err(OpenError::Undecided { name: name(), found: several.len() }),
-        };
-    };
-    let path = artifact.env.iter().find_map(|pair| pair.strip_prefix("PATH=")).unwrap_or_default();
-    let folders = [artifact.cwd.as_deref().unwrap_or("/"), "/"].into_iter().chain(path.split(':'));
-    let found = folders
-        .map(|folder| relative(&Path::new(folder).join(wanted)))
-        .find(|path| dir.is_file(path));
-    found.ok_or_else(|| OpenError::NoProgram { name: name(), program: wanted.to_owned() })
-}
-
-/// The path below the tree's root; a `..` stays for cap-std to refuse.
-fn relative(path: &Path) -> PathBuf {
-    use std::path::Component;
-    path.components()
-        .filter(|part| !matches!(part, Component::RootDir | Component::CurDir))
-        .collect()
-}
-
-fn wasm_files(dir: &Dir, below: &Path, found: &mut Vec<PathBuf>, depth: u32) {
-    let folder = if below.as_os_str().is_empty() { Path::new(".") } else { below };
-    let Ok(entries) = dir.read_dir(folder) else { return };
-    for entry in entries.flatten() {
-        let path = below.join(entry.file_name());
-        match entry.file_type() {
-            Ok(kind) if kind.is_dir() && depth < 32 => wasm_files(dir, &path, found, depth + 1),
-            Ok(kind) if kind.is_file() && path.extension().is_some_and(|end| end == "wasm") => {
-                found.push(path);
-            }
-            _ => {}
-        }
     }
 }

@@ -28,6 +28,7 @@ pub mod select;
 mod source;
 mod store;
 mod sweep;
+mod tree;
 
 pub use artifact::{Artifact, Code, OpenError, Overrides, Rootfs, open, read};
 pub use blob::{Ingest, Verified, sha256};
@@ -39,3 +40,4 @@ pub use save::{SaveError, save};
 pub use source::Source;
 pub use store::{REF_NAME, Store, StoreError, Stored};
 pub use sweep::{Lease, Swept};
+pub use tree::Search;
