@@ -163,21 +163,15 @@ impl Daemon {
     fn decide_exec(&self, mut record: Record, wish: Wish) -> Result<Decided, DaemonError> {
         let Wish { command, env, cwd, terminal: _ } = wish;
         let programs = &self.shared.programs;
-        let Some((first, rest)) = command.split_first() else {
+        if command.is_empty() {
             return Err(DaemonError::BadRequest("No exec command specified".to_owned()));
-        };
+        }
         let main = programs.load(&record)?;
         let functions = main.module.exports(&main.engine);
-        let own = record
-            .args
-            .first()
-            .is_some_and(|own| own == first || own.ends_with(&format!("/{first}")));
-        let call = match () {
-            () if first.contains('(') => Call::Invoke(command.join(" ")),
-            () if own => Call::Main,
-            () if functions.contains(first) && rest.is_empty() => Call::Export(first.clone()),
-            () if functions.contains(first) => Call::Invoke(format!("{first}({})", rest.join(","))),
-            () => {
+        let own = record.args.first().map(String::as_str);
+        let call = match Call::of_command(&command, own, &functions) {
+            Some(call) => call,
+            None => {
                 self.switch_program(&mut record, &command, &functions)?;
                 Call::Main
             }

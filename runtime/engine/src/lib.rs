@@ -10,6 +10,11 @@
 mod alive;
 mod cache;
 mod compile;
+#[cfg(feature = "compiler")]
+mod compiler;
+#[cfg(not(feature = "compiler"))]
+#[path = "compiler_disabled.rs"]
+mod compiler;
 mod control;
 mod denied;
 mod describe;
@@ -32,7 +37,9 @@ mod sockets_p3;
 mod stdio;
 
 pub use cache::{Cache, CodeKey, ENGINE_VERSION, Trusted};
-pub use compile::{CompileIn, compile, compile_worker};
+pub use compile::{CompileIn, compile};
+#[cfg(feature = "compiler")]
+pub use compiler::compile_worker;
 pub use control::Control;
 pub use denied::Refusal;
 pub use describe::{Description, Kind, World, describe};

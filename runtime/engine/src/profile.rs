@@ -171,7 +171,7 @@ pub(crate) fn engine(
 ) -> Result<wasmtime::Engine, EngineError> {
     let mut config = profile.config(counting, stack);
     if compiler == Compiler::Off {
-        config.enable_compiler(false);
+        crate::compiler::leave_out(&mut config);
     }
     wasmtime::Engine::new(&config).map_err(|source| EngineError::Setup { profile, source })
 }
@@ -180,6 +180,7 @@ pub(crate) fn engine(
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Compiler {
     Off,
+    #[cfg(feature = "compiler")]
     On,
 }
 

@@ -44,6 +44,26 @@ pub enum Call {
     Invoke(String),
 }
 
+impl Call {
+    /// What a command means to a program that exports these functions: a call as a person writes it,
+    /// another run of the program under its own name, or one of its functions with arguments. None if
+    /// it is none of these.
+    pub fn of_command(command: &[String], own: Option<&str>, functions: &[String]) -> Option<Call> {
+        let (first, rest) = command.split_first()?;
+        let is_own = own.is_some_and(|own| own == first || own.ends_with(&format!("/{first}")));
+        if first.contains('(') {
+            return Some(Call::Invoke(command.join(" ")));
+        }
+        if is_own {
+            return Some(Call::Main);
+        }
+        functions.contains(first).then(|| match rest {
+            [] => Call::Export(first.clone()),
+            rest => Call::Invoke(format!("{first}({})", rest.join(","))),
+        })
+    }
+}
+
 /// Whether the guest's file operations may block the thread that runs it.
 ///
 /// It saves a change of threads for each; a guest that may be stopped in the middle of one, or
@@ -447,6 +467,21 @@ fn explain(error: &wasmtime::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_command_is_the_program_or_one_of_its_functions() {
+        let functions = ["add".to_owned(), "check".to_owned()];
+        let call = |words: &[&str]| {
+            let command: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+            Call::of_command(&command, Some("/app.wasm"), &functions)
+        };
+        assert_eq!(call(&["app.wasm", "x"]), Some(Call::Main));
+        assert_eq!(call(&["check"]), Some(Call::Export("check".into())));
+        assert_eq!(call(&["add", "2", "3"]), Some(Call::Invoke("add(2,3)".into())));
+        assert_eq!(call(&["add(2,", "3)"]), Some(Call::Invoke("add(2, 3)".into())));
+        assert_eq!(call(&["sh"]), None);
+        assert_eq!(call(&[]), None);
+    }
 
     #[test]
     fn calls_are_read_as_they_are_written() {
