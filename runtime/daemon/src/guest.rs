@@ -18,7 +18,7 @@ use tokio::task::JoinHandle;
 
 use crate::console::Console;
 use crate::programs::{Program, Programs};
-use crate::report::{causes, explain};
+use crate::report::causes;
 use crate::scratch::Scratch;
 
 /// How long a start waits to see whether the guest stands. One that takes longer is told of later.
@@ -108,7 +108,7 @@ impl Guest {
         match &outcome {
             Ok(outcome) => {
                 held.console.say(Stream::Stdout, &outcome.results);
-                held.console.say(Stream::Stderr, &explain(&name, outcome, &policy));
+                held.console.say(Stream::Stderr, &outcome.explain(&name, &policy));
             }
             Err(error) => held.console.say(Stream::Stderr, &[not_started(&name, &causes(error))]),
         }

@@ -34,4 +34,3 @@ pub use daemon::{Config, Daemon, Force};
 pub use error::DaemonError;
 pub use images::{Images, Removed};
 pub use machine::{Machine, ProgramError};
-pub use report::explain;

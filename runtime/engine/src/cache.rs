@@ -131,6 +131,17 @@ impl Cache {
         (seal == blake3::Hash::from(claimed)).then_some(Trusted { file })
     }
 
+    /// Waits for whoever compiles the same program, and takes the turn.
+    pub(crate) fn turn(&self, key: &CodeKey) -> Result<File, EngineError> {
+        let path = self.folder.join(format!(".{}.lock", key.0));
+        let failed = |source| EngineError::Cache { path: path.clone(), source };
+        let options =
+            || File::options().create(true).truncate(false).write(true).mode(0o600).open(&path);
+        let file = options().map_err(failed)?;
+        file.lock().map_err(failed)?;
+        Ok(file)
+    }
+
     /// Writes what the compiler made, durable before it has its name.
     pub(crate) fn put(
         &self,
@@ -166,10 +177,11 @@ impl Cache {
         for entry in fs::read_dir(&self.folder).map_err(failed)? {
             let entry = entry.map_err(failed)?;
             let name = entry.file_name().to_string_lossy().into_owned();
-            // A name that starts with a dot is a draft of somebody who is compiling.
-            let Some((program, _)) = name.split_once('-').filter(|_| !name.starts_with('.')) else {
-                continue;
-            };
+            // Any other name that starts with a dot is a draft of somebody who is compiling.
+            let lock = name.strip_prefix('.').and_then(|name| name.strip_suffix(".lock"));
+            let is_draft = lock.is_none() && name.starts_with('.');
+            let name = lock.unwrap_or(&name);
+            let Some((program, _)) = name.split_once('-').filter(|_| !is_draft) else { continue };
             if !keep(program) {
                 freed += entry.metadata().map_or(0, |found| found.len());
                 fs::remove_file(entry.path()).map_err(failed)?;

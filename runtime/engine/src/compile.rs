@@ -35,6 +35,11 @@ pub fn compile(
     how: (Profile, Counting),
     place: &CompileIn,
 ) -> Result<Trusted, EngineError> {
+    // Whoever wants the same at the same time, in whatever process, waits for the one that compiles.
+    let _turn = cache.turn(key)?;
+    if let Some(code) = cache.get(key) {
+        return Ok(code);
+    }
     cache.put(key, |file| match place {
         CompileIn::Here => {
             let code = compile_here(wasm, how)?;

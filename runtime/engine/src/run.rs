@@ -117,6 +117,45 @@ impl Outcome {
     pub fn of_status(status: ExitStatus) -> Outcome {
         Outcome { status, detail: None, results: Vec::new(), fuel_used: None, denied: Vec::new() }
     }
+
+    /// What a person needs to know of a run, in lines: what the guest was refused, and an end that was
+    /// not its own.
+    pub fn explain(&self, name: &str, policy: &Policy) -> Vec<String> {
+        let limits = policy.limits();
+        let refused = self.denied.iter();
+        let mut lines: Vec<String> = refused
+            .map(|Refusal { what, flag }| {
+                format!("{name} was refused {what}; allow it with {flag}")
+            })
+            .collect();
+        let end = match self.status {
+            ExitStatus::Exited(_) => return lines,
+            ExitStatus::OutOfFuel => format!("{name} ran out of fuel (limit {})", limits.fuel),
+            ExitStatus::TimedOut => format!("{name} timed out (limit {})", limits.timeout),
+            ExitStatus::OutOfMemory => {
+                let how = self.detail.as_deref().map(|how| format!("\nit ended with: {how}"));
+                format!(
+                    "{name} ran out of memory (limit {}); give it more with --memory{}",
+                    limits.memory,
+                    how.unwrap_or_default()
+                )
+            }
+            ExitStatus::Trapped => {
+                format!(
+                    "{name} trapped: {}",
+                    self.detail.as_deref().unwrap_or("for an unknown reason")
+                )
+            }
+            ExitStatus::Stopped
+            | ExitStatus::Killed
+            | ExitStatus::Lost
+            | ExitStatus::NotStarted => {
+                format!("{name} {}", self.status)
+            }
+        };
+        lines.push(end);
+        lines
+    }
 }
 
 /// How a guest's run ended, as far as wasmtime tells.

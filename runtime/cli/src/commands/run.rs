@@ -107,8 +107,7 @@ impl RunArgs {
         let start = Start { artifact: &artifact, name: name.clone(), process, stdio };
         let Finished { outcome, policy, .. } = launch::run(app, ready, &policy, start)?;
         outcome.results.iter().for_each(|result| output::line(result));
-        let explained = mote_daemon::explain(shown, &outcome, &policy);
-        explained.iter().for_each(|line| output::note(line));
+        outcome.explain(shown, &policy).iter().for_each(|line| output::note(line));
         Ok(outcome.status.code())
     }
 
