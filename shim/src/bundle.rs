@@ -1,0 +1,191 @@
+//! Reads a container's bundle (OCI runtime specification, `config.json`), and turns it into mote's words:
+//! what the guest is started with, what it may reach, and how much it may use.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use mote_engine::machine_memory;
+use mote_spec::{
+    Access, Asks, Bytes, Ceiling, CpuShare, DirGrant, Grants, LimitWants, Policy, Request, decide,
+};
+use oci_spec::runtime::{LinuxNamespaceType, LinuxResources, Mount, Process, Spec};
+
+use crate::error::ShimError;
+
+/// The annotations that name the pod that a container belongs to (containerd's).
+const GROUPS: [&str; 2] = ["io.containerd.runc.v2.group", "io.kubernetes.cri.sandbox-id"];
+
+/// A bundle that was read.
+#[derive(Clone)]
+pub(crate) struct Bundle {
+    pub(crate) path: PathBuf,
+    pub(crate) args: Vec<String>,
+    pub(crate) env: Vec<String>,
+    pub(crate) cwd: String,
+    pub(crate) root: PathBuf,
+    pub(crate) root_access: Access,
+    pub(crate) mounts: Vec<Mount>,
+    pub(crate) network: Network,
+    annotations: BTreeMap<String, String>,
+    limits: LimitWants,
+}
+
+/// The network namespace that a container is to be in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Network {
+    Host,
+    Fresh,
+    Join(PathBuf),
+}
+
+fn load(bundle: &Path) -> Result<Spec, ShimError> {
+    let path = bundle.join("config.json");
+    Spec::load(&path).map_err(|source| ShimError::Spec { path, source })
+}
+
+/// The pod that a bundle's container belongs to: a shim serves all of a pod.
+pub(crate) fn group(bundle: &Path) -> Result<Option<String>, ShimError> {
+    let spec = load(bundle)?;
+    let annotations = spec.annotations().iter().flatten();
+    let annotations: BTreeMap<&String, &String> = annotations.collect();
+    let named = |name: &&str| annotations.get(&(*name).to_owned()).map(|group| (*group).clone());
+    Ok(GROUPS.iter().find_map(named))
+}
+
+impl Bundle {
+    /// # Errors
+    /// Fails if there is no specification, or if it asks for what a guest cannot have.
+    pub(crate) fn read(path: &Path) -> Result<Bundle, ShimError> {
+        let spec = load(path)?;
+        let process = spec.process().as_ref();
+        let process =
+            process.ok_or_else(|| ShimError::Invalid("the bundle names no process".to_owned()))?;
+        refuse_user(process)?;
+        let root = spec.root().as_ref();
+        let linux = spec.linux().as_ref();
+        let namespaces = linux.and_then(|linux| linux.namespaces().as_ref());
+        let network = namespaces.into_iter().flatten();
+        let network = network.into_iter().find(|one| one.typ() == LinuxNamespaceType::Network);
+        let network = match network.map(|one| one.path()) {
+            None => Network::Host,
+            Some(None) => Network::Fresh,
+            Some(Some(path)) => Network::Join(path.clone()),
+        };
+        let limits = match linux.and_then(|linux| linux.resources().as_ref()) {
+            Some(resources) => limits(resources)?,
+            None => LimitWants::default(),
+        };
+        let read_only = root.and_then(|root| root.readonly()) == Some(true);
+        Ok(Bundle {
+            path: path.to_owned(),
+            args: process.args().clone().unwrap_or_default(),
+            env: process.env().clone().unwrap_or_default(),
+            cwd: process.cwd().display().to_string(),
+            root: path.join(root.map_or(Path::new("rootfs"), |root| root.path())),
+            root_access: if read_only { Access::ReadOnly } else { Access::ReadWrite },
+            mounts: spec.mounts().clone().unwrap_or_default(),
+            network,
+            annotations: spec.annotations().clone().unwrap_or_default().into_iter().collect(),
+            limits,
+        })
+    }
+
+    /// Decides what the container may do. `dirs` are the directories that it was mounted. The
+    /// annotations are those of whoever made the pod: they grant what they ask for.
+    pub(crate) fn policy(&self, dirs: Vec<DirGrant>) -> Result<Policy, ShimError> {
+        let mut own = self.annotations.clone();
+        own.retain(|key, _| key.starts_with(mote_spec::ANNOTATION_PREFIX));
+        let said = Asks::from_annotations(&own)?;
+        let limits = self.limits.or(said.limits);
+        let grants = Grants { dirs, net: said.net, ..Grants::default() };
+        let ceiling = Ceiling::of_machine(machine_memory());
+        Ok(decide(Request { limits, grants }, &Asks::default(), &ceiling)?)
+    }
+
+    /// The environment in pairs.
+    pub(crate) fn variables(&self) -> Vec<(String, String)> {
+        pairs(&self.env)
+    }
+}
+
+/// A guest has no user; files are reached with the shim's rights.
+fn refuse_user(process: &Process) -> Result<(), ShimError> {
+    match process.user().uid() {
+        0 => Ok(()),
+        user => Err(ShimError::Invalid(format!(
+            "the container is to run as user {user}, and a Wasm guest in the shim's process has no user of its own: leave runAsUser and --user out"
+        ))),
+    }
+}
+
+pub(crate) fn pairs(env: &[String]) -> Vec<(String, String)> {
+    let pairs = env.iter().filter_map(|pair| pair.split_once('='));
+    pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
+/// The limits that Linux resources say.
+pub(crate) fn limits(resources: &LinuxResources) -> Result<LimitWants, ShimError> {
+    let memory = resources.memory().as_ref().and_then(|memory| memory.limit());
+    let memory = memory.and_then(|limit| u64::try_from(limit).ok()).filter(|limit| *limit > 0);
+    let cpu = resources.cpu().as_ref();
+    let quota = cpu.and_then(|cpu| cpu.quota()).and_then(|quota| u64::try_from(quota).ok());
+    let cpus = match quota.filter(|quota| *quota > 0) {
+        Some(quota) => {
+            // The period that the kernel takes where none is given, in microseconds.
+            let period = cpu.and_then(|cpu| cpu.period()).filter(|period| *period > 0);
+            let share = quota as f64 / period.unwrap_or(100_000) as f64;
+            let bad = |error: mote_spec::UnitError| ShimError::Invalid(error.to_string());
+            Some(format!("{share:.3}").parse::<CpuShare>().map_err(bad)?)
+        }
+        None => None,
+    };
+    Ok(LimitWants { memory: memory.map(Bytes::new), cpus, ..LimitWants::default() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bundle(json: &str) -> (tempfile::TempDir, Result<Bundle, ShimError>) {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("config.json"), json).unwrap();
+        let read = Bundle::read(folder.path());
+        (folder, read)
+    }
+
+    #[test]
+    fn a_bundle_says_what_the_guest_gets() {
+        let (folder, read) = bundle(
+            r#"{"ociVersion":"1.1.0","process":{"user":{"uid":0,"gid":0},"args":["app.wasm","x"],"env":["A=b"],"cwd":"/"},
+            "root":{"path":"rootfs","readonly":true},
+            "annotations":{"io.kubernetes.cri.sandbox-id":"pod","io.mote.fuel":"1000","other":"x"},
+            "linux":{"namespaces":[{"type":"network","path":"/proc/1/ns/net"},{"type":"pid"}],
+            "resources":{"memory":{"limit":67108864},"cpu":{"quota":25000,"period":100000}}}}"#,
+        );
+        let read = read.unwrap();
+        assert_eq!(group(folder.path()).unwrap().as_deref(), Some("pod"));
+        assert_eq!(read.args, ["app.wasm", "x"]);
+        assert_eq!(read.network, Network::Join("/proc/1/ns/net".into()));
+        assert_eq!(read.root_access, Access::ReadOnly);
+        let policy = read.policy(Vec::new()).unwrap();
+        let limits = policy.limits();
+        assert_eq!(limits.memory, Bytes::mib(64));
+        assert_eq!(limits.cpus.bound().map(|share| share.millis()), Some(250));
+        assert_eq!(limits.fuel.bound().map(|fuel| fuel.get()), Some(1000));
+    }
+
+    #[test]
+    fn what_no_guest_can_have_is_refused() {
+        let (_folder, read) = bundle(
+            r#"{"ociVersion":"1.1.0","process":{"cwd":"/","user":{"uid":1000,"gid":1000}}}"#,
+        );
+        let error = read.err().unwrap().text();
+        assert!(error.contains("user 1000"), "{error}");
+        let (_folder, read) = bundle(r#"{"ociVersion":"1.1.0"}"#);
+        assert!(read.is_err(), "no process");
+        let (_folder, read) = bundle(
+            r#"{"ociVersion":"1.1.0","process":{"user":{"uid":0,"gid":0},"cwd":"/"},"annotations":{"io.mote.wrong":"1"}}"#,
+        );
+        assert!(read.unwrap().policy(Vec::new()).is_err(), "a word that mote does not know");
+    }
+}

@@ -1,0 +1,148 @@
+//! Runs one guest, a container's or an exec's, on the pod's threads.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use mote_engine::{Blocking, Call, Control, Gauge, Launch, Process};
+use mote_lifecycle::{Ended, Keep, Record, RecordsError, Running, Workload};
+use mote_spec::{ExitStatus, Policy};
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use crate::program::Program;
+use crate::streams::{Streams, Where};
+
+/// How long a start waits to see whether the guest stands. One that takes longer is told of later.
+const STANDS: Duration = Duration::from_secs(1);
+
+/// A container's record, which lasts as long as the shim: containerd remembers the rest.
+pub(crate) struct Volatile;
+
+impl Keep for Volatile {
+    async fn update(&self, _: &Record, _: &Record) -> Result<(), RecordsError> {
+        Ok(())
+    }
+
+    async fn delete(&self, _: &Record, _: &Record) -> Result<(), RecordsError> {
+        Ok(())
+    }
+}
+
+/// All that a guest is run with.
+pub(crate) struct Run {
+    pub(crate) name: String,
+    pub(crate) program: Arc<Program>,
+    pub(crate) policy: Policy,
+    pub(crate) args: Vec<String>,
+    pub(crate) env: Vec<(String, String)>,
+    pub(crate) cwd: Option<String>,
+    pub(crate) call: Call,
+    pub(crate) streams: Streams,
+    pub(crate) terminal: bool,
+}
+
+impl Run {
+    /// Starts the guest on other threads, and waits until it stands.
+    ///
+    /// # Errors
+    /// Fails with a text for a person if it does not get as far as its first instruction.
+    pub(crate) async fn start(self, guests: &Handle) -> Result<Running, String> {
+        let gauge = Arc::new(Gauge::default());
+        let control = Arc::new(Control::new(self.policy.limits()));
+        let (begin, begun) = oneshot::channel();
+        let task = self.see_to_end(Arc::clone(&gauge), Arc::clone(&control), begin);
+        let mut guest = Task(guests.spawn(task));
+        if let Ok(Err(_)) = tokio::time::timeout(STANDS, begun).await {
+            // It has ended before it began.
+            let ended = (&mut guest).await;
+            if ended.status == ExitStatus::NotStarted {
+                return Err(ended.detail.unwrap_or_else(|| ended.status.to_string()));
+            }
+            return Ok(Running { guest: Box::pin(std::future::ready(ended)), gauge, control });
+        }
+        Ok(Running { guest: Box::pin(guest), gauge, control })
+    }
+
+    async fn see_to_end(
+        self,
+        gauge: Arc<Gauge>,
+        control: Arc<Control>,
+        begin: oneshot::Sender<()>,
+    ) -> Ended {
+        let Run { name, program, policy, args, env, cwd, call, mut streams, terminal } = self;
+        let blocking = Blocking::Never;
+        let launch = Launch {
+            policy: &policy,
+            process: Process { args, env, cwd, call, blocking },
+            stdio: streams.stdio(terminal),
+            root: None,
+            scratch: None,
+            gauge,
+            control,
+            begun: Some(begin),
+        };
+        let outcome = mote_engine::run(&program.engine, &program.module, launch).await;
+        let ended = match outcome {
+            Ok(outcome) => {
+                streams.say(&outcome.results, Where::Output).await;
+                streams.say(&outcome.explain(&name, &policy), Where::Error).await;
+                Ended { status: outcome.status, detail: outcome.detail }
+            }
+            Err(error) => {
+                let why = crate::error::ShimError::from(error).text();
+                streams.say(&[format!("{name}: {why}")], Where::Error).await;
+                Ended { status: ExitStatus::NotStarted, detail: Some(why) }
+            }
+        };
+        streams.flushed().await;
+        ended
+    }
+}
+
+/// A guest's task, which ends when this is dropped.
+struct Task(JoinHandle<Ended>);
+
+impl Future for Task {
+    type Output = Ended;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ended> {
+        Pin::new(&mut self.0).poll(cx).map(|ended| {
+            ended.unwrap_or_else(|error| Ended {
+                status: ExitStatus::Killed,
+                detail: Some(format!("its task ended before it: {error}")),
+            })
+        })
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// The guest of a container, which containerd starts once.
+pub(crate) struct Guest {
+    guests: Handle,
+    run: Mutex<Option<Run>>,
+}
+
+impl Guest {
+    pub(crate) fn new(guests: Handle, run: Run) -> Guest {
+        Guest { guests, run: Mutex::new(Some(run)) }
+    }
+}
+
+impl Workload for Guest {
+    async fn start(&self, record: &Record) -> Result<Running, String> {
+        let run = self.run.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let mut run = run.ok_or_else(|| "it was started before".to_owned())?;
+        // Its limits may have been changed since it was made.
+        run.policy = record.policy.clone();
+        run.start(&self.guests).await
+    }
+}

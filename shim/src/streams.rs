@@ -1,0 +1,237 @@
+//! The standard streams of a task, as containerd names them: fifos of its own, or files.
+//!
+//! A fifo of output is opened for both ways: so nobody waits for the other end, and a reader that goes and comes
+//! back, as containerd does when it is replaced, finds what was written in between.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use mote_engine::{Feed, Input, Output, Room, Sink, Stdio, Terminal};
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
+use tokio::net::unix::pipe;
+use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinHandle;
+
+use crate::error::ShimError;
+
+/// How many pieces of output may wait to be written, and how many bytes of input for the guest.
+const AHEAD: usize = 32;
+const TYPED_AHEAD: usize = 64 << 10;
+/// How long output may wait for its reader after the end: a fifo that nobody reads stays full.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Where the streams of a process are; an empty one is none.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Paths {
+    pub(crate) stdin: String,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+    pub(crate) terminal: bool,
+}
+
+/// The streams of one process, open.
+pub(crate) struct Streams {
+    input: Option<DuplexStream>,
+    output: Option<mpsc::Sender<Bytes>>,
+    error: Option<mpsc::Sender<Bytes>>,
+    /// What writes; it goes on when this is dropped, until all is written.
+    pumps: Vec<JoinHandle<()>>,
+}
+
+/// Ends the input of a process: there is nothing behind what is in its fifo.
+#[derive(Clone, Default)]
+pub(crate) struct EndOfInput(Arc<Notify>);
+
+impl EndOfInput {
+    pub(crate) fn tell(&self) {
+        self.0.notify_one();
+    }
+}
+
+impl Streams {
+    /// # Errors
+    /// Fails if a fifo or a file cannot be opened.
+    pub(crate) fn open(paths: &Paths, end: &EndOfInput) -> Result<Streams, ShimError> {
+        let mut pumps = Vec::new();
+        let input = match paths.stdin.as_str() {
+            "" => None,
+            path => {
+                // Its end is that of its writers, as soon as there has been one.
+                let fifo = pipe::OpenOptions::new().open_receiver(path);
+                let fifo = fifo.map_err(|source| ShimError::File { path: path.into(), source })?;
+                let (ours, theirs) = tokio::io::duplex(TYPED_AHEAD);
+                // It ends with the guest, which may never read what was typed.
+                tokio::spawn(type_into(fifo, ours, end.clone()));
+                Some(theirs)
+            }
+        };
+        let output = writer(&paths.stdout)?.map(|to| pump(&mut pumps, to));
+        // To a terminal all is one.
+        let error = match paths.terminal {
+            true => output.clone(),
+            false => writer(&paths.stderr)?.map(|to| pump(&mut pumps, to)),
+        };
+        Ok(Streams { input, output, error, pumps })
+    }
+
+    /// What the guest gets of them.
+    pub(crate) fn stdio(&mut self, terminal: bool) -> Stdio {
+        let sink = |to: &Option<mpsc::Sender<Bytes>>, name| match to {
+            Some(to) => Output::Sink(Arc::new(Tap { to: to.clone(), name }) as Arc<dyn Sink>),
+            None => Output::Sink(Arc::new(Nowhere) as Arc<dyn Sink>),
+        };
+        Stdio {
+            input: self.input.take().map_or(Input::Empty, |feed| Input::Feed(Feed::new(feed))),
+            output: sink(&self.output, "standard output"),
+            error: sink(&self.error, "standard error"),
+            terminal: if terminal { Terminal::AsIs } else { Terminal::No },
+        }
+    }
+
+    /// Prints lines that are not the guest's own.
+    pub(crate) async fn say(&self, lines: &[String], where_to: Where) {
+        let to = match where_to {
+            Where::Output => &self.output,
+            Where::Error => &self.error,
+        };
+        for line in lines {
+            if let Some(to) = to {
+                // Nobody may be reading any more.
+                let _ = to.send(Bytes::from(format!("{line}\n"))).await;
+            }
+        }
+    }
+
+    /// Waits until all that was printed is written, if somebody reads it.
+    pub(crate) async fn flushed(self) {
+        let Streams { input: _, output, error, pumps } = self;
+        drop((output, error));
+        let all = async {
+            for pump in pumps {
+                // One that failed has said why.
+                let _ = pump.await;
+            }
+        };
+        if tokio::time::timeout(PATIENCE, all).await.is_err() {
+            tracing::warn!("some output is lost: nobody reads it");
+        }
+    }
+}
+
+/// One of the two streams that are printed to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Where {
+    Output,
+    Error,
+}
+
+type Writer = Box<dyn AsyncWrite + Send + Unpin>;
+
+/// Opens what output is written to.
+fn writer(uri: &str) -> Result<Option<Writer>, ShimError> {
+    let failed = |path: &str, source: io::Error| ShimError::File { path: path.into(), source };
+    match uri.split_once("://") {
+        None if uri.is_empty() => Ok(None),
+        None => {
+            let fifo = pipe::OpenOptions::new().read_write(true).open_sender(uri);
+            Ok(Some(Box::new(fifo.map_err(|source| failed(uri, source))?)))
+        }
+        Some(("fifo", path)) => writer(path),
+        Some(("file", path)) => {
+            let path = PathBuf::from(path.split('?').next().unwrap_or(path));
+            let file = std::fs::File::options().create(true).append(true).open(&path);
+            let file = file.map_err(|source| ShimError::File { path, source })?;
+            Ok(Some(Box::new(tokio::fs::File::from_std(file))))
+        }
+        Some((scheme, _)) => Err(ShimError::Invalid(format!(
+            "output cannot go to {scheme}://: fifos and file:// are understood"
+        ))),
+    }
+}
+
+/// Writes what comes, until nobody sends any more.
+fn pump(pumps: &mut Vec<JoinHandle<()>>, mut to: Writer) -> mpsc::Sender<Bytes> {
+    let (sender, mut pieces) = mpsc::channel::<Bytes>(AHEAD);
+    let writing = async move {
+        while let Some(piece) = pieces.recv().await {
+            if let Err(error) = to.write_all(&piece).await {
+                tracing::warn!(%error, "output is lost");
+                return;
+            }
+        }
+        // What cannot be flushed was said above.
+        let _ = to.flush().await;
+    };
+    pumps.push(tokio::spawn(writing));
+    sender
+}
+
+/// Passes on what is typed, until its end is told or the guest's.
+async fn type_into(mut fifo: pipe::Receiver, mut guest: DuplexStream, end: EndOfInput) {
+    let mut buffer = vec![0; 16 << 10];
+    loop {
+        let count = tokio::select! {
+            biased;
+            read = fifo.read(&mut buffer) => read.unwrap_or(0),
+            () = end.0.notified() => break,
+        };
+        if count == 0 || guest.write_all(&buffer[..count]).await.is_err() {
+            return;
+        }
+    }
+    // What was typed before its end may still be in the fifo.
+    while let Ok(count @ 1..) = fifo.try_read(&mut buffer) {
+        if guest.write_all(&buffer[..count]).await.is_err() {
+            return;
+        }
+    }
+}
+
+struct Tap {
+    to: mpsc::Sender<Bytes>,
+    name: &'static str,
+}
+
+impl fmt::Debug for Tap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of a task", self.name)
+    }
+}
+
+impl Sink for Tap {
+    fn take(&self, bytes: &[u8]) {
+        // There was room; a writer that is gone gets nothing more.
+        let _ = self.to.try_send(Bytes::copy_from_slice(bytes));
+    }
+
+    fn has_room(&self) -> bool {
+        self.to.capacity() > 0 || self.to.is_closed()
+    }
+
+    fn room(self: Arc<Self>) -> Room {
+        Box::pin(async move {
+            // One that is gone leaves room too.
+            drop(self.to.reserve().await);
+        })
+    }
+}
+
+/// Where output goes that nobody wants.
+#[derive(Debug)]
+struct Nowhere;
+
+impl Sink for Nowhere {
+    fn take(&self, _: &[u8]) {}
+
+    fn has_room(&self) -> bool {
+        true
+    }
+
+    fn room(self: Arc<Self>) -> Room {
+        Box::pin(std::future::ready(()))
+    }
+}
