@@ -23,6 +23,7 @@ mod limits;
 mod network;
 mod pull;
 mod refusals;
+mod shim;
 mod sources;
 mod terminals;
 mod unruly;

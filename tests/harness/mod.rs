@@ -1,6 +1,7 @@
 //! A host of one's own for every test, and the parts of the world that tests meet.
 
 mod api;
+mod containerd;
 mod daemon;
 mod docker_registry;
 mod guests;
@@ -8,6 +9,7 @@ mod oci;
 mod unruly;
 
 pub use api::Client;
+pub use containerd::{Containerd, Version};
 pub use daemon::Daemon;
 pub use docker_registry::{Auth, DockerRegistry};
 pub use guests::guest;

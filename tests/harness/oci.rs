@@ -51,6 +51,32 @@ impl Image {
         .expect("JSON")
     }
 
+    /// An archive in OCI image-layout form that holds it under a name.
+    pub fn archive(&self, name: &str) -> Vec<u8> {
+        let manifest = self.manifest();
+        let index = serde_json::json!({
+            "schemaVersion": 2,
+            "manifests": [{
+                "mediaType": "application/vnd.oci.image.manifest.v1+json",
+                "digest": sha256(&manifest),
+                "size": manifest.len(),
+                "platform": { "os": "linux", "architecture": "amd64" },
+                "annotations": { "io.containerd.image.name": name },
+            }],
+        });
+        let path = |digest: &str| format!("blobs/{}", digest.replace(':', "/"));
+        let blobs = self.layers.iter().chain([&self.config]);
+        let mut files = vec![
+            ("oci-layout".to_owned(), br#"{"imageLayoutVersion":"1.0.0"}"#.to_vec()),
+            ("index.json".to_owned(), index.to_string().into_bytes()),
+            (path(&sha256(&manifest)), manifest),
+        ];
+        files.extend(blobs.map(|blob| (path(&blob.digest()), blob.bytes.clone())));
+        let files: Vec<(&str, &[u8])> =
+            files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
+        tar(&files)
+    }
+
     pub fn blob(&self, digest: &str) -> Option<&Blob> {
         self.layers.iter().chain([&self.config]).find(|blob| blob.digest() == digest)
     }

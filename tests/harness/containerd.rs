@@ -1,0 +1,175 @@
+//! A containerd of one's own for a test, with the shim on its path, and `ctr`, which drives it. As root.
+
+use std::ffi::OsStr;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use super::oci::{Blob, Image};
+use super::{Host, Out, run, tar};
+
+/// Which containerd is driven.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Version {
+    /// Debian bookworm's.
+    One,
+    /// The newest of Debian, from `modules/prepare`.
+    Two,
+}
+
+/// A running containerd; it and its tasks are ended when it is dropped.
+pub struct Containerd<'a> {
+    host: &'a Host,
+    version: Version,
+    child: Child,
+}
+
+impl<'a> Containerd<'a> {
+    pub fn start(host: &'a Host, version: Version) -> Containerd<'a> {
+        let config = format!(
+            "version = 2\nroot = {:?}\nstate = {:?}\ndisabled_plugins = [{}]\n[grpc]\naddress = {:?}\n",
+            host.path("containerd/root"),
+            host.path("containerd/state"),
+            DISABLED.map(|plugin| format!("{plugin:?}")).join(", "),
+            socket(host),
+        );
+        let config = host.file("containerd/config.toml", config);
+        let mut child = Command::new(program(version, "containerd"))
+            .args(["--config", &config, "--log-level", "info"])
+            .env("PATH", path())
+            .env("MOTE_ROOT", host.path("root"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("containerd is missing: tests/run installs it");
+        let mut log = BufReader::new(child.stderr.take().expect("a pipe"));
+        let mut said = String::new();
+        while !said.contains("successfully booted") {
+            assert_ne!(log.read_line(&mut said).expect("read"), 0, "containerd ended: {said}");
+        }
+        // The log has to be read on, or containerd stops when the pipe is full.
+        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
+        Containerd { host, version, child }
+    }
+
+    /// The `ctr` command, pointed at it.
+    pub fn ctr_command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
+        let mut command = Command::new(program(self.version, "ctr"));
+        command.args([OsStr::new("--address"), socket(self.host).as_os_str()]).args(args);
+        command.stdin(Stdio::null());
+        command
+    }
+
+    /// Runs `ctr` to its end.
+    pub fn ctr<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Out {
+        run(&mut self.ctr_command(args))
+    }
+
+    /// Imports an image whose one file is a program, `/app.wasm`, beside a few folders.
+    pub fn import(&self, name: &str, program: &[u8]) {
+        let layer = tar(&[
+            ("app.wasm", program),
+            ("etc/hosts", b"127.0.0.1 localhost\n"),
+            ("data/.keep", b""),
+        ]);
+        let layer = Blob::new("application/vnd.oci.image.layer.v1.tar", layer);
+        let config = serde_json::json!({
+            "architecture": "amd64", "os": "linux",
+            "config": { "Entrypoint": ["/app.wasm"], "Env": ["PATH=/"] },
+            "rootfs": { "type": "layers", "diff_ids": [layer.digest()] },
+        });
+        let config = Blob::new("application/vnd.oci.image.config.v1+json", config.to_string());
+        let archive = Image { config, layers: vec![layer] }.archive(name);
+        let file = self.host.file("import.tar", archive);
+        self.ctr(["images", "import", &file]).success();
+    }
+
+    /// `ctr run` of an image, under the shim.
+    pub fn run(&self, flags: &[&str], image: &str, id: &str, args: &[&str]) -> Command {
+        let run = ["run", "--runtime", "io.containerd.mote.v1"];
+        self.ctr_command([&run[..], flags, &[image, id], args].concat())
+    }
+
+    /// Starts a container that goes on, and waits until it does.
+    pub fn run_detached(&self, flags: &[&str], image: &str, id: &str) {
+        run(&mut self.run(&[&["--detach"], flags].concat(), image, id, &[])).success();
+    }
+
+    /// The status of a task, as `ctr` lists it; empty if there is none.
+    pub fn status(&self, id: &str) -> String {
+        let listed = self.ctr(["tasks", "ls"]).success().stdout;
+        let line = listed.lines().find(|line| line.split_whitespace().next() == Some(id));
+        line.and_then(|line| line.split_whitespace().nth(2)).unwrap_or_default().to_owned()
+    }
+
+    /// Deletes a task, and returns the exit code that `ctr` tells of.
+    pub fn delete(&self, id: &str) -> u32 {
+        let deleted = self.ctr(["tasks", "delete", id]).success();
+        let code = deleted.stderr.split_once("non-zero exit code ").map(|(_, code)| code);
+        let digits = code.map(|code| code.trim_end().trim_end_matches('"'));
+        digits.map_or(0, |code| code.parse().expect("a number"))
+    }
+
+    /// The process that a task is in.
+    pub fn pid(&self, id: &str) -> u32 {
+        let listed = self.ctr(["tasks", "ls"]).success().stdout;
+        let line = listed.lines().find(|line| line.split_whitespace().next() == Some(id));
+        let pid = line.and_then(|line| line.split_whitespace().nth(1)).expect("a task");
+        pid.parse().expect("a number")
+    }
+
+    /// Ends containerd alone, as when it is replaced by another.
+    pub fn stop(mut self) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("told");
+        self.child.wait().expect("it ends");
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Containerd<'_> {
+    fn drop(&mut self) {
+        let listed = self.ctr(["tasks", "ls", "--quiet"]).stdout;
+        for id in listed.lines() {
+            self.ctr(["tasks", "rm", "--force", id]);
+        }
+        let pid = rustix::process::Pid::from_child(&self.child);
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        let _ = self.child.wait();
+    }
+}
+
+/// What a test has no use for, and what takes long to start.
+const DISABLED: [&str; 6] = [
+    "io.containerd.grpc.v1.cri",
+    "io.containerd.cri.v1.images",
+    "io.containerd.cri.v1.runtime",
+    "io.containerd.snapshotter.v1.btrfs",
+    "io.containerd.snapshotter.v1.devmapper",
+    "io.containerd.snapshotter.v1.zfs",
+];
+
+fn socket(host: &Host) -> PathBuf {
+    host.path("containerd/containerd.sock")
+}
+
+/// Debian's own are on the path; a newer one is beside the other tools, under its own name.
+fn program(version: Version, name: &str) -> String {
+    match version {
+        Version::One => name.to_owned(),
+        Version::Two => format!("{name}2"),
+    }
+}
+
+/// The path of programs, with the shim's folder before it.
+fn path() -> std::ffi::OsString {
+    let mote = Path::new(env!("CARGO_BIN_EXE_mote"));
+    let folder = mote.parent().expect("it is in a folder");
+    assert!(
+        folder.join("containerd-shim-mote-v1").exists(),
+        "the shim is missing: cargo build -p mote-shim"
+    );
+    let usual = std::env::var_os("PATH").unwrap_or_default();
+    let all = std::iter::once(folder.to_owned()).chain(std::env::split_paths(&usual));
+    std::env::join_paths(all).expect("a path")
+}

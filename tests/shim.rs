@@ -1,0 +1,230 @@
+//! The shim under real containerds, driven by `ctr`.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::Stdio;
+
+use crate::docker::SERVICE;
+use crate::harness::{Containerd, Host, Version, guest, run};
+
+fn wasm(name: &str) -> Vec<u8> {
+    std::fs::read(guest(name)).expect("a guest")
+}
+
+/// Runs a check under both containerds.
+fn under_each(check: impl Fn(&Containerd<'_>)) {
+    for version in [Version::One, Version::Two] {
+        let host = Host::new();
+        check(&Containerd::start(&host, version));
+        assert_eq!(mounts_below(&host), Vec::<String>::new(), "{version:?}");
+    }
+}
+
+/// What is mounted below a host's folder: nothing that the shim mounts is to be seen.
+fn mounts_below(host: &Host) -> Vec<String> {
+    let folder = host.path("").display().to_string();
+    let mounts = std::fs::read_to_string("/proc/self/mounts").expect("mounts");
+    mounts.lines().filter(|line| line.contains(&folder)).map(str::to_owned).collect()
+}
+
+#[test]
+fn a_container_lives_and_ends_with_its_own_code() {
+    under_each(|containerd| {
+        containerd.import("local/hello:1", &wasm("hello.p1"));
+        containerd.import("local/exit:1", &wasm("exit.p1"));
+        containerd.import("local/cat:1", &wasm("cat.p1"));
+        let hello = run(&mut containerd.run(&["--rm"], "local/hello:1", "a", &["/app.wasm", "x"]));
+        assert_eq!(hello.success().stdout, "hello from /app.wasm x\n");
+        let seven = ["/app.wasm", "7"];
+        assert_eq!(run(&mut containerd.run(&["--rm"], "local/exit:1", "b", &seven)).code, 7);
+        let mut cat = containerd.run(&["--rm"], "local/cat:1", "c", &[]);
+        let mut cat = cat.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("ctr");
+        cat.stdin.take().expect("a pipe").write_all(b"typed\n").expect("written");
+        let output = cat.wait_with_output().expect("it ends");
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "typed\n");
+        assert_eq!(containerd.ctr(["tasks", "ls", "-q"]).success().stdout, "");
+    });
+}
+
+#[test]
+fn a_component_finds_its_files_and_a_volume_is_as_it_was_mounted() {
+    under_each(|containerd| {
+        containerd.import("local/read:1", &wasm("read.p2"));
+        let read = |flags: &[&str], path: &str| {
+            run(&mut containerd.run(
+                &[&["--rm"], flags].concat(),
+                "local/read:1",
+                "r",
+                &["/app.wasm", path],
+            ))
+        };
+        let hosts = read(&[], "/etc/hosts").success().stdout;
+        assert_eq!(hosts, "/etc/hosts: 127.0.0.1 localhost\n");
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join("note"), "kept\n").expect("written");
+        let mount = |options: &str| {
+            format!("type=bind,src={},dst=/new/place,options={options}", folder.path().display())
+        };
+        let mounted = read(&["--mount", &mount("rbind:ro")], "/new/place/note");
+        assert_eq!(mounted.success().stdout, "/new/place/note: kept\n");
+    });
+}
+
+#[test]
+fn a_trap_has_a_code_of_its_own_and_says_why() {
+    under_each(|containerd| {
+        let trap = r#"(module (memory (export "memory") 1) (func (export "_start") unreachable))"#;
+        containerd.import("local/trap:1", &assemble(trap));
+        let trapped = run(&mut containerd.run(&["--rm"], "local/trap:1", "t", &[]));
+        trapped.fails(134, &["t trapped: wasm trap: wasm `unreachable`"]);
+    });
+}
+
+fn assemble(text: &str) -> Vec<u8> {
+    wat::parse_str(text).expect("it is WebAssembly")
+}
+
+#[test]
+fn a_running_container_is_paused_measured_and_ended() {
+    under_each(|containerd| {
+        containerd.import("local/spin:1", &wasm("spin.p1"));
+        containerd.run_detached(&["--memory-limit", "33554432"], "local/spin:1", "s");
+        let cpu = || {
+            let shown = containerd.ctr(["tasks", "metrics", "s"]).success().stdout;
+            let line = shown.lines().find(|line| {
+                line.starts_with("cpuacct.usage ") || line.starts_with("cpu.usage_usec")
+            });
+            let value = line.and_then(|line| line.split_whitespace().nth(1)).expect("a figure");
+            value.parse::<u64>().expect("a number")
+        };
+        let shown = containerd.ctr(["tasks", "metrics", "s"]).success().stdout;
+        assert!(shown.contains("33554432"), "{shown}");
+        let before = cpu();
+        while cpu() == before {}
+        containerd.ctr(["tasks", "pause", "s"]).success();
+        assert_eq!(containerd.status("s"), "PAUSED");
+        // What was under way when it was told may still have to be counted.
+        let mut paused = cpu();
+        while cpu() != paused {
+            paused = cpu();
+        }
+        containerd.ctr(["tasks", "ls"]).success();
+        assert_eq!(cpu(), paused, "it computes nothing");
+        containerd.ctr(["tasks", "resume", "s"]).success();
+        while cpu() == paused {}
+        containerd.ctr(["tasks", "kill", "--signal", "SIGTERM", "s"]).success();
+        assert_eq!(containerd.delete("s"), 143);
+        assert_eq!(containerd.status("s"), "");
+        containerd.ctr(["containers", "rm", "s"]).success();
+    });
+}
+
+#[test]
+fn a_function_runs_beside_its_container() {
+    under_each(|containerd| {
+        containerd.import("local/service:1", &assemble(SERVICE));
+        containerd.run_detached(&[], "local/service:1", "web");
+        let exec = |id: &str, command: &[&str]| {
+            containerd.ctr([&["tasks", "exec", "--exec-id", id, "web"], command].concat())
+        };
+        assert_eq!(exec("one", &["add", "2", "3"]).success().stdout, "5\n");
+        assert_eq!(exec("two", &["check"]).code, 0);
+        let broken = exec("three", &["broken"]);
+        assert_eq!(broken.code, 134, "{broken:?}");
+        let missing = exec("four", &["nothing"]);
+        assert!(missing.stderr.contains("nothing is no function"), "{missing:?}");
+        containerd.ctr(["tasks", "kill", "--signal", "SIGKILL", "web"]).success();
+        assert_eq!(containerd.delete("web"), 137);
+    });
+}
+
+#[test]
+fn what_a_guest_cannot_have_fails_with_the_reason() {
+    under_each(|containerd| {
+        containerd.import("local/hello:1", &wasm("hello.p1"));
+        let hello = |flags: &[&str]| {
+            run(&mut containerd.run(&[&["--rm"], flags].concat(), "local/hello:1", "h", &[]))
+        };
+        let wrong = hello(&["--annotation", "io.mote.memoryy=1m"]);
+        assert!(wrong.code != 0 && wrong.stderr.contains("io.mote.memoryy"), "{wrong:?}");
+        hello(&["--annotation", "io.mote.fuel=10"]).fails(152, &["ran out of fuel"]);
+        // What failed has left nothing in the way of what comes after it.
+        hello(&[]).success();
+    });
+}
+
+#[test]
+fn events_come_in_their_order_and_tell_of_memory_that_ran_out() {
+    under_each(|containerd| {
+        let eater = r#"(module (memory (export "memory") 1) (func (export "_start")
+            (loop (if (i32.eq (memory.grow (i32.const 1)) (i32.const -1)) (then unreachable)) (br 0))))"#;
+        containerd.import("local/eat:1", &assemble(eater));
+        let mut events = containerd.ctr_command(["events"]);
+        let mut events = events.stdout(Stdio::piped()).spawn().expect("ctr");
+        let lines = BufReader::new(events.stdout.take().expect("a pipe")).lines();
+        let (tell, told) = std::sync::mpsc::channel();
+        let reading = std::thread::spawn(move || {
+            lines.map_while(Result::ok).for_each(|line| drop(tell.send(line)));
+        });
+        let flags = ["--rm", "--memory-limit", "8388608"];
+        let eat = |id: &str| {
+            run(&mut containerd.run(&flags, "local/eat:1", id, &[])).fails(137, &["out of memory"])
+        };
+        // Until it listens, nothing is told.
+        while told.try_recv().is_err() {
+            eat("first");
+        }
+        eat("hungry");
+        let mut topics: Vec<String> = Vec::new();
+        while topics.last().is_none_or(|last| last != "/tasks/delete") {
+            let line = told.recv().expect("something happens");
+            let topic = line.split_whitespace().find(|word| word.starts_with("/tasks/"));
+            if line.contains("hungry") {
+                topics.extend(topic.map(str::to_owned));
+            }
+        }
+        events.kill().expect("ended");
+        events.wait().expect("ended");
+        reading.join().expect("ended");
+        let expected = ["create", "start", "oom", "exit", "delete"];
+        assert_eq!(topics, expected.map(|topic| format!("/tasks/{topic}")));
+    });
+}
+
+#[test]
+fn a_container_outlives_containerd_and_its_code_is_kept() {
+    for version in [Version::One, Version::Two] {
+        let host = Host::new();
+        let containerd = Containerd::start(&host, version);
+        containerd.import("local/sleep:1", &wasm("sleep.p1"));
+        run(&mut containerd.run(&["--detach"], "local/sleep:1", "s", &["/app.wasm", "100000"]))
+            .success();
+        let pid = containerd.pid("s");
+        containerd.stop();
+        let containerd = Containerd::start(&host, version);
+        assert_eq!((containerd.status("s").as_str(), containerd.pid("s")), ("RUNNING", pid));
+        containerd.ctr(["tasks", "kill", "--signal", "SIGKILL", "s"]).success();
+        assert_eq!(containerd.delete("s"), 137);
+    }
+}
+
+#[test]
+fn a_shim_that_is_killed_leaves_nothing() {
+    under_each(|containerd| {
+        containerd.import("local/sleep:1", &wasm("sleep.p1"));
+        let sockets = || {
+            let entries = std::fs::read_dir("/run/containerd/s").into_iter().flatten().flatten();
+            entries.map(|entry| entry.file_name()).collect::<std::collections::BTreeSet<_>>()
+        };
+        let before = sockets();
+        run(&mut containerd.run(&["--detach"], "local/sleep:1", "s", &["/app.wasm", "100000"]))
+            .success();
+        let pid = rustix::process::Pid::from_raw(containerd.pid("s") as i32).expect("a process");
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("killed");
+        while !matches!(containerd.status("s").as_str(), "" | "STOPPED") {}
+        containerd.ctr(["tasks", "delete", "--force", "s"]);
+        containerd.ctr(["containers", "rm", "s"]).success();
+        assert!(sockets().is_subset(&before), "its socket is gone");
+        // Its name can be had again.
+        run(&mut containerd.run(&["--rm"], "local/sleep:1", "s", &["/app.wasm", "1"])).success();
+    });
+}
