@@ -190,7 +190,7 @@ fn logs_are_followed_and_events_told() {
     follow.wait().expect("ended");
     let mut told = Vec::new();
     for line in events.map(|line| line.expect("text")).filter(|line| !line.starts_with("rename")) {
-        let end = line.starts_with("kill");
+        let end = line.starts_with("die");
         told.push(line);
         if end {
             break;
@@ -198,7 +198,7 @@ fn logs_are_followed_and_events_told() {
     }
     listener.kill().expect("ended");
     listener.wait().expect("ended");
-    assert_eq!(told, ["start web", "die web", "kill web"]);
+    assert_eq!(told, ["start web", "kill web", "die web"]);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::docker::SERVICE;
-use crate::harness::{Client, Daemon, Host};
+use crate::harness::{Client, Daemon, Host, tool};
 
 const CLIENTS: usize = 5;
 /// Containers of each client: fifty together.
@@ -281,4 +281,47 @@ fn kill_again_and_again(rounds: u64, disk: Disk) -> Counts {
     }
     assert!(!socket.exists());
     counts
+}
+
+/// A small file system of a test's own; unmounted when it is dropped.
+struct Small(std::path::PathBuf);
+
+impl Small {
+    fn mount(folder: &str) -> Small {
+        tool("mount", ["-t", "tmpfs", "-o", "size=12m", "tmpfs", folder]);
+        Small(folder.into())
+    }
+
+    /// Leaves not one byte.
+    fn fill(&self) {
+        let mut file = std::fs::File::create(self.0.join("filler")).expect("a file");
+        for size in [1 << 16, 1 << 12, 1] {
+            while std::io::Write::write_all(&mut file, &vec![1; size]).is_ok() {}
+        }
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount")
+            .args(["--lazy".as_ref(), self.0.as_os_str()])
+            .status();
+    }
+}
+
+#[test]
+fn on_a_full_disk_containers_can_be_stopped_and_removed() {
+    let host = Host::new();
+    let disk = Small::mount(&host.folder("root"));
+    host.import("service:1", SERVICE);
+    let daemon = Daemon::start(&host);
+    for name in ["one", "two"] {
+        host.cli(["run", "-d", "--name", name, "--restart", "always", "service:1"]).success();
+    }
+    disk.fill();
+    host.cli(["stop", "one"]).success();
+    host.cli(["rm", "-f", "two"]).success();
+    let listed = host.cli(["ps", "-a", "--format", "{{.Names}} {{.Status}}"]).success().stdout;
+    assert!(listed.starts_with("one Exited (143)") && listed.lines().count() == 1, "{listed}");
+    drop(daemon);
 }

@@ -92,6 +92,8 @@ fn what_means_nothing_is_no_part_of_a_description() {
         let out = host.cli([&["create"], flags, &["service:1"]].concat());
         assert!(out.code != 0 && out.stderr.contains(why), "{flags:?}: {}", out.stderr);
     }
+    host.cli(["run", "--entrypoint", "other", "service:1"]).fails(127, &["no file `other`"]);
+    host.cli(["create", "--entrypoint", "other", "service:1"]).fails(125, &["no file `other`"]);
     host.cli(["ps", "-f", "status=bogus"]).fails(125, &["invalid filter 'status=bogus'"]);
     host.cli(["cp", "a:/x", "b:/x"]).fails(125, &["from container to container"]);
     let mut client = Client::connect(&host.path("state/mote.sock"));
@@ -102,6 +104,8 @@ fn what_means_nothing_is_no_part_of_a_description() {
     let network = r#"{"Image":"service:1","NetworkingConfig":{"EndpointsConfig":{"front":{}}}}"#;
     let (status, said) = client.attempt("POST", "/containers/create", network).expect("an answer");
     assert!(status == 501 && said.contains("network `front`"), "{status} {said}");
+    host.cli(["create", "--name", "small", "service:1"]).success();
+    host.cli(["update", "-m", "1", "small"]).fails(1, &["starts with 64KiB of memory"]);
     // Docker's own clients write these for nothing.
     client.call("GET", "/containers/json?limit=-1&all=1", "");
     let nulls = r#"{"Image":"service:1","Healthcheck":{"Test":["CMD","check"],"Interval":null}}"#;

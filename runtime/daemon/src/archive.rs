@@ -14,12 +14,15 @@ use mote_spec::{Access, Root};
 
 use crate::entry::Entry;
 use crate::error::DaemonError;
+use crate::scratch::bytes_below;
 
 /// A place in a container, and what of the machine it is.
 pub(crate) struct Place {
     dir: Dir,
     below: PathBuf,
     access: Access,
+    /// How many bytes there may be below a folder of the host's, where they are bounded.
+    bound: Option<(PathBuf, u64)>,
     shown: String,
 }
 
@@ -39,31 +42,32 @@ pub(crate) fn place(entry: &Entry, path: &str) -> Result<Place, DaemonError> {
     let grants = record.policy.grants();
     let wanted = normal(path);
     let running = entry.guest.place();
-    let mut roots: Vec<(PathBuf, PathBuf, Access)> = grants
+    let mut roots: Vec<(PathBuf, PathBuf, Access, Option<u64>)> = grants
         .dirs
         .iter()
-        .map(|dir| (PathBuf::from(dir.guest.as_str()), dir.host.clone(), dir.access))
+        .map(|dir| (PathBuf::from(dir.guest.as_str()), dir.host.clone(), dir.access, None))
         .collect();
     if let Some(folder) = &running {
         let scratch = grants.scratch.iter().enumerate();
         roots.extend(scratch.map(|(number, space)| {
             let guest = PathBuf::from(space.guest.as_str());
-            (guest, folder.join(number.to_string()), Access::ReadWrite)
+            let size = Some(space.size.get());
+            (guest, folder.join(number.to_string()), Access::ReadWrite, size)
         }));
     }
     if let Some(files) = &record.image.files {
         let root = PathBuf::from("/");
         match (&running, grants.root) {
             (Some(folder), Root::Copy) => {
-                roots.push((root, folder.join("root"), Access::ReadWrite));
+                roots.push((root, folder.join("root"), Access::ReadWrite, None));
             }
             (_, Root::ReadOnly) | (None, Root::Copy) => {
-                roots.push((root, files.tree.clone(), Access::ReadOnly));
+                roots.push((root, files.tree.clone(), Access::ReadOnly, None));
             }
         }
     }
-    let inside = roots.into_iter().filter(|(guest, _, _)| wanted.starts_with(guest));
-    let nearest = inside.max_by_key(|(guest, _, _)| guest.components().count());
+    let inside = roots.into_iter().filter(|(guest, _, _, _)| wanted.starts_with(guest));
+    let nearest = inside.max_by_key(|(guest, _, _, _)| guest.components().count());
     let none = || DaemonError::Nothing {
         what: "container path",
         name: format!(
@@ -71,7 +75,7 @@ pub(crate) fn place(entry: &Entry, path: &str) -> Result<Place, DaemonError> {
             record.name
         ),
     };
-    let (guest, host, access) = nearest.ok_or_else(none)?;
+    let (guest, host, access, size) = nearest.ok_or_else(none)?;
     let dir = Dir::open_ambient_dir(&host, ambient_authority()).map_err(|_| none())?;
     // What was decided on is this very path: a link in it would lead where nobody decided.
     let real = std::fs::read_link(format!("/proc/self/fd/{}", dir.as_raw_fd()));
@@ -80,7 +84,8 @@ pub(crate) fn place(entry: &Entry, path: &str) -> Result<Place, DaemonError> {
         return Err(DaemonError::Forbidden(why));
     }
     let below = wanted.strip_prefix(&guest).unwrap_or(Path::new("")).to_owned();
-    Ok(Place { dir, below, access, shown: path.to_owned() })
+    let bound = size.map(|size| (host, size));
+    Ok(Place { dir, below, access, bound, shown: path.to_owned() })
 }
 
 /// An absolute path without `.` and `..`, which may not lead out of a place.
@@ -165,7 +170,7 @@ impl Place {
     }
 
     /// Unpacks an archive below the place, which is a folder. Blocks.
-    pub(crate) fn write(&self, from: impl Read) -> Result<(), DaemonError> {
+    pub(crate) fn write(&self, mut from: impl Read) -> Result<(), DaemonError> {
         if self.access == Access::ReadOnly {
             return Err(DaemonError::Forbidden(format!(
                 "{} is read-only in the container; what a stopped container's image holds is, too",
@@ -180,12 +185,33 @@ impl Place {
         let bad = |error: io::Error| {
             DaemonError::BadRequest(format!("the archive cannot be unpacked: {error}"))
         };
-        for entry in tar::Archive::new(from).entries().map_err(bad)? {
-            unpack(&dir, &mut entry.map_err(bad)?).map_err(bad)?;
+        let mut first = Vec::new();
+        from.by_ref().take(2).read_to_end(&mut first).map_err(bad)?;
+        let packed = first == GZIP;
+        let whole = io::Cursor::new(first).chain(from);
+        match packed {
+            true => self.unpack(&dir, flate2::read::MultiGzDecoder::new(whole)),
+            false => self.unpack(&dir, whole),
+        }
+        .map_err(bad)
+    }
+
+    fn unpack(&self, dir: &Dir, from: impl Read) -> io::Result<()> {
+        let room = self.bound.as_ref();
+        let mut left = room.map(|(host, size)| size.saturating_sub(bytes_below(host)));
+        for entry in tar::Archive::new(from).entries()? {
+            let mut entry = entry?;
+            if let Some(left) = &mut left {
+                *left = left.checked_sub(entry.size()).ok_or(io::ErrorKind::StorageFull)?;
+            }
+            unpack(dir, &mut entry)?;
         }
         Ok(())
     }
 }
+
+/// How a file that was packed by gzip begins (RFC 1952, section 2.3.1).
+const GZIP: [u8; 2] = [0x1f, 0x8b];
 
 /// The mode bits of Go's `fs.FileMode`.
 fn go_mode(found: &Metadata) -> u32 {
@@ -335,7 +361,13 @@ mod tests {
 
     fn place(folder: &Path) -> Place {
         let dir = Dir::open_ambient_dir(folder, ambient_authority()).unwrap();
-        Place { dir, below: PathBuf::new(), access: Access::ReadWrite, shown: "/data".into() }
+        Place {
+            dir,
+            below: PathBuf::new(),
+            access: Access::ReadWrite,
+            bound: None,
+            shown: "/data".into(),
+        }
     }
 
     #[test]

@@ -45,6 +45,8 @@ struct State {
     keeper: Keeper,
     /// Whether the flusher knows.
     dirty: bool,
+    /// How many lines were lost since the last that was kept.
+    lost: u64,
     /// Whether a run is under way, so that more may come.
     open: bool,
     listeners: Vec<mpsc::Sender<Chunk>>,
@@ -95,6 +97,7 @@ impl Console {
             lines: Lines::default(),
             keeper,
             dirty: false,
+            lost: 0,
             open: false,
             listeners: Vec::new(),
             readers: Vec::new(),
@@ -200,7 +203,10 @@ impl Console {
     pub(crate) fn flush(&self) {
         let mut state = self.state();
         state.dirty = false;
-        if let Err(error) = state.flush() {
+        if let Err(error) = state.flush()
+            && state.lost == 0
+        {
+            state.lost += 1;
             tracing::warn!(log = %self.log_path.display(), %error, "a log cannot be written");
         }
     }
@@ -278,8 +284,18 @@ impl State {
                 Keeper::Journal(journal) => journal.send(line),
                 Keeper::Nobody => Ok(()),
             };
-            if let Err(error) = kept {
-                tracing::warn!(%error, "a line of a log is lost");
+            // Said once: what fails for one line fails for the next, and guests print many.
+            match kept {
+                Ok(()) if self.lost > 0 => {
+                    tracing::warn!(lines = std::mem::take(&mut self.lost), "a log was not kept");
+                }
+                Ok(()) => {}
+                Err(error) => {
+                    if self.lost == 0 {
+                        tracing::warn!(%error, "lines of a log are lost");
+                    }
+                    self.lost += 1;
+                }
             }
         }
         self.readers.retain(|reader| reader.try_send(lines.clone()).is_ok());

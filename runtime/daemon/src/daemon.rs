@@ -228,6 +228,10 @@ impl Daemon {
         drop(fleet);
         self.pool().give_back(id);
         entry.console.remove();
+        let record = entry.record();
+        if record.setup.removal == Removal::AtEnd {
+            self.volumes.remove_anonymous_of(&record);
+        }
     }
 
     /// Makes a container.
@@ -389,6 +393,9 @@ impl Daemon {
     ) -> Result<(), DaemonError> {
         let _turn = entry.changing.lock().await;
         let record = entry.record();
+        if let Some(memory) = wants.memory {
+            self.check_starts_with(&record, memory).await?;
+        }
         let policy = record.policy.updated(wants, &self.machine.ceiling);
         let policy = policy.map_err(|error| DaemonError::Forbidden(error.to_string()))?;
         let mut requires = record.setup.requires;
@@ -418,6 +425,30 @@ impl Daemon {
         let record = entry.record();
         entry.beside().iter().for_each(|one| one.control.apply(record.policy.limits()));
         Ok(())
+    }
+
+    /// Refuses less memory than a program starts with: it could never be started again.
+    async fn check_starts_with(
+        &self,
+        record: &Arc<Record>,
+        memory: mote_spec::Bytes,
+    ) -> Result<(), DaemonError> {
+        let (shared, record) = (Arc::clone(&self.shared), Arc::clone(record));
+        let described = tokio::task::spawn_blocking(move || {
+            let program = shared.programs.load(&record)?;
+            Ok::<_, DaemonError>(
+                mote_engine::describe(&program.engine, &program.module)
+                    .map_or(mote_spec::Bytes::new(0), |described| described.memory_at_start),
+            )
+        });
+        let least =
+            described.await.map_err(|_| DaemonError::Failed("looking failed".to_owned()))??;
+        match memory < least {
+            true => Err(DaemonError::BadRequest(format!(
+                "its program starts with {least} of memory, and could not with {memory}"
+            ))),
+            false => Ok(()),
+        }
     }
 
     /// Stops a container: at once, or after it was told and had its time.
@@ -469,13 +500,20 @@ impl Daemon {
     /// Removes a container; one that runs only by `force`.
     pub(crate) async fn remove(&self, entry: &Entry, force: Force) -> Result<(), DaemonError> {
         let record = entry.record();
-        if force == Force::Yes && record.status().is_live() {
-            match entry.container.kill().await {
-                Ok(()) | Err(DriveError::Gone) => {}
-                Err(error) => return Err(error.into()),
+        let removed = loop {
+            if force == Force::Yes && entry.record().status().is_live() {
+                match entry.container.kill().await {
+                    Ok(()) | Err(DriveError::Gone) => {}
+                    Err(error) => return Err(error.into()),
+                }
             }
-        }
-        let removed = entry.container.remove().await;
+            match entry.container.remove().await {
+                // Its policy has just started it.
+                Err(DriveError::Refused(_))
+                    if force == Force::Yes && entry.record().status().is_live() => {}
+                removed => break removed,
+            }
+        };
         entry.guest.gone().await;
         match removed {
             Ok(()) => {}
@@ -553,8 +591,9 @@ fn take_over(machine: &Machine) -> Result<File, DaemonError> {
     let mut lock = options().map_err(failed)?;
     match lock.try_lock() {
         Ok(()) => {
-            // For whoever wants to stop it.
-            let named = lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id()));
+            // For whoever wants to stop it, or looks for it elsewhere.
+            let (pid, state) = (std::process::id(), machine.state.display());
+            let named = lock.set_len(0).and_then(|()| writeln!(lock, "{pid}\n{state}"));
             named.map_err(failed)?;
             Ok(lock)
         }

@@ -22,8 +22,16 @@ pub(crate) struct Entry {
 
 /// Something that runs beside a container, with what it uses and its switches.
 pub(crate) struct Beside {
+    pub(crate) role: Role,
     pub(crate) control: Arc<Control>,
     pub(crate) gauge: Arc<Gauge>,
+}
+
+/// What something beside a container is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    Exec,
+    Probe,
 }
 
 /// All that runs beside a container, and what those have used that have ended.
@@ -69,7 +77,9 @@ impl Entry {
     pub(crate) fn join(self: &Arc<Entry>, one: Beside) -> Result<Joined, DaemonError> {
         let one = Arc::new(one);
         let mut besides = self.besides();
-        if besides.running.len() >= BESIDE {
+        let execs = besides.running.iter().filter(|other| other.role == Role::Exec).count();
+        // A probe, of which there is one at a time, must not fail since others are busy.
+        if one.role == Role::Exec && execs >= BESIDE {
             let name = &self.record().name;
             return Err(DaemonError::Conflict(format!("{BESIDE} execs run beside {name} already")));
         }

@@ -39,6 +39,7 @@ impl From<RecordsError> for DaemonError {
             RecordsError::None(name) => DaemonError::NoContainer(name),
             RecordsError::Several(_) => DaemonError::BadRequest(error.to_string()),
             RecordsError::Folder { .. }
+            | RecordsError::Full { .. }
             | RecordsError::Database { .. }
             | RecordsError::Damaged { .. } => DaemonError::Failed(causes(&error)),
         }

@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 
 use crate::console::Chunk;
 use crate::daemon::Daemon;
-use crate::entry::{Beside, Entry, Joined};
+use crate::entry::{Beside, Entry, Joined, Role};
 use crate::error::DaemonError;
 use crate::guest;
 use crate::programs::Program;
@@ -137,6 +137,7 @@ impl Daemon {
         self: &Arc<Daemon>,
         entry: &Arc<Entry>,
         wish: &Wish,
+        role: Role,
     ) -> Result<Ready, DaemonError> {
         let record = entry.record();
         let instead = match record.status() {
@@ -155,7 +156,7 @@ impl Daemon {
         let (record, program, process) =
             prepared.map_err(|_| DaemonError::Failed("preparing it failed".to_owned()))??;
         let control = Arc::new(Control::new(record.policy.limits()));
-        let joined = entry.join(Beside { control, gauge: Arc::default() })?;
+        let joined = entry.join(Beside { role, control, gauge: Arc::default() })?;
         Ok(Ready { record, program, process, terminal: wish.terminal, joined })
     }
 

@@ -161,7 +161,7 @@ fn resources(text: &mut String, daemon: &Daemon) {
         ("mote_pool_network", "_bytes_per_second", Resource::Network, total.network as f64, 1.0),
     ];
     for (name, unit, resource, total, per) in all {
-        if resource == Resource::Network && daemon.total.network == u64::MAX {
+        if total >= u64::MAX as f64 {
             // Nobody bounds it.
             continue;
         }

@@ -11,7 +11,7 @@ use mote_spec::ExitStatus;
 use tokio::sync::mpsc;
 
 use crate::daemon::Daemon;
-use crate::entry::Entry;
+use crate::entry::{Entry, Role};
 use crate::exec::Wish;
 
 /// How much of what a probe prints is kept (docker's figure).
@@ -90,7 +90,11 @@ async fn act(daemon: Arc<Daemon>, entry: Arc<Entry>, what: OnFailure) {
             let ended = Ended { status: ExitStatus::Killed, detail };
             entry.container.fail(ended).await.map_err(Into::into)
         }
-        OnFailure::Restart => daemon.restart(&entry, None).await,
+        OnFailure::Restart => {
+            let detail = Some("it was unhealthy".to_owned());
+            let ended = Ended { status: ExitStatus::Killed, detail };
+            entry.container.fail_and_restart(ended).await.map_err(Into::into)
+        }
         OnFailure::Stop => daemon.stop(&entry, None).await,
     };
     if let Err(error) = done {
@@ -120,7 +124,7 @@ async fn probe(daemon: &Arc<Daemon>, entry: &Arc<Entry>, check: &HealthCheck) ->
 async fn exec(daemon: &Arc<Daemon>, entry: &Arc<Entry>, command: &[String]) -> (i32, String) {
     let wish =
         Wish { command: command.to_vec(), env: Vec::new(), cwd: None, terminal: Terminal::No };
-    let ready = match daemon.prepare_exec(entry, &wish).await {
+    let ready = match daemon.prepare_exec(entry, &wish, Role::Probe).await {
         Ok(ready) => ready,
         Err(error) => return (-1, error.to_string()),
     };

@@ -9,11 +9,15 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use mote_lifecycle::Time;
+use mote_lifecycle::{Record, Time};
 use mote_spec::ContainerName;
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::error::DaemonError;
+use crate::request::random;
+
+/// Docker's mark of a volume that nobody named.
+pub(crate) const ANONYMOUS: &str = "com.docker.volume.anonymous";
 
 /// The named volumes of a machine.
 pub(crate) struct Volumes {
@@ -71,17 +75,39 @@ impl Volumes {
             |error: io::Error| DaemonError::Failed(format!("cannot make volume {name}: {error}"));
         let data = place.join("_data");
         if !data.is_dir() {
-            let folder = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&data);
-            folder.map_err(failed)?;
-            let text = serde_json::to_vec(labels).expect("labels are always JSON");
-            std::fs::write(place.join("labels.json"), text).map_err(failed)?;
-            // A container that is recorded must find its volume after a power cut.
-            for folder in [&place, &self.folder, &self.root] {
-                let synced = std::fs::File::open(folder).and_then(|folder| folder.sync_all());
-                synced.map_err(failed)?;
-            }
+            let make = || {
+                std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&data)?;
+                let text = serde_json::to_vec(labels).expect("labels are always JSON");
+                std::fs::write(place.join("labels.json"), text)?;
+                // A container that is recorded must find its volume after a power cut.
+                [&place, &self.folder, &self.root]
+                    .into_iter()
+                    .try_for_each(|folder| std::fs::File::open(folder)?.sync_all())
+            };
+            // What is not whole is not there.
+            make().map_err(|error| {
+                let _ = std::fs::remove_dir_all(&place);
+                failed(error)
+            })?;
         }
         self.find(name)
+    }
+
+    /// Makes a volume that nobody named.
+    pub(crate) fn make_anonymous(&self) -> Result<Volume, DaemonError> {
+        let name = mote_spec::ContainerId::new(random()?).to_string();
+        self.make(&name, &BTreeMap::from([(ANONYMOUS.to_owned(), String::new())]))
+    }
+
+    /// Removes the volumes of a container that nobody named. What cannot be removed is, by a prune.
+    pub(crate) fn remove_anonymous_of(&self, record: &Record) {
+        let all = self.list();
+        for dir in &record.policy.grants().dirs {
+            let volume = all.iter().find(|volume| volume.data == dir.host);
+            if let Some(volume) = volume.filter(|volume| volume.labels.contains_key(ANONYMOUS)) {
+                let _ = self.remove(volume);
+            }
+        }
     }
 
     pub(crate) fn find(&self, name: &str) -> Result<Volume, DaemonError> {

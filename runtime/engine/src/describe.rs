@@ -34,6 +34,9 @@ pub struct Description {
     pub memory_at_start: Bytes,
 }
 
+/// A page of WebAssembly's memory.
+const PAGE: u64 = 64 << 10;
+
 /// Describes a loaded program.
 pub fn describe(engine: &Engine, module: &Module) -> Result<Description, EngineError> {
     let exports = module.exports(engine);
@@ -49,7 +52,8 @@ pub fn describe(engine: &Engine, module: &Module) -> Result<Description, EngineE
         world: world(&exports),
         imports: module.imports(engine),
         exports,
-        memory_at_start: Bytes::new(memory.unwrap_or_default()),
+        // It is counted in pages.
+        memory_at_start: Bytes::new(memory.unwrap_or_default().saturating_mul(PAGE)),
     })
 }
 

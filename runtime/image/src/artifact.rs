@@ -173,6 +173,9 @@ pub fn open(
     match payload {
         Payload::Layer(layer) => {
             let default = default_name(stored, &layer);
+            if has_entrypoint {
+                check_program(&artifact.name, args.first(), &default, &config.config)?;
+            }
             artifact.code = layer_code(store, &layer, &artifact.name)?;
             artifact.args = if config.config.entrypoint.is_empty() && !has_entrypoint {
                 prefixed(default, args)
@@ -223,6 +226,22 @@ fn arguments(process: &Process, overrides: Overrides) -> Vec<String> {
     match args.is_empty() && !replaced {
         true => [entrypoint, process.cmd.clone()].concat(),
         false => [entrypoint, args].concat(),
+    }
+}
+
+/// An image of one program has no other: its own name and its image's word for it stand for it.
+fn check_program(
+    name: &str,
+    wanted: Option<&String>,
+    default: &str,
+    process: &Process,
+) -> Result<(), OpenError> {
+    let wanted = wanted.map_or("", String::as_str);
+    let file = wanted.rsplit('/').next().unwrap_or(wanted);
+    let own = process.entrypoint.first().and_then(|first| first.split('#').next());
+    match wanted.is_empty() || file == default || own == Some(wanted) {
+        true => Ok(()),
+        false => Err(OpenError::NoProgram { name: name.to_owned(), program: wanted.to_owned() }),
     }
 }
 

@@ -99,6 +99,8 @@ enum Command {
     LetEnd,
     /// Ends the guest as if it had failed: its restart policy decides.
     Fail(Box<Ended>),
+    /// Ends it so, and starts it again after a pause, whatever its policy says.
+    FailAndRestart(Box<Ended>),
     /// Ends the guest with its host; whether it is wanted is as before.
     EndWithHost,
     Pause,
@@ -219,6 +221,11 @@ impl Container {
     /// Ends a guest that does not do what it should: its restart policy decides what comes next.
     pub async fn fail(&self, ended: Ended) -> Result<(), DriveError> {
         self.send(Command::Fail(Box::new(ended))).await
+    }
+
+    /// Ends a guest that does not do what it should, and starts it again after a pause.
+    pub async fn fail_and_restart(&self, ended: Ended) -> Result<(), DriveError> {
+        self.send(Command::FailAndRestart(Box::new(ended))).await
     }
 
     /// Ends the guest because its host ends. What is wanted of the container stays as it is, so that
@@ -384,6 +391,18 @@ impl<K: Keep, W: Workload> Driver<K, W> {
                 }
                 Ok(())
             }
+            Command::FailAndRestart(ended) => {
+                if current.status().is_live() {
+                    self.running = None;
+                    let unsaved = Unsaved { ended: *ended, wanted: current.wanted };
+                    self.save_end(unsaved).await?;
+                    if self.restart_at.is_none() {
+                        let ran = current.started.map_or(Duration::ZERO, |from| now.since(from));
+                        self.restart_after(ran, now);
+                    }
+                }
+                Ok(())
+            }
             Command::EndWithHost => match current.status().is_live() {
                 true => self.end(&current, ExitStatus::Stopped, current.wanted).await,
                 false => {
@@ -540,10 +559,15 @@ impl<K: Keep, W: Workload> Driver<K, W> {
             return Err(error);
         }
         if current.restart.restarts(status, wanted, restarts) {
-            let pause = self.backoff.pause(ran, jitter(&current, now));
-            self.restart_at = Some(tokio::time::Instant::now() + pause);
+            self.restart_after(ran, now);
         }
         Ok(())
+    }
+
+    /// Starts it again after a pause, which grows with every quick end.
+    fn restart_after(&mut self, ran: Duration, now: Time) {
+        let pause = self.backoff.pause(ran, jitter(&self.current(), now));
+        self.restart_at = Some(tokio::time::Instant::now() + pause);
     }
 
     async fn restart(&mut self) {

@@ -6,11 +6,12 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mote_spec::{ContainerId, ContainerName};
 use rusqlite::{Connection, OptionalExtension, params};
@@ -37,6 +38,10 @@ pub enum RecordsError {
     Folder { path: PathBuf, why: String },
     #[error("cannot use the records in {path}: {why}")]
     Database { path: PathBuf, why: String },
+    #[error(
+        "cannot use the records in {path}: the disk is full; `mote rm` and `mote rmi` make room"
+    )]
+    Full { path: PathBuf },
     #[error("the record of {id} cannot be understood: {why}")]
     Damaged { id: String, why: String },
     #[error("the name {0} is taken by another container")]
@@ -196,19 +201,75 @@ fn connect(path: &Path) -> Result<Connection, RecordsError> {
 }
 
 fn database(path: &Path, error: &rusqlite::Error) -> RecordsError {
+    if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull) {
+        return RecordsError::Full { path: path.to_owned() };
+    }
     RecordsError::Database { path: path.to_owned(), why: error.to_string() }
 }
 
 /// Writes changes as they come, as many as wait in one transaction.
 fn write_forever(mut connection: Connection, queue: &mpsc::Receiver<Change>, path: &Path) {
+    let mut reserve = Reserve::beside(path);
     while let Ok(first) = queue.recv() {
         let mut batch = vec![first];
         batch.extend(queue.try_iter().take(MOST_AT_ONCE - 1));
-        let results = commit(&mut connection, &batch, path);
+        let mut results = commit(&mut connection, &batch, path);
+        if results.iter().any(is_full) && reserve.give_up() {
+            results = commit(&mut connection, &batch, path);
+        } else if results.iter().all(|result| !is_full(result)) {
+            reserve.take();
+        }
         for (change, result) in batch.into_iter().zip(results) {
             // Whoever asked may have lost interest; the change stands all the same.
             let _ = change.done.send(result);
         }
+    }
+}
+
+fn is_full(result: &Result<(), RecordsError>) -> bool {
+    matches!(result, Err(RecordsError::Full { .. }))
+}
+
+/// Space that is kept for the records, so that what fills the disk can still be stopped and removed.
+struct Reserve {
+    path: PathBuf,
+    /// When it was last tried to have it.
+    tried: Option<Instant>,
+    held: bool,
+}
+
+/// How much that is: many times what a transaction writes.
+const RESERVED: u64 = 1 << 20;
+/// How long until it is tried again to have it.
+const TAKE_AGAIN: Duration = Duration::from_secs(10);
+
+impl Reserve {
+    fn beside(records: &Path) -> Reserve {
+        let path = records.with_extension("reserve");
+        let held = path.metadata().is_ok_and(|found| found.len() == RESERVED);
+        Reserve { path, tried: None, held }
+    }
+
+    /// Sets the space aside, if there is that much.
+    fn take(&mut self) {
+        if self.held || self.tried.is_some_and(|tried| tried.elapsed() < TAKE_AGAIN) {
+            return;
+        }
+        self.tried = Some(Instant::now());
+        let options =
+            || File::options().create(true).write(true).truncate(true).mode(0o600).open(&self.path);
+        // Written and not only named, so that it is there.
+        let taken = options().and_then(|mut file| file.write_all(&vec![0; RESERVED as usize]));
+        self.held = taken.is_ok();
+        if !self.held {
+            self.give_up();
+        }
+    }
+
+    /// Gives the space back. False if there was none.
+    fn give_up(&mut self) -> bool {
+        let held = std::mem::take(&mut self.held);
+        std::fs::remove_file(&self.path).is_ok() && held
     }
 }
 

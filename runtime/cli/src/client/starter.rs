@@ -8,10 +8,13 @@ use std::time::{Duration, Instant};
 
 use super::Client;
 use crate::app::App;
+use crate::commands::daemon_socket;
 use crate::error::CliError;
 
 /// How long a daemon that is ending, or being started by somebody else, is waited for.
-const PATIENCE: Duration = Duration::from_secs(25);
+const PATIENCE: Duration = Duration::from_secs(10);
+/// A log of so many bytes is begun anew with the next daemon.
+const LARGEST_LOG: u64 = 1 << 20;
 /// How long until the next attempt.
 const AGAIN: Duration = Duration::from_millis(100);
 
@@ -20,20 +23,45 @@ const AGAIN: Duration = Duration::from_millis(100);
 pub(super) fn start(app: &App) -> Result<(), CliError> {
     let begun = Instant::now();
     loop {
-        let failed = match spawn(app) {
-            Ok(()) => return Ok(()),
-            Err(error) => error,
+        // Where another has the containers, one more would only fail.
+        let failed = match is_held(app) {
+            true => None,
+            false => match spawn(app) {
+                Ok(()) => return Ok(()),
+                Err(error) => Some(error),
+            },
         };
         if Client::running(app).is_some() {
             return Ok(());
         }
-        let held = app.machine.root.join("daemon.lock");
-        let is_held = std::fs::File::open(held).is_ok_and(|lock| lock.try_lock().is_err());
-        if !is_held || begun.elapsed() > PATIENCE {
-            return Err(failed);
+        match failed.filter(|_| !is_held(app)) {
+            Some(error) => return Err(error),
+            None if is_elsewhere(app) => return Err(silent(app)),
+            None if begun.elapsed() > PATIENCE => return Err(silent(app)),
+            None => std::thread::sleep(AGAIN),
         }
-        std::thread::sleep(AGAIN);
     }
+}
+
+fn is_held(app: &App) -> bool {
+    let lock = std::fs::File::open(app.machine.root.join("daemon.lock"));
+    lock.is_ok_and(|lock| lock.try_lock_shared().is_err())
+}
+
+/// Whether the one that has the containers was started with another state folder.
+fn is_elsewhere(app: &App) -> bool {
+    let said = std::fs::read_to_string(app.machine.root.join("daemon.lock")).unwrap_or_default();
+    let state = said.lines().nth(1).map(Path::new);
+    state.is_some_and(|state| state != app.machine.state) && is_held(app)
+}
+
+fn silent(app: &App) -> CliError {
+    let (root, socket) = (app.machine.root.display(), daemon_socket(app));
+    let message =
+        format!("a daemon has the containers in {root}, and none answers at {}", socket.display());
+    CliError::new(message).hint(
+        "it may have been started with another --state: name that one; `mote daemon stop` ends it",
+    )
 }
 
 fn spawn(app: &App) -> Result<(), CliError> {
@@ -42,6 +70,10 @@ fn spawn(app: &App) -> Result<(), CliError> {
     crate::launch::own_state(app)?;
     let log = app.machine.state.join("daemon.log");
     let failed = |error: io::Error| CliError::new(format!("cannot start the daemon: {error}"));
+    // It is in memory on most machines.
+    if log.metadata().is_ok_and(|found| found.len() > LARGEST_LOG) {
+        let _ = std::fs::rename(&log, log.with_extension("log.1"));
+    }
     let file = std::fs::File::options().create(true).append(true).open(&log).map_err(failed)?;
     let mut command = Command::new(program);
     command.arg("--root").arg(&app.machine.root).arg("--state").arg(&app.machine.state);
@@ -55,6 +87,8 @@ fn spawn(app: &App) -> Result<(), CliError> {
     match said {
         Some(Ok(1..)) => Ok(()),
         _ => {
+            // It has ended; nothing of it is left behind.
+            let _ = child.wait();
             let why = std::fs::read_to_string(&log).unwrap_or_default();
             let why = why.lines().last().unwrap_or("it says nothing").to_owned();
             Err(CliError::new(format!("the daemon does not start: {why}"))

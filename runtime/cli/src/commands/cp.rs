@@ -65,7 +65,8 @@ impl CpArgs {
 }
 
 fn archive_path(container: &str, path: &str) -> String {
-    let path = encoded(path);
+    // As docker has it, a path in a container begins at its root.
+    let path = encoded(&format!("/{}", path.trim_start_matches('/')));
     format!("/containers/{}/archive?path={path}", encoded(container))
 }
 

@@ -119,7 +119,8 @@ fn stop(app: &App) -> Result<(), CliError> {
     };
     // Whoever holds the lock has written who it is.
     let text = std::fs::read_to_string(&path).map_err(|error| failed(&error))?;
-    let pid = text.trim().parse().ok().and_then(rustix::process::Pid::from_raw);
+    let pid = text.lines().next().and_then(|line| line.parse().ok());
+    let pid = pid.and_then(rustix::process::Pid::from_raw);
     let inode = lock.metadata().map_err(|error| failed(&error))?.ino();
     // A daemon that starts just now has not said yet who it is, and the one before it is gone.
     let pid = pid.filter(|pid| holds(*pid, inode)).ok_or_else(|| failed(&"it is not the one"))?;

@@ -61,14 +61,30 @@ pub(crate) struct LogsArgs {
     /// Only what was printed until a moment
     #[arg(long, value_name = "TIME")]
     until: Option<String>,
-    /// Only so many of the last lines [default: all]
-    #[arg(short = 'n', long, value_name = "N")]
-    tail: Option<usize>,
+    /// Only so many of the last lines, or all [default: all]
+    #[arg(short = 'n', long, value_name = "N", allow_negative_numbers = true, value_parser = tail)]
+    tail: Option<Tail>,
     /// Put the time in front of every line
     #[arg(short, long)]
     timestamps: bool,
     /// Name or id of the container
     container: String,
+}
+
+/// How much of a log's end.
+#[derive(Debug, Clone, Copy)]
+enum Tail {
+    All,
+    Last(usize),
+}
+
+/// Docker's and podman's users write `all` or -1 for everything.
+fn tail(text: &str) -> Result<Tail, String> {
+    match (text, text.parse()) {
+        ("all" | "-1", _) => Ok(Tail::All),
+        (_, Ok(lines)) => Ok(Tail::Last(lines)),
+        (_, Err(_)) => Err("it is a number of lines, or all".to_owned()),
+    }
 }
 
 /// Show what happens to containers, images and volumes
@@ -151,7 +167,9 @@ impl LogsArgs {
             u8::from(follow),
             u8::from(timestamps)
         );
-        query.push_str(&tail.map_or_else(String::new, |tail| format!("&tail={tail}")));
+        if let Some(Tail::Last(lines)) = tail {
+            query.push_str(&format!("&tail={lines}"));
+        }
         query.push_str(&times(since.as_deref(), until.as_deref()));
         let mut frames = Frames::new(framed(&about));
         client.stream(&query, |bytes| {

@@ -124,7 +124,7 @@ const LOOK: Duration = Duration::from_secs(5);
 
 /// Waits until a client has closed both ways of its connection. One that has only ended its input is
 /// still there, so that reading does not tell.
-async fn hung_up(peer: &Peer) {
+pub(crate) async fn hung_up(peer: &Peer) {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     loop {
         tokio::time::sleep(LOOK).await;

@@ -55,8 +55,13 @@ async fn start(entry: &Entry) -> Reply {
         Status::Running => return Err(DaemonError::NotModified("it runs already")),
         Status::Created | Status::Paused | Status::Stopped(_) | Status::Removed => {}
     }
-    entry.container.start().await?;
-    Ok(answer::done())
+    match entry.container.start().await {
+        // Its policy has started it meanwhile.
+        Err(DriveError::Refused(_)) if entry.record().status() == Status::Running => {
+            Err(DaemonError::NotModified("it runs already"))
+        }
+        started => Ok(started.map(|()| answer::done())?),
+    }
 }
 
 /// How long a guest is given that listens for its end.
@@ -111,13 +116,14 @@ async fn kill(call: &Call, daemon: &Daemon, entry: &Entry) -> Reply {
         return Err(DaemonError::Conflict(format!("container {} is not running", record.name)));
     }
     let text = call.query.text("signal").unwrap_or("KILL");
-    match signal(text)? {
+    let (signal, short) = (signal(text)?, text.strip_prefix("SIG").unwrap_or(text));
+    // Before its end, as docker has it.
+    daemon.ledger.tell(&record, "kill", vec![("signal", short.to_owned())]);
+    match signal {
         Signal::Kill => entry.container.kill().await?,
         Signal::Term => entry.container.stop().await?,
     }
     entry.guest.gone().await;
-    let short = text.strip_prefix("SIG").unwrap_or(text);
-    daemon.ledger.tell(&entry.record(), "kill", vec![("signal", short.to_owned())]);
     Ok(answer::done())
 }
 
@@ -171,6 +177,12 @@ pub(crate) async fn remove(call: &Call, id: &str) -> Reply {
         )));
     }
     call.daemon.remove(&entry, force).await?;
+    if call.query.flag("v") {
+        let daemon = Arc::clone(&call.daemon);
+        let removing = move || daemon.volumes.remove_anonymous_of(&record);
+        // What stays behind goes with the next prune.
+        let _ = tokio::task::spawn_blocking(removing).await;
+    }
     Ok(answer::done())
 }
 

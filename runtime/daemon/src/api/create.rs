@@ -36,7 +36,9 @@ const OWN: [&str; 4] = [STOP_GRACE, INVOKE, HEALTH_HTTP, HEALTH_ON_FAILURE];
 type Refusal = (&'static str, &'static str, &'static str);
 
 /// Resources that no guest has, the flag of each, and why.
-pub(crate) const REFUSED_RESOURCES: [Refusal; 13] = [
+pub(crate) const REFUSED_RESOURCES: [Refusal; 15] = [
+    ("KernelMemory", "--kernel-memory", "bound the guest with --memory"),
+    ("MemorySwappiness", "--memory-swappiness", "a guest's memory is the daemon's"),
     ("CpuShares", "--cpu-shares", "give a share of a CPU with --cpus"),
     ("CpusetCpus", "--cpuset-cpus", "guests share the daemon's threads; give a share with --cpus"),
     ("CpusetMems", "--cpuset-mems", "guests share the daemon's memory"),
@@ -436,7 +438,9 @@ fn grants(
     for mount in host.mounts.iter().flatten() {
         match mount.kind.as_str() {
             "bind" => grants.dirs.push(dir(&mount.source, &mount.target, mount.read_only)?),
-            "volume" if mount.source.is_empty() => grants.scratch.push(anonymous(&mount.target)?),
+            "volume" if mount.source.is_empty() => {
+                grants.dirs.push(anonymous(daemon, &mount.target, mount.read_only)?);
+            }
             "volume" => {
                 let volume = daemon.volumes.make(&mount.source, &BTreeMap::new())?;
                 let data = volume.data.display().to_string();
@@ -465,7 +469,7 @@ fn grants(
     for target in nameless.into_keys() {
         let taken = grants.dirs.iter().any(|dir| dir.guest.as_str() == target);
         if !taken {
-            grants.scratch.push(anonymous(&target)?);
+            grants.dirs.push(anonymous(daemon, &target, false)?);
         }
     }
     match host.network_mode.as_str() {
@@ -482,9 +486,10 @@ fn grants(
     Ok(grants)
 }
 
-/// A volume without a name goes with its container: that is scratch space.
-fn anonymous(target: &str) -> Result<Scratch, DaemonError> {
-    Ok(Scratch { guest: guest(target)?, size: Scratch::DEFAULT_SIZE })
+/// A volume that nobody named: it outlives its container's runs, and goes with `rm -v` or a prune.
+fn anonymous(daemon: &Daemon, target: &str, read_only: bool) -> Result<DirGrant, DaemonError> {
+    let volume = daemon.volumes.make_anonymous()?;
+    dir(&volume.data.display().to_string(), target, read_only)
 }
 
 fn guest(path: &str) -> Result<GuestPath, DaemonError> {

@@ -16,6 +16,7 @@ use super::Call;
 use super::answer::{self, Reply};
 use super::attach::{self, Wants};
 use crate::console::Chunk;
+use crate::entry::Role;
 use crate::error::DaemonError;
 use crate::exec::{Exec, State, Wish};
 use crate::request::random;
@@ -67,7 +68,7 @@ pub(crate) async fn create(call: Call, id: &str) -> Reply {
         terminal: if spec.tty { Terminal::AsIs } else { Terminal::No },
     };
     // What cannot be is said now, and not when somebody listens for output.
-    daemon.prepare_exec(&entry, &wish).await?;
+    daemon.prepare_exec(&entry, &wish, Role::Exec).await?;
     let id = mote_spec::ContainerId::new(random()?).to_string();
     daemon.ledger.tell(
         &entry.record(),
@@ -123,8 +124,8 @@ fn shown(exec: &Exec) -> serde_json::Value {
 
 async fn start(call: Call, exec: Arc<Exec>) -> Reply {
     let StartSpec { detach } = call.json()?;
-    let Call { daemon, mut request, .. } = call;
-    let ready = daemon.prepare_exec(&exec.entry, &exec.wish).await?;
+    let Call { daemon, mut request, peer, .. } = call;
+    let ready = daemon.prepare_exec(&exec.entry, &exec.wish, Role::Exec).await?;
     exec.begin()?;
     let (sender, mut printed) = mpsc::channel::<Chunk>(AHEAD);
     let record = exec.entry.record();
@@ -183,7 +184,18 @@ async fn start(call: Call, exec: Arc<Exec>) -> Reply {
             drop(sender);
             ended.status
         };
-        let (how, ()) = tokio::join!(run, attach::show(printed, &mut writer, talks, wants));
+        let seen = async {
+            let (how, ()) = tokio::join!(run, attach::show(printed, &mut writer, talks, wants));
+            how
+        };
+        // There is no other way to end it: it goes with whoever wanted it.
+        let how = tokio::select! {
+            how = seen => how,
+            () = attach::hung_up(&peer) => {
+                exec.end(mote_spec::ExitStatus::Killed);
+                mote_spec::ExitStatus::Killed
+            }
+        };
         typing.iter().for_each(tokio::task::JoinHandle::abort);
         let _ = writer.shutdown().await;
         let code = how.code().to_string();

@@ -226,8 +226,12 @@ fn drop_nulls(value: &mut Value) {
 
 async fn whole(body: Incoming) -> Result<Bytes, DaemonError> {
     let limited = Limited::new(body, LARGEST_JSON).collect().await;
-    let bad =
-        |error| DaemonError::BadRequest(format!("the request's body cannot be read: {error}"));
+    let bad = |error| {
+        let most = LARGEST_JSON >> 20;
+        DaemonError::BadRequest(format!(
+            "the request's body cannot be read, or has more than {most} MiB: {error}"
+        ))
+    };
     Ok(limited.map_err(bad)?.to_bytes())
 }
 

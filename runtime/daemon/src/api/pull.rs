@@ -7,14 +7,15 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE, URL_SAFE_NO_PAD};
 use mote_image::manifest::Platform;
-use mote_image::registry::{Client, Credential, Settings};
-use mote_image::{Progress, Stored};
+use mote_image::registry::{Client, Credential, RegistryError, Settings};
+use mote_image::{Progress, PullError, Stored};
 use mote_spec::ImageRef;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
 
 use super::Call;
-use super::answer::{self, Reply, Writer};
+use super::answer::{self, Reply};
 use crate::daemon::Daemon;
 use crate::error::DaemonError;
 use crate::report::causes;
@@ -86,27 +87,54 @@ pub(crate) async fn pull(call: Call) -> Reply {
     let mut settings = call.daemon.registries.clone();
     settings.credentials.explicit = credential(&call)?.or(settings.credentials.explicit);
     let daemon = Arc::clone(&call.daemon);
-    Ok(answer::stream("application/json", move |mut writer| async move {
-        let name = image.familiar();
-        let tag = image.tag().unwrap_or("latest").to_owned();
-        let first = json!({ "status": format!("Pulling from {}", image.repository()), "id": tag });
-        if !writer.line(&first).await {
-            return;
-        }
-        match fetch(&daemon, settings, &image, platform, &mut writer).await {
+    let (tell, mut told) = mpsc::channel::<Result<Value, DaemonError>>(AHEAD);
+    let (name, wanted) = (image.familiar(), image.clone());
+    tokio::spawn(async move {
+        let pulled = fetch(&daemon, settings, &wanted, platform, &tell).await;
+        let last = match pulled {
             Ok(stored) => {
                 daemon.tell_image("pull", &name);
                 let digest = json!({ "status": format!("Digest: {}", stored.resolved) });
-                let last = json!({ "status": format!("Status: Image is ready: {name}") });
                 // The client may have gone.
-                let _ = writer.line(&digest).await && writer.line(&last).await;
+                let _ = tell.send(Ok(digest)).await;
+                Ok(json!({ "status": format!("Status: Image is ready: {name}") }))
             }
-            Err(why) => {
-                let error = json!({ "errorDetail": { "message": why }, "error": why });
-                let _ = writer.line(&error).await;
+            Err(error) => Err(error),
+        };
+        let _ = tell.send(last).await;
+    });
+    // What fails before anything is told of it is an answer of its own.
+    let first = match told.recv().await {
+        Some(Err(error)) => return Err(error),
+        first => first,
+    };
+    Ok(answer::stream("application/json", move |mut writer| async move {
+        let tag = image.tag().unwrap_or("latest").to_owned();
+        let begun = json!({ "status": format!("Pulling from {}", image.repository()), "id": tag });
+        if !writer.line(&begun).await {
+            return;
+        }
+        let mut next = first;
+        while let Some(message) = next {
+            let line = message.unwrap_or_else(|error| {
+                let why = error.to_string();
+                json!({ "errorDetail": { "message": why }, "error": why })
+            });
+            if !writer.line(&line).await {
+                return;
             }
+            next = told.recv().await;
         }
     }))
+}
+
+/// How many messages may wait for the client.
+const AHEAD: usize = 16;
+
+type Tell = mpsc::Sender<Result<Value, DaemonError>>;
+
+fn failed(error: &dyn std::error::Error) -> DaemonError {
+    DaemonError::Failed(causes(error))
 }
 
 async fn fetch(
@@ -114,17 +142,22 @@ async fn fetch(
     settings: Settings,
     image: &ImageRef,
     platform: Option<Platform>,
-    writer: &mut Writer,
-) -> Result<Stored, String> {
-    let client = Client::new(settings).map_err(|error| causes(&error))?;
-    let store = daemon.machine.store().map_err(|error| causes(&error))?;
+    tell: &Tell,
+) -> Result<Stored, DaemonError> {
+    let client = Client::new(settings).map_err(|error| failed(&error))?;
+    let store = daemon.machine.store()?;
     let progress = Arc::new(Progress::default());
     let pulling = mote_image::pull(&store, &client, image, platform.as_ref(), &progress);
     tokio::pin!(pulling);
     let mut tick = tokio::time::interval(EVERY);
     let stored = loop {
         tokio::select! {
-            pulled = &mut pulling => break pulled.map_err(|error| causes(&error))?,
+            pulled = &mut pulling => break pulled.map_err(|error| match error {
+                PullError::Registry(RegistryError::NotFound { .. }) => {
+                    DaemonError::NoImage(causes(&error))
+                }
+                error => failed(&error),
+            })?,
             _ = tick.tick() => {
                 let (done, total) =
                     (progress.done.load(Ordering::Relaxed), progress.total.load(Ordering::Relaxed));
@@ -133,19 +166,19 @@ async fn fetch(
                     "id": image.tag().unwrap_or("image"),
                     "progressDetail": { "current": done, "total": total },
                 });
-                if total > 0 && !writer.line(&message).await {
-                    return Err("the client has gone".to_owned());
+                if total > 0 && tell.send(Ok(message)).await.is_err() {
+                    return Err(DaemonError::Failed("the client has gone".to_owned()));
                 }
             }
         }
     };
     let compiling = json!({ "status": "Compiling", "id": image.tag().unwrap_or("image") });
-    let _ = writer.line(&compiling).await;
+    let _ = tell.send(Ok(compiling)).await;
     let (ahead, compiled) = (Arc::clone(daemon), stored.clone());
     let done = tokio::task::spawn_blocking(move || ahead.compile_ahead(&compiled)).await;
     match done {
         Ok(Ok(())) => Ok(stored),
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err("compiling it failed".to_owned()),
+        Ok(Err(error)) => Err(error),
+        Err(_) => Err(DaemonError::Failed("compiling it failed".to_owned())),
     }
 }

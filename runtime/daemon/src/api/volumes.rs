@@ -13,9 +13,8 @@ use super::filters::Filters;
 use crate::daemon::Daemon;
 use crate::error::DaemonError;
 use crate::events::Kind;
-use crate::request::random;
 use crate::scratch;
-use crate::volumes::Volume;
+use crate::volumes::{ANONYMOUS, Volume};
 
 /// Docker's description of a volume.
 #[derive(Debug, Default, Deserialize)]
@@ -57,9 +56,6 @@ async fn beside(work: impl FnOnce() -> Reply + Send + 'static) -> Reply {
     let done = tokio::task::spawn_blocking(work).await;
     done.unwrap_or_else(|_| Err(DaemonError::Failed("the request failed".to_owned())))
 }
-
-/// Docker's mark of a volume that nobody named.
-const ANONYMOUS: &str = "com.docker.volume.anonymous";
 
 /// A volume as docker's clients see it.
 pub(crate) fn shown(volume: &Volume) -> Value {
@@ -107,16 +103,11 @@ async fn create(call: Call) -> Reply {
             "volumes are folders of this machine: there are no drivers and no options",
         ));
     }
-    let mut labels = labels.unwrap_or_default();
-    let name = match name.as_str() {
-        "" => {
-            labels.insert(ANONYMOUS.to_owned(), String::new());
-            mote_spec::ContainerId::new(random()?).to_string()
-        }
-        name => name.to_owned(),
+    let volume = match name.as_str() {
+        "" => daemon.volumes.make_anonymous()?,
+        name => daemon.volumes.make(name, &labels.unwrap_or_default())?,
     };
-    let volume = daemon.volumes.make(&name, &labels)?;
-    daemon.ledger.events.tell(Kind::Volume, "create", &name, BTreeMap::new());
+    daemon.ledger.events.tell(Kind::Volume, "create", &volume.name, BTreeMap::new());
     Ok(answer::json_with(StatusCode::CREATED, &shown(&volume)))
 }
 

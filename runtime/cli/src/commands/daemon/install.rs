@@ -67,7 +67,7 @@ impl InstallArgs {
         let socket = super::socket(app);
         let command = command(app)?;
         let fill = |text: &str| {
-            text.replace("@SOCKET@", &socket.display().to_string())
+            text.replace("@SOCKET@", &socket.display().to_string().replace('%', "%%"))
                 .replace("@COMMAND@", &command)
                 .replace("@TARGET@", target)
         };
@@ -78,12 +78,17 @@ impl InstallArgs {
             }
             return Ok(());
         }
+        let elsewhere = self.to.is_some();
         let folder = self.to.unwrap_or_else(|| usual_folder(app, root));
         std::fs::create_dir_all(&folder).map_err(|error| failed(&folder, &error))?;
         for (name, text) in units {
             let path = folder.join(name);
             std::fs::write(&path, text).map_err(|error| failed(&path, &error))?;
             wrote(&path);
+        }
+        if elsewhere {
+            // systemd does not look there; whoever named the place knows what it is for.
+            return Ok(());
         }
         let user = if root { "" } else { " --user" };
         output::line(&format!(
