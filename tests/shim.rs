@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::Stdio;
 
 use crate::docker::SERVICE;
-use crate::harness::{Containerd, Host, Version, guest, run};
+use crate::harness::{Containerd, Host, Version, guest, run, tool};
 
 fn wasm(name: &str) -> Vec<u8> {
     std::fs::read(guest(name)).expect("a guest")
@@ -226,5 +226,77 @@ fn a_shim_that_is_killed_leaves_nothing() {
         assert!(sockets().is_subset(&before), "its socket is gone");
         // Its name can be had again.
         run(&mut containerd.run(&["--rm"], "local/sleep:1", "s", &["/app.wasm", "1"])).success();
+    });
+}
+
+/// A native program: says what it was told, sleeps for ever or ends with a code.
+const NATIVE: &str = r#"#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+int main(int argc, char **argv) {
+  if (argc > 1 && !strcmp(argv[1], "exit")) return atoi(argv[2]);
+  printf("native %s\n", argc > 1 ? argv[1] : "");
+  fflush(stdout);
+  if (argc > 1 && !strcmp(argv[1], "sleep")) for (;;) pause();
+  return 0;
+}"#;
+
+fn native() -> Vec<u8> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (source, program) = (folder.path().join("native.c"), folder.path().join("native"));
+    std::fs::write(&source, NATIVE).expect("written");
+    tool("cc", ["-static".as_ref(), "-o".as_ref(), program.as_os_str(), source.as_os_str()]);
+    std::fs::read(program).expect("it was built")
+}
+
+#[test]
+fn native_containers_of_a_pod_are_the_runtimes_and_the_shim_is_their_parent() {
+    under_each(|containerd| {
+        containerd.import("local/native:1", &native());
+        containerd.import("local/sleep:1", &wasm("sleep.p1"));
+        let said = run(&mut containerd.run(&["--rm"], "local/native:1", "n", &["/app.wasm", "x"]));
+        assert_eq!(said.success().stdout, "native x\n");
+        let seven = ["/app.wasm", "exit", "7"];
+        assert_eq!(run(&mut containerd.run(&["--rm"], "local/native:1", "e", &seven)).code, 7);
+        let pod = ["--detach", "--annotation", "io.kubernetes.cri.sandbox-id=pod"];
+        run(&mut containerd.run(&pod, "local/native:1", "pause", &["/app.wasm", "sleep"]))
+            .success();
+        run(&mut containerd.run(&pod, "local/sleep:1", "guest", &["/app.wasm", "100000"]))
+            .success();
+        let status = format!("/proc/{}/status", containerd.pid("pause"));
+        let status = std::fs::read_to_string(status).expect("it runs");
+        let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"));
+        assert_eq!(parent.map(str::trim), Some(containerd.pid("guest").to_string().as_str()));
+        let exec = ["tasks", "exec", "--exec-id", "x", "pause", "/app.wasm", "beside"];
+        assert_eq!(containerd.ctr(exec).success().stdout, "native beside\n");
+        containerd.ctr(["tasks", "pause", "pause"]).success();
+        assert_eq!(containerd.status("pause"), "PAUSED");
+        containerd.ctr(["tasks", "resume", "pause"]).success();
+        let metrics = containerd.ctr(["tasks", "metrics", "pause"]).success().stdout;
+        assert!(metrics.contains("pids.current"), "{metrics}");
+        for id in ["pause", "guest"] {
+            containerd.ctr(["tasks", "kill", "--signal", "SIGKILL", id]).success();
+            assert_eq!(containerd.delete(id), 137, "{id}");
+            containerd.ctr(["containers", "rm", id]).success();
+        }
+    });
+}
+
+#[test]
+fn a_shim_that_is_killed_leaves_no_native_process() {
+    under_each(|containerd| {
+        containerd.import("local/native:1", &native());
+        run(&mut containerd.run(&["--detach"], "local/native:1", "n", &["/app.wasm", "sleep"]))
+            .success();
+        let pid = containerd.pid("n");
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+        let shim = status.lines().find_map(|line| line.strip_prefix("PPid:")).expect("a parent");
+        let shim = rustix::process::Pid::from_raw(shim.trim().parse().expect("a number"));
+        let signal = rustix::process::Signal::KILL;
+        rustix::process::kill_process(shim.expect("a process"), signal).expect("killed");
+        while std::path::Path::new(&format!("/proc/{pid}")).exists() {}
+        containerd.ctr(["tasks", "delete", "--force", "n"]);
+        containerd.ctr(["containers", "rm", "n"]).success();
     });
 }

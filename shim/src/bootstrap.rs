@@ -6,7 +6,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -74,7 +74,13 @@ fn bind(path: &Path) -> io::Result<Option<UnixListener>> {
     if let Some(folder) = path.parent() {
         std::fs::DirBuilder::new().recursive(true).mode(0o711).create(folder)?;
     }
-    match UnixListener::bind(path) {
+    let bind = || -> io::Result<UnixListener> {
+        let listener = UnixListener::bind(path)?;
+        // Whoever reaches it has the pod.
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+        Ok(listener)
+    };
+    match bind() {
         Ok(listener) => return Ok(Some(listener)),
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
         Err(error) => return Err(error),
@@ -84,7 +90,7 @@ fn bind(path: &Path) -> io::Result<Option<UnixListener>> {
     }
     // Whoever served there is gone.
     std::fs::remove_file(path)?;
-    UnixListener::bind(path).map(Some)
+    bind().map(Some)
 }
 
 /// Starts the process that serves; the socket is its standard input.

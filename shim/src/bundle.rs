@@ -8,7 +8,7 @@ use mote_engine::machine_memory;
 use mote_spec::{
     Access, Asks, Bytes, Ceiling, CpuShare, DirGrant, Grants, LimitWants, Policy, Request, decide,
 };
-use oci_spec::runtime::{LinuxNamespaceType, LinuxResources, Mount, Process, Spec};
+use oci_spec::runtime::{LinuxNamespaceType, LinuxResources, Mount, Spec};
 
 use crate::error::ShimError;
 
@@ -19,6 +19,7 @@ const GROUPS: [&str; 2] = ["io.containerd.runc.v2.group", "io.kubernetes.cri.san
 #[derive(Clone)]
 pub(crate) struct Bundle {
     pub(crate) path: PathBuf,
+    user: u32,
     pub(crate) args: Vec<String>,
     pub(crate) env: Vec<String>,
     pub(crate) cwd: String,
@@ -60,7 +61,6 @@ impl Bundle {
         let process = spec.process().as_ref();
         let process =
             process.ok_or_else(|| ShimError::Invalid("the bundle names no process".to_owned()))?;
-        refuse_user(process)?;
         let root = spec.root().as_ref();
         let linux = spec.linux().as_ref();
         let namespaces = linux.and_then(|linux| linux.namespaces().as_ref());
@@ -78,6 +78,7 @@ impl Bundle {
         let read_only = root.and_then(|root| root.readonly()) == Some(true);
         Ok(Bundle {
             path: path.to_owned(),
+            user: process.user().uid(),
             args: process.args().clone().unwrap_or_default(),
             env: process.env().clone().unwrap_or_default(),
             cwd: process.cwd().display().to_string(),
@@ -93,6 +94,7 @@ impl Bundle {
     /// Decides what the container may do. `dirs` are the directories that it was mounted. The
     /// annotations are those of whoever made the pod: they grant what they ask for.
     pub(crate) fn policy(&self, dirs: Vec<DirGrant>) -> Result<Policy, ShimError> {
+        self.refuse_user()?;
         let mut own = self.annotations.clone();
         own.retain(|key, _| key.starts_with(mote_spec::ANNOTATION_PREFIX));
         let said = Asks::from_annotations(&own)?;
@@ -102,19 +104,19 @@ impl Bundle {
         Ok(decide(Request { limits, grants }, &Asks::default(), &ceiling)?)
     }
 
+    /// A guest has no user; files are reached with the shim's rights.
+    fn refuse_user(&self) -> Result<(), ShimError> {
+        match self.user {
+            0 => Ok(()),
+            user => Err(ShimError::Invalid(format!(
+                "the container is to run as user {user}, and a Wasm guest in the shim's process has no user of its own: leave runAsUser and --user out"
+            ))),
+        }
+    }
+
     /// The environment in pairs.
     pub(crate) fn variables(&self) -> Vec<(String, String)> {
         pairs(&self.env)
-    }
-}
-
-/// A guest has no user; files are reached with the shim's rights.
-fn refuse_user(process: &Process) -> Result<(), ShimError> {
-    match process.user().uid() {
-        0 => Ok(()),
-        user => Err(ShimError::Invalid(format!(
-            "the container is to run as user {user}, and a Wasm guest in the shim's process has no user of its own: leave runAsUser and --user out"
-        ))),
     }
 }
 
@@ -179,7 +181,7 @@ mod tests {
         let (_folder, read) = bundle(
             r#"{"ociVersion":"1.1.0","process":{"cwd":"/","user":{"uid":1000,"gid":1000}}}"#,
         );
-        let error = read.err().unwrap().text();
+        let error = read.unwrap().policy(Vec::new()).err().unwrap().text();
         assert!(error.contains("user 1000"), "{error}");
         let (_folder, read) = bundle(r#"{"ociVersion":"1.1.0"}"#);
         assert!(read.is_err(), "no process");

@@ -30,6 +30,8 @@ pub(crate) enum ShimError {
     Name(#[from] mote_spec::IdError),
     #[error(transparent)]
     Drive(#[from] mote_lifecycle::DriveError),
+    #[error("the OCI runtime cannot {what} it")]
+    Runtime { what: &'static str, source: Box<runc::error::Error> },
     #[error("cannot understand {what}")]
     Message { what: &'static str, source: containerd_shim_protos::protobuf::Error },
     #[error("cannot understand {what}")]
@@ -81,6 +83,7 @@ impl ShimError {
             | ShimError::Spec { .. }
             | ShimError::System { .. }
             | ShimError::Mount { .. }
+            | ShimError::Runtime { .. }
             | ShimError::Program(_)
             | ShimError::Engine(_)
             | ShimError::Refused(_)

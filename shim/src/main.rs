@@ -9,11 +9,13 @@
 
 mod bootstrap;
 mod bundle;
+mod cgroup;
 mod cleanup;
 mod error;
 mod flags;
 mod guest;
 mod metrics;
+mod native;
 mod pod;
 mod program;
 mod publisher;
@@ -23,6 +25,7 @@ mod service;
 mod streams;
 mod task;
 mod time;
+mod wasm;
 
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -65,13 +68,13 @@ fn run(flags: Flags) -> Result<Vec<u8>, ShimError> {
         Action::Start => bootstrap::start(&flags, &folder, &said()?),
         Action::Delete => {
             let bundle = if flags.bundle.is_empty() { &folder } else { Path::new(&flags.bundle) };
-            cleanup::delete(bundle)
+            cleanup::delete(bundle, &flags, &runc_state(&flags))
         }
         Action::Info => info(),
         Action::Version => Ok(version().into_bytes()),
         Action::Serve => {
             log_to_containerd(&flags, &folder);
-            let served = serve::serve(&flags, node(), &events_address(&flags));
+            let served = serve::serve(&flags, node(&flags), &events_address(&flags));
             served.inspect_err(|error| tracing::error!(error = error.text(), "it ends"))?;
             Ok(Vec::new())
         }
@@ -99,7 +102,7 @@ fn events_address(flags: &Flags) -> String {
 }
 
 /// The machine's compiled programs, which `mote` has as well, and `mote` as the compiler.
-fn node() -> Node {
+fn node(flags: &Flags) -> Node {
     let beside = std::env::current_exe().ok().map(|program| program.with_file_name("mote"));
     let program = beside.filter(|path| path.exists()).unwrap_or_else(|| PathBuf::from("mote"));
     let root = variable("MOTE_ROOT").unwrap_or_else(|| "/var/lib/mote".to_owned());
@@ -107,7 +110,16 @@ fn node() -> Node {
         compiled: PathBuf::from(root).join("compiled"),
         compile_in: CompileIn::Child { program, args: vec!["compile-worker".into()] },
         profile: Profile::detect(),
+        runc_state: runc_state(flags),
     }
+}
+
+/// Apart for every containerd and namespace: names are theirs. What is left by a shim that was killed
+/// is found here.
+fn runc_state(flags: &Flags) -> PathBuf {
+    let state = variable("MOTE_STATE").unwrap_or_else(|| "/run/mote".to_owned());
+    let containerd = mote_image::sha256(flags.address.as_bytes());
+    PathBuf::from(state).join("runc").join(containerd.short()).join(&flags.namespace)
 }
 
 fn log_to_containerd(flags: &Flags, bundle: &Path) {

@@ -3,8 +3,7 @@
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use containerd_shim_protos::protobuf::{Message, MessageField};
 use containerd_shim_protos::{cgroups, cgroups_v2};
-use mote_lifecycle::{Record, Usage};
-use mote_spec::ExitStatus;
+use mote_lifecycle::Usage;
 
 /// Which hierarchy this machine has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,14 +22,44 @@ impl Hierarchy {
     }
 }
 
-/// A container's metrics. They are answered also after its end, when whether it ran out of memory is
-/// what is wanted.
-pub(crate) fn metrics(hierarchy: Hierarchy, record: &Record, usage: &Usage) -> Any {
-    let limit = record.policy.limits().memory.get();
-    let out_of_memory = u64::from(record.ending() == Some(ExitStatus::OutOfMemory));
+/// What bounds a guest, and whether that ended it.
+pub(crate) struct Bounds {
+    pub(crate) memory: u64,
+    pub(crate) out_of_memory: bool,
+}
+
+/// What the kernel has counted.
+pub(crate) struct Kernel {
+    pub(crate) cpu_nanos: u64,
+    pub(crate) memory: u64,
+    pub(crate) memory_limit: u64,
+    /// File pages that could be had back: what is in use is the rest (kubelet's working set).
+    pub(crate) inactive_file: u64,
+    pub(crate) pids: u64,
+    pub(crate) out_of_memory: bool,
+}
+
+/// A guest's metrics. They are answered also after its end, when whether it ran out of memory is what
+/// is wanted.
+pub(crate) fn of_guest(hierarchy: Hierarchy, usage: &Usage, bounds: &Bounds) -> Any {
+    let kernel = Kernel {
+        cpu_nanos: usage.cpu_nanos,
+        memory: usage.memory,
+        memory_limit: bounds.memory,
+        inactive_file: 0,
+        pids: 1,
+        out_of_memory: bounds.out_of_memory,
+    };
+    of_kernel(hierarchy, &kernel)
+}
+
+/// The metrics of what the kernel has counted, or would have.
+pub(crate) fn of_kernel(hierarchy: Hierarchy, kernel: &Kernel) -> Any {
+    // CRI subtracts one from the other, and knows nothing below zero.
+    let kernel = Kernel { memory: kernel.memory.min(kernel.memory_limit), ..*kernel };
     match hierarchy {
-        Hierarchy::V1 => any("io.containerd.cgroups.v1.Metrics", &v1(usage, limit, out_of_memory)),
-        Hierarchy::V2 => any("io.containerd.cgroups.v2.Metrics", &v2(usage, limit, out_of_memory)),
+        Hierarchy::V1 => any("io.containerd.cgroups.v1.Metrics", &v1(&kernel)),
+        Hierarchy::V2 => any("io.containerd.cgroups.v2.Metrics", &v2(&kernel)),
     }
 }
 
@@ -42,60 +71,61 @@ fn any(name: &str, message: &impl Message) -> Any {
     }
 }
 
-fn v1(usage: &Usage, limit: u64, out_of_memory: u64) -> cgroups::metrics::Metrics {
+fn v1(kernel: &Kernel) -> cgroups::metrics::Metrics {
     use cgroups::metrics::{
         CPUStat, CPUUsage, MemoryEntry, MemoryOomControl, MemoryStat, Metrics, PidsStat,
     };
-    let memory = MemoryEntry {
-        usage: usage.memory,
-        max: usage.memory_peak,
-        limit,
-        ..MemoryEntry::default()
-    };
+    let Kernel { cpu_nanos, memory, memory_limit, inactive_file, pids, out_of_memory } = *kernel;
+    let entry = MemoryEntry { usage: memory, limit: memory_limit, ..MemoryEntry::default() };
+    let anonymous = memory.saturating_sub(inactive_file);
     Metrics {
-        pids: MessageField::some(PidsStat { current: 1, ..PidsStat::default() }),
+        pids: MessageField::some(PidsStat { current: pids, ..PidsStat::default() }),
         cpu: MessageField::some(CPUStat {
             usage: MessageField::some(CPUUsage {
-                total: usage.cpu_nanos,
-                user: usage.cpu_nanos,
+                total: cpu_nanos,
+                user: cpu_nanos,
                 ..CPUUsage::default()
             }),
             ..CPUStat::default()
         }),
         memory: MessageField::some(MemoryStat {
-            usage: MessageField::some(memory),
-            rss: usage.memory,
-            total_rss: usage.memory,
-            hierarchical_memory_limit: limit,
+            usage: MessageField::some(entry),
+            rss: anonymous,
+            total_rss: anonymous,
+            inactive_file,
+            total_inactive_file: inactive_file,
+            hierarchical_memory_limit: memory_limit,
             ..MemoryStat::default()
         }),
         memory_oom_control: MessageField::some(MemoryOomControl {
-            oom_kill: out_of_memory,
+            oom_kill: u64::from(out_of_memory),
             ..MemoryOomControl::default()
         }),
         ..Metrics::default()
     }
 }
 
-fn v2(usage: &Usage, limit: u64, out_of_memory: u64) -> cgroups_v2::metrics::Metrics {
+fn v2(kernel: &Kernel) -> cgroups_v2::metrics::Metrics {
     use cgroups_v2::metrics::{CPUStat, MemoryEvents, MemoryStat, Metrics, PidsStat};
-    let micros = usage.cpu_nanos / 1_000;
+    let Kernel { cpu_nanos, memory, memory_limit, inactive_file, pids, out_of_memory } = *kernel;
+    let micros = cpu_nanos / 1_000;
     Metrics {
-        pids: MessageField::some(PidsStat { current: 1, ..PidsStat::default() }),
+        pids: MessageField::some(PidsStat { current: pids, ..PidsStat::default() }),
         cpu: MessageField::some(CPUStat {
             usage_usec: micros,
             user_usec: micros,
             ..CPUStat::default()
         }),
         memory: MessageField::some(MemoryStat {
-            anon: usage.memory,
-            usage: usage.memory,
-            usage_limit: limit,
+            anon: memory.saturating_sub(inactive_file),
+            inactive_file,
+            usage: memory,
+            usage_limit: memory_limit,
             ..MemoryStat::default()
         }),
         memory_events: MessageField::some(MemoryEvents {
-            oom: out_of_memory,
-            oom_kill: out_of_memory,
+            oom: u64::from(out_of_memory),
+            oom_kill: u64::from(out_of_memory),
             ..MemoryEvents::default()
         }),
         ..Metrics::default()

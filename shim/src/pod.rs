@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use containerd_shim_protos::api;
+use mote_image::Code;
 use rustix::thread::{LinkNameSpaceType, UnshareFlags};
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::Notify;
@@ -13,11 +14,13 @@ use tokio::sync::Notify;
 use crate::bundle::{Bundle, Network};
 use crate::error::ShimError;
 use crate::metrics::Hierarchy;
-use crate::program::Node;
+use crate::native::Native;
+use crate::program::{self, Found, Node};
 use crate::publisher::Publisher;
 use crate::rootfs::Rootfs;
 use crate::streams::Paths;
 use crate::task::Task;
+use crate::wasm::Wasm;
 
 /// How many threads guests compute on, at most: a pod is small, and each thread has a stack.
 const MOST_THREADS: usize = 4;
@@ -77,23 +80,52 @@ impl Pod {
             return Err(ShimError::Exists(format!("container {id}")));
         }
         let bundle = Bundle::read(bundle)?;
-        let guests = self.enter(&bundle.network)?;
-        let rootfs = Rootfs::mount(&bundle, root)?;
+        let rootfs = Rootfs::mount(&bundle.root, root)?;
         // What was mounted is not left behind by a container that is not to be.
         let made = async {
-            let policy = bundle.policy(rootfs.dirs())?;
-            let loading = {
-                let (node, tree, policy) = (self.node.clone(), rootfs.clone(), policy.clone());
-                let bundle = bundle.clone();
-                guests.spawn_blocking(move || node.load(&bundle, &tree, &policy))
-            };
-            let program = loading.await;
-            let program = program.map_err(|error| ShimError::Invalid(error.to_string()))??;
-            Task::new(id, (bundle, rootfs.clone()), (program, policy), paths, guests)
+            match program::find(&bundle, &rootfs)? {
+                Found::Wasm(code) => self.wasm(id, (bundle, rootfs.clone()), code, paths).await,
+                Found::Native => self.native(id, &bundle, rootfs.clone(), paths).await,
+            }
         };
         let task = made.await.map(Arc::new).inspect_err(|_| rootfs.unmount())?;
         self.tasks().insert(id.to_owned(), Arc::clone(&task));
         Ok(task)
+    }
+
+    async fn wasm(
+        &self,
+        id: &str,
+        (bundle, mut rootfs): (Bundle, Rootfs),
+        code: Code,
+        paths: Paths,
+    ) -> Result<Task, ShimError> {
+        let guests = self.enter(&bundle.network)?;
+        rootfs.mount_volumes(&bundle)?;
+        let policy = bundle.policy(rootfs.dirs())?;
+        let loading = {
+            let (node, policy) = (self.node.clone(), policy.clone());
+            guests.spawn_blocking(move || node.load(&code, &policy))
+        };
+        let program = loading.await.map_err(|error| ShimError::Invalid(error.to_string()))??;
+        let task = Wasm::new(id, (bundle, rootfs), (program, policy), paths, guests)?;
+        Ok(Task::Wasm(Arc::new(task)))
+    }
+
+    async fn native(
+        &self,
+        id: &str,
+        bundle: &Bundle,
+        rootfs: Rootfs,
+        paths: Paths,
+    ) -> Result<Task, ShimError> {
+        // Guests that come later are where the pod's first container is; one that has a network of
+        // its own is alone in it.
+        if let Network::Join(_) = bundle.network {
+            self.enter(&bundle.network)?;
+        }
+        let native = Native::create(id, &bundle.path, rootfs, paths, &self.node.runc_state).await?;
+        Ok(Task::Native(Arc::new(native)))
     }
 
     /// Enters the network namespace of the first container, in which all of a pod are, and makes the

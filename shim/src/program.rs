@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use mote_engine::{Cache, CodeKey, CompileIn, Counting, Engine, Module, Profile};
-use mote_image::{Code, Search};
+use mote_image::{Code, OpenError, Search};
 use mote_spec::{Digest, Limit, Policy};
 
 use crate::bundle::Bundle;
@@ -18,6 +18,33 @@ pub(crate) struct Node {
     pub(crate) compiled: PathBuf,
     pub(crate) compile_in: CompileIn,
     pub(crate) profile: Profile,
+    /// Where the OCI runtime keeps what it knows of native containers.
+    pub(crate) runc_state: PathBuf,
+}
+
+/// Whether a container is Wasm.
+pub(crate) enum Found {
+    Wasm(Code),
+    /// The OCI runtime runs it, or says why it cannot.
+    Native,
+}
+
+/// Finds a container's program below its root; what it is, its bytes tell.
+pub(crate) fn find(bundle: &Bundle, rootfs: &Rootfs) -> Result<Found, ShimError> {
+    let name = bundle.args.first().map_or("the image", String::as_str);
+    let search = Search {
+        name,
+        program: bundle.args.first().map(|first| first.split('#').next().unwrap_or(first)),
+        env: &bundle.env,
+        cwd: Some(bundle.cwd.as_str()),
+    };
+    match search.open(rootfs.path()) {
+        Ok(code) => Ok(Found::Wasm(code)),
+        Err(OpenError::Native { .. } | OpenError::NotWasm { .. } | OpenError::NoProgram { .. }) => {
+            Ok(Found::Native)
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// A program that is ready to be started.
@@ -28,24 +55,8 @@ pub(crate) struct Program {
 }
 
 impl Node {
-    /// Loads the program of a container; compiles it if nobody has. May take minutes, and blocks.
-    pub(crate) fn load(
-        &self,
-        bundle: &Bundle,
-        rootfs: &Rootfs,
-        policy: &Policy,
-    ) -> Result<Arc<Program>, ShimError> {
-        let name = bundle.args.first().map_or("the image", String::as_str);
-        let search = Search {
-            name,
-            program: bundle.args.first().map(|first| first.split('#').next().unwrap_or(first)),
-            env: &bundle.env,
-            cwd: Some(bundle.cwd.as_str()),
-        };
-        self.load_code(&search.open(rootfs.path())?, policy)
-    }
-
-    fn load_code(&self, code: &Code, policy: &Policy) -> Result<Arc<Program>, ShimError> {
+    /// Loads a program; compiles it if nobody has. May take minutes, and blocks.
+    pub(crate) fn load(&self, code: &Code, policy: &Policy) -> Result<Arc<Program>, ShimError> {
         let counting = match policy.limits().fuel {
             Limit::AtMost(_) => Counting::Fuel,
             Limit::Unlimited => Counting::Off,

@@ -8,7 +8,7 @@ use containerd_shim_protos::protobuf::{MessageDyn, MessageField};
 use containerd_shim_protos::shim::event::Envelope;
 use containerd_shim_protos::shim::events::ForwardRequest;
 use containerd_shim_protos::shim_async::{Client, EventsClient};
-use containerd_shim_protos::ttrpc::context;
+use containerd_shim_protos::ttrpc::{self, context};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -33,7 +33,10 @@ impl Publisher {
     /// gone and everything was sent.
     pub(crate) fn new(namespace: &str, address: &str) -> (Publisher, JoinHandle<()>) {
         let (queue, events) = mpsc::unbounded_channel();
-        let sending = tokio::spawn(send_forever(format!("unix://{address}"), events));
+        let sending = tokio::spawn(send_forever(
+            format!("unix://{}", address.trim_start_matches("unix://")),
+            events,
+        ));
         (Publisher { namespace: namespace.to_owned(), queue }, sending)
     }
 
@@ -79,6 +82,11 @@ async fn send(address: &str, client: &mut Option<EventsClient>, event: Envelope)
             let context = context::with_duration(PATIENCE);
             match connected.forward(context, &request).await {
                 Ok(_) => return,
+                // It was heard, and will be no better said again.
+                Err(ttrpc::Error::RpcStatus(status)) => {
+                    tracing::error!(topic, ?status, "containerd refuses an event");
+                    return;
+                }
                 Err(error) => tracing::warn!(topic, %error, "an event is sent again"),
             }
             *client = None;

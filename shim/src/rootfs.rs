@@ -38,22 +38,23 @@ pub(crate) fn own_namespace() -> Result<(), ShimError> {
 }
 
 impl Rootfs {
-    /// Mounts a container's root and what belongs below it.
-    pub(crate) fn mount(bundle: &Bundle, root: &[api::Mount]) -> Result<Rootfs, ShimError> {
-        let file = |source| ShimError::File { path: bundle.root.clone(), source };
-        std::fs::create_dir_all(&bundle.root).map_err(file)?;
-        let path = bundle.root.canonicalize().map_err(file)?;
-        let mut rootfs = Rootfs { path, dirs: Vec::new() };
-        for mount in root {
-            mount_root(mount, &rootfs.path)?;
-        }
-        let guest = "/".parse().expect("it is a path");
-        let access = bundle.root_access;
-        rootfs.dirs.push(DirGrant { host: rootfs.path.clone(), guest, access });
-        for mount in &bundle.mounts {
-            rootfs.mount_below(mount, access)?;
+    /// Mounts a container's root.
+    pub(crate) fn mount(root: &Path, mounts: &[api::Mount]) -> Result<Rootfs, ShimError> {
+        let file = |source| ShimError::File { path: root.to_owned(), source };
+        std::fs::create_dir_all(root).map_err(file)?;
+        let rootfs = Rootfs { path: root.canonicalize().map_err(file)?, dirs: Vec::new() };
+        for mount in mounts {
+            mount_root(mount, &rootfs.path).inspect_err(|_| rootfs.unmount())?;
         }
         Ok(rootfs)
+    }
+
+    /// Mounts what belongs below a guest's root; an OCI runtime does that itself.
+    pub(crate) fn mount_volumes(&mut self, bundle: &Bundle) -> Result<(), ShimError> {
+        let guest = "/".parse().expect("it is a path");
+        let access = bundle.root_access;
+        self.dirs.push(DirGrant { host: self.path.clone(), guest, access });
+        bundle.mounts.iter().try_for_each(|mount| self.mount_below(mount, access))
     }
 
     pub(crate) fn path(&self) -> &Path {

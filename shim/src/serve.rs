@@ -23,6 +23,9 @@ pub(crate) fn serve(flags: &Flags, node: Node, events: &str) -> Result<(), ShimE
     let listener = UnixListener::from(listener);
     // Before any other thread is made.
     rootfs::own_namespace()?;
+    // What the OCI runtime has made becomes its child.
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
+        .map_err(|error| failed("take over processes")(error.into()))?;
     // The bundle, where it began, goes with the first container.
     std::env::set_current_dir("/").map_err(failed("change to /"))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -64,6 +67,6 @@ async fn run(
         pod.end();
     }
     // What happened last is still told.
-    let _ = tokio::time::timeout(std::time::Duration::from_secs(5), publishing).await;
+    let _ = tokio::time::timeout(std::time::Duration::from_secs(1), publishing).await;
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! containerd's Task service, v2 and v3 alike: each call finds its task, asks it, and shapes the answer.
 
+use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -16,28 +17,25 @@ use containerd_shim_protos::protobuf::MessageField;
 use containerd_shim_protos::shim_async::Task as TaskService;
 use containerd_shim_protos::ttrpc::r#async::TtrpcContext;
 use containerd_shim_protos::ttrpc::{self, Result as TtrpcResult};
-use mote_engine::machine_memory;
-use mote_lifecycle::{Change, DriveError, Usage};
-use mote_spec::{Ceiling, ExitStatus};
 
-use crate::bundle;
 use crate::error::ShimError;
-use crate::metrics::metrics;
 use crate::pod::{Pod, Wanted};
 use crate::streams::Paths;
-use crate::task::{Exec, Phase, Task};
+use crate::task::{Phase, Task};
 use crate::time;
-
-/// The signals that end a guest; it has no others.
-const SIGKILL: u32 = 9;
 
 /// Answers containerd for a pod.
 #[derive(Clone)]
 pub(crate) struct Service(pub(crate) Arc<Pod>);
 
-/// The process that all tasks of the pod are in.
-fn pid() -> u32 {
-    std::process::id()
+/// Does what was asked to its end, also when whoever asked goes meanwhile: ttrpc drops what it waits for
+/// with its connection.
+async fn done<T: Send + 'static>(
+    work: impl Future<Output = Result<T, ShimError>> + Send + 'static,
+) -> TtrpcResult<T> {
+    let failed = |error: tokio::task::JoinError| ShimError::Invalid(error.to_string());
+    let done = tokio::spawn(work).await.map_err(failed).and_then(|done| done);
+    Ok(done?)
 }
 
 impl Service {
@@ -53,23 +51,22 @@ impl Service {
     fn watch(&self, task: Arc<Task>) {
         let service = self.clone();
         tokio::spawn(async move {
-            let ended = task.container.wait(|record| !record.status().is_live()).await;
-            let out_of_memory =
-                ended.is_ok_and(|record| record.ending() == Some(ExitStatus::OutOfMemory));
-            if out_of_memory {
-                let event = events::TaskOOM { container_id: task.id.clone(), ..Default::default() };
+            let phase = task.ended().await;
+            if task.is_out_of_memory() {
+                let container_id = task.id().to_owned();
+                let event = events::TaskOOM { container_id, ..Default::default() };
                 service.publish("/tasks/oom", &event);
             }
-            service.tell_exit(&task.id, &task.id, task.phase());
+            service.tell_exit(task.id(), task.id(), (task.pid(), phase));
         });
     }
 
-    fn tell_exit(&self, container: &str, id: &str, phase: Phase) {
+    fn tell_exit(&self, container: &str, id: &str, (pid, phase): (u32, Phase)) {
         let Phase::Stopped { code, at } = phase else { return };
         let event = events::TaskExit {
             container_id: container.to_owned(),
             id: id.to_owned(),
-            pid: pid(),
+            pid,
             exit_status: u32::from(code),
             exited_at: time::at(at),
             ..Default::default()
@@ -77,155 +74,61 @@ impl Service {
         self.publish("/tasks/exit", &event);
     }
 
-    async fn start_exec(&self, task: &Arc<Task>, id: &str) -> Result<(), ShimError> {
+    async fn start_exec(&self, task: &Arc<Task>, id: &str) -> Result<u32, ShimError> {
         let exec = task.exec(id)?;
         task.start_exec(&exec).await?;
+        let (container, id, pid) = (task.id().to_owned(), id.to_owned(), exec.pid());
         let event = events::TaskExecStarted {
-            container_id: task.id.clone(),
-            exec_id: id.to_owned(),
-            pid: pid(),
+            container_id: container.clone(),
+            exec_id: id.clone(),
+            pid,
             ..Default::default()
         };
         self.publish("/tasks/exec-started", &event);
-        let (service, container, id) = (self.clone(), task.id.clone(), id.to_owned());
+        let service = self.clone();
         tokio::spawn(async move {
             let phase = exec.wait().await;
-            service.tell_exit(&container, &id, phase);
+            service.tell_exit(&container, &id, (pid, phase));
         });
-        Ok(())
+        Ok(pid)
     }
 
-    async fn start_task(&self, task: Arc<Task>) -> Result<(), ShimError> {
-        match task.phase() {
-            Phase::Created => {}
-            Phase::Running | Phase::Paused | Phase::Stopped { .. } => {
-                return Err(ShimError::Precondition(format!("{} was started before", task.id)));
-            }
-        }
-        match task.container.start().await {
-            Ok(()) => {}
-            Err(DriveError::Start(why)) => return Err(ShimError::Invalid(why)),
-            Err(error) => return Err(error.into()),
-        }
+    async fn start_task(&self, task: Arc<Task>) -> Result<u32, ShimError> {
+        task.start().await?;
+        let pid = task.pid();
         let event =
-            events::TaskStart { container_id: task.id.clone(), pid: pid(), ..Default::default() };
+            events::TaskStart { container_id: task.id().to_owned(), pid, ..Default::default() };
         self.publish("/tasks/start", &event);
         self.watch(task);
-        Ok(())
+        Ok(pid)
     }
 
     async fn delete_task(&self, task: &Task) -> Result<DeleteResponse, ShimError> {
-        let phase = task.phase();
-        let (code, at) = match phase {
-            Phase::Stopped { code, at } => (code, at),
-            Phase::Created => (0, None),
-            Phase::Running | Phase::Paused => {
-                return Err(ShimError::Precondition(format!("{} is not stopped", task.id)));
+        let (code, at) = match (task.phase(), task) {
+            (Phase::Stopped { code, at }, _) => (code, at),
+            (Phase::Created, _) => (0, None),
+            (Phase::Running | Phase::Paused, _) => {
+                return Err(ShimError::Precondition(format!("{} is not stopped", task.id())));
             }
         };
-        task.container.remove().await?;
-        task.unmount();
-        self.0.forget(&task.id);
+        let pid = task.pid();
+        task.remove().await?;
+        self.0.forget(task.id());
         let event = events::TaskDelete {
-            container_id: task.id.clone(),
-            pid: pid(),
+            container_id: task.id().to_owned(),
+            pid,
             exit_status: u32::from(code),
             exited_at: time::at(at),
             ..Default::default()
         };
         self.publish("/tasks/delete", &event);
-        Ok(deleted(code, at))
+        Ok(deleted(pid, code, at))
     }
 
-    async fn kill_task(&self, task: &Arc<Task>, how: ExitStatus) -> Result<(), ShimError> {
-        if task.kill_unstarted() {
-            self.tell_exit(&task.id, &task.id, task.phase());
-            return Ok(());
-        }
-        if matches!(task.phase(), Phase::Stopped { .. }) {
-            return Err(ShimError::NotFound(format!("process of {} already finished", task.id)));
-        }
-        match how {
-            ExitStatus::Killed => task.container.kill().await?,
-            _ => task.container.stop().await?,
-        }
-        Ok(())
-    }
-
-    async fn update_task(&self, request: &UpdateTaskRequest) -> Result<(), ShimError> {
-        let task = self.task(&request.id)?;
-        let resources = request.resources.as_ref().map(|any| any.value.as_slice());
-        let resources: oci_spec::runtime::LinuxResources =
-            serde_json::from_slice(resources.unwrap_or(b"{}"))
-                .map_err(|source| ShimError::Json { what: "the resources", source })?;
-        let ceiling = Ceiling::of_machine(machine_memory());
-        let record = task.container.record();
-        let policy = record.policy.updated(bundle::limits(&resources)?, &ceiling);
-        let policy = policy.map_err(|error| ShimError::Invalid(error.to_string()))?;
-        task.container.update(Change { policy: Some(policy), ..Change::default() }).await?;
-        Ok(())
-    }
-}
-
-fn deleted(code: u8, at: Option<mote_lifecycle::Time>) -> DeleteResponse {
-    DeleteResponse {
-        pid: pid(),
-        exit_status: u32::from(code),
-        exited_at: time::at(at),
-        ..DeleteResponse::default()
-    }
-}
-
-fn waited(phase: Phase) -> WaitResponse {
-    let (code, at) = match phase {
-        Phase::Stopped { code, at } => (code, at),
-        Phase::Created | Phase::Running | Phase::Paused => (0, None),
-    };
-    WaitResponse {
-        exit_status: u32::from(code),
-        exited_at: time::at(at),
-        ..WaitResponse::default()
-    }
-}
-
-fn state(id: &str, bundle: &Path, paths: &Paths, phase: Phase) -> StateResponse {
-    let (code, at) = match phase {
-        Phase::Stopped { code, at } => (code, at),
-        Phase::Created | Phase::Running | Phase::Paused => (0, None),
-    };
-    StateResponse {
-        id: id.to_owned(),
-        bundle: bundle.display().to_string(),
-        pid: pid(),
-        status: phase.status().into(),
-        stdin: paths.stdin.clone(),
-        stdout: paths.stdout.clone(),
-        stderr: paths.stderr.clone(),
-        terminal: paths.terminal,
-        exit_status: u32::from(code),
-        exited_at: time::at(at),
-        ..StateResponse::default()
-    }
-}
-
-#[async_trait]
-impl TaskService for Service {
-    async fn state(&self, _: &TtrpcContext, request: StateRequest) -> TtrpcResult<StateResponse> {
-        let task = self.task(&request.id)?;
-        if request.exec_id.is_empty() {
-            return Ok(state(&task.id, &task.bundle, &task.paths, task.phase()));
-        }
-        let exec = task.exec(&request.exec_id)?;
-        let mut response = state(&task.id, &task.bundle, &exec.paths, exec.phase());
-        response.exec_id = request.exec_id;
-        Ok(response)
-    }
-
-    async fn create(
+    async fn create_task(
         &self,
-        _: &TtrpcContext,
         request: CreateTaskRequest,
-    ) -> TtrpcResult<CreateTaskResponse> {
+    ) -> Result<CreateTaskResponse, ShimError> {
         let paths = Paths {
             stdin: request.stdin.clone(),
             stdout: request.stdout.clone(),
@@ -247,24 +150,113 @@ impl TaskService for Service {
             ..Default::default()
         };
         let event = events::TaskCreate {
-            container_id: task.id.clone(),
+            container_id: request.id,
             bundle: request.bundle,
-            rootfs: request.rootfs.into_iter().map(mounted).collect(),
+            rootfs: request.rootfs,
             io: MessageField::some(io),
-            pid: pid(),
+            pid: task.pid(),
             ..Default::default()
         };
         self.publish("/tasks/create", &event);
-        Ok(CreateTaskResponse { pid: pid(), ..CreateTaskResponse::default() })
+        Ok(CreateTaskResponse { pid: task.pid(), ..CreateTaskResponse::default() })
+    }
+
+    async fn delete_any(&self, request: DeleteRequest) -> Result<DeleteResponse, ShimError> {
+        let task = self.task(&request.id)?;
+        if request.exec_id.is_empty() {
+            return self.delete_task(&task).await;
+        }
+        let exec = task.exec(&request.exec_id)?;
+        match exec.phase() {
+            Phase::Running | Phase::Paused => {
+                let why = format!("exec {} is not stopped", request.exec_id);
+                Err(ShimError::Precondition(why))
+            }
+            Phase::Created => {
+                task.forget_exec(&request.exec_id);
+                Ok(deleted(0, 0, None))
+            }
+            Phase::Stopped { code, at } => {
+                task.forget_exec(&request.exec_id);
+                Ok(deleted(exec.pid(), code, at))
+            }
+        }
+    }
+}
+
+fn deleted(pid: u32, code: u8, at: Option<mote_lifecycle::Time>) -> DeleteResponse {
+    DeleteResponse {
+        pid,
+        exit_status: u32::from(code),
+        exited_at: time::at(at),
+        ..DeleteResponse::default()
+    }
+}
+
+fn waited(phase: Phase) -> WaitResponse {
+    let (code, at) = match phase {
+        Phase::Stopped { code, at } => (code, at),
+        Phase::Created | Phase::Running | Phase::Paused => (0, None),
+    };
+    WaitResponse {
+        exit_status: u32::from(code),
+        exited_at: time::at(at),
+        ..WaitResponse::default()
+    }
+}
+
+fn state(task: &Task, paths: &Paths, (pid, phase): (u32, Phase)) -> StateResponse {
+    let (code, at) = match phase {
+        Phase::Stopped { code, at } => (code, at),
+        Phase::Created | Phase::Running | Phase::Paused => (0, None),
+    };
+    StateResponse {
+        id: task.id().to_owned(),
+        bundle: task.bundle().display().to_string(),
+        pid,
+        status: phase.status().into(),
+        stdin: paths.stdin.clone(),
+        stdout: paths.stdout.clone(),
+        stderr: paths.stderr.clone(),
+        terminal: paths.terminal,
+        exit_status: u32::from(code),
+        exited_at: time::at(at),
+        ..StateResponse::default()
+    }
+}
+
+#[async_trait]
+impl TaskService for Service {
+    async fn state(&self, _: &TtrpcContext, request: StateRequest) -> TtrpcResult<StateResponse> {
+        let task = self.task(&request.id)?;
+        if request.exec_id.is_empty() {
+            return Ok(state(&task, task.paths(), (task.pid(), task.phase())));
+        }
+        let exec = task.exec(&request.exec_id)?;
+        let mut response = state(&task, exec.paths(), (exec.pid(), exec.phase()));
+        response.exec_id = request.exec_id;
+        Ok(response)
+    }
+
+    async fn create(
+        &self,
+        _: &TtrpcContext,
+        request: CreateTaskRequest,
+    ) -> TtrpcResult<CreateTaskResponse> {
+        let service = self.clone();
+        done(async move { service.create_task(request).await }).await
     }
 
     async fn start(&self, _: &TtrpcContext, request: StartRequest) -> TtrpcResult<StartResponse> {
-        let task = self.task(&request.id)?;
-        match request.exec_id.as_str() {
-            "" => self.start_task(task).await?,
-            exec => self.start_exec(&task, exec).await?,
-        }
-        Ok(StartResponse { pid: pid(), ..StartResponse::default() })
+        let (service, task) = (self.clone(), self.task(&request.id)?);
+        let pid = done(async move {
+            match request.exec_id.as_str() {
+                "" => service.start_task(task).await,
+                exec => service.start_exec(&task, exec).await,
+            }
+        })
+        .await?;
+        Ok(StartResponse { pid, ..StartResponse::default() })
     }
 
     async fn delete(
@@ -272,83 +264,67 @@ impl TaskService for Service {
         _: &TtrpcContext,
         request: DeleteRequest,
     ) -> TtrpcResult<DeleteResponse> {
-        let task = self.task(&request.id)?;
-        if request.exec_id.is_empty() {
-            return Ok(self.delete_task(&task).await?);
-        }
-        let exec = task.exec(&request.exec_id)?;
-        match exec.phase() {
-            Phase::Running | Phase::Paused => {
-                let why = format!("exec {} is not stopped", request.exec_id);
-                Err(ShimError::Precondition(why).into())
-            }
-            Phase::Created => {
-                task.forget_exec(&request.exec_id);
-                Ok(deleted(0, None))
-            }
-            Phase::Stopped { code, at } => {
-                task.forget_exec(&request.exec_id);
-                Ok(deleted(code, at))
-            }
-        }
+        let service = self.clone();
+        done(async move { service.delete_any(request).await }).await
     }
 
     async fn pids(&self, _: &TtrpcContext, request: PidsRequest) -> TtrpcResult<PidsResponse> {
-        self.task(&request.id)?;
-        let one = ProcessInfo { pid: pid(), ..ProcessInfo::default() };
-        Ok(PidsResponse { processes: vec![one], ..PidsResponse::default() })
+        let pids = self.task(&request.id)?.pids().await?;
+        let one = |pid| ProcessInfo { pid, ..ProcessInfo::default() };
+        let processes = pids.into_iter().map(one).collect();
+        Ok(PidsResponse { processes, ..PidsResponse::default() })
     }
 
     async fn pause(&self, _: &TtrpcContext, request: PauseRequest) -> TtrpcResult<Empty> {
         let task = self.task(&request.id)?;
-        task.container.pause().await.map_err(ShimError::from)?;
-        let event = events::TaskPaused { container_id: task.id.clone(), ..Default::default() };
+        done(async move { task.pause().await }).await?;
+        let event = events::TaskPaused { container_id: request.id, ..Default::default() };
         self.publish("/tasks/paused", &event);
         Ok(Empty::default())
     }
 
     async fn resume(&self, _: &TtrpcContext, request: ResumeRequest) -> TtrpcResult<Empty> {
         let task = self.task(&request.id)?;
-        task.container.unpause().await.map_err(ShimError::from)?;
-        let event = events::TaskResumed { container_id: task.id.clone(), ..Default::default() };
+        done(async move { task.resume().await }).await?;
+        let event = events::TaskResumed { container_id: request.id, ..Default::default() };
         self.publish("/tasks/resumed", &event);
         Ok(Empty::default())
     }
 
     async fn kill(&self, _: &TtrpcContext, request: KillRequest) -> TtrpcResult<Empty> {
         let task = self.task(&request.id)?;
-        // A guest has no signals: each ends it.
-        let how = match request.signal {
-            SIGKILL => ExitStatus::Killed,
-            _ => ExitStatus::Stopped,
-        };
         if request.exec_id.is_empty() {
-            self.kill_task(&task, how).await?;
-        } else {
-            let exec: Arc<Exec> = task.exec(&request.exec_id)?;
-            if matches!(exec.phase(), Phase::Stopped { .. }) {
-                let why = format!("process of exec {} already finished", request.exec_id);
-                return Err(ShimError::NotFound(why).into());
-            }
-            exec.end(how);
+            let service = self.clone();
+            done(async move {
+                if task.kill(request.signal, request.all).await? {
+                    service.tell_exit(task.id(), task.id(), (task.pid(), task.phase()));
+                }
+                Ok(())
+            })
+            .await?;
+            return Ok(Empty::default());
         }
+        let exec = task.exec(&request.exec_id)?;
+        if matches!(exec.phase(), Phase::Stopped { .. }) {
+            let why = format!("process of exec {} already finished", request.exec_id);
+            return Err(ShimError::NotFound(why).into());
+        }
+        exec.kill(request.signal)?;
         Ok(Empty::default())
     }
 
     async fn exec(&self, _: &TtrpcContext, request: ExecProcessRequest) -> TtrpcResult<Empty> {
         let task = self.task(&request.id)?;
         let spec = request.spec.as_ref().map(|any| any.value.as_slice());
-        let process: oci_spec::runtime::Process = serde_json::from_slice(spec.unwrap_or(b"{}"))
-            .map_err(|source| ShimError::Json { what: "the process to run", source })?;
         let paths = Paths {
             stdin: request.stdin,
             stdout: request.stdout,
             stderr: request.stderr,
             terminal: request.terminal,
         };
-        task.add_exec(&request.exec_id, &process, paths)?;
+        task.add_exec(&request.exec_id, spec.unwrap_or(b"{}"), paths)?;
         let event = events::TaskExecAdded {
-            container_id: task.id.clone(),
+            container_id: request.id,
             exec_id: request.exec_id,
             ..Default::default()
         };
@@ -366,14 +342,19 @@ impl TaskService for Service {
         let task = self.task(&request.id)?;
         match (request.stdin, request.exec_id.as_str()) {
             (false, _) => {}
-            (true, "") => task.end_of_input.tell(),
-            (true, exec) => task.exec(exec)?.end_of_input.tell(),
+            (true, "") => task.close_input(),
+            (true, exec) => task.exec(exec)?.close_input(),
         }
         Ok(Empty::default())
     }
 
     async fn update(&self, _: &TtrpcContext, request: UpdateTaskRequest) -> TtrpcResult<Empty> {
-        self.update_task(&request).await?;
+        let task = self.task(&request.id)?;
+        done(async move {
+            let resources = request.resources.as_ref().map(|any| any.value.as_slice());
+            task.update(resources.unwrap_or(b"{}")).await
+        })
+        .await?;
         Ok(Empty::default())
     }
 
@@ -386,9 +367,7 @@ impl TaskService for Service {
     }
 
     async fn stats(&self, _: &TtrpcContext, request: StatsRequest) -> TtrpcResult<StatsResponse> {
-        let task = self.task(&request.id)?;
-        let usage = Usage::from(&*task.container.gauge());
-        let stats = metrics(self.0.hierarchy, &task.container.record(), &usage);
+        let stats = self.task(&request.id)?.stats(self.0.hierarchy);
         Ok(StatsResponse { stats: MessageField::some(stats), ..StatsResponse::default() })
     }
 
@@ -398,8 +377,9 @@ impl TaskService for Service {
         request: ConnectRequest,
     ) -> TtrpcResult<ConnectResponse> {
         // containerd asks this also about a task that was never made.
-        let task_pid = self.task(&request.id).map_or(0, |_| pid());
-        Ok(ConnectResponse { shim_pid: pid(), task_pid, ..ConnectResponse::default() })
+        let task_pid = self.task(&request.id).map_or(0, |task| task.pid());
+        let shim_pid = std::process::id();
+        Ok(ConnectResponse { shim_pid, task_pid, ..ConnectResponse::default() })
     }
 
     async fn shutdown(&self, _: &TtrpcContext, _: ShutdownRequest) -> TtrpcResult<Empty> {
@@ -417,13 +397,6 @@ impl TaskService for Service {
     ) -> TtrpcResult<Empty> {
         Err(ShimError::Unimplemented("a Wasm guest cannot be checkpointed").into())
     }
-}
-
-/// The same mount, as events have it.
-fn mounted(
-    mount: containerd_shim_protos::api::Mount,
-) -> containerd_shim_protos::types::mount::Mount {
-    mount
 }
 
 /// Both versions of the service, which differ in their name alone.

@@ -1,40 +1,21 @@
-//! One Wasm container of a pod: its driver, its root, and what is run beside it.
+//! One container of a pod, Wasm or native, and what is run beside it: what both have in common.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::path::Path;
+use std::sync::Arc;
 
 use containerd_shim_protos::api;
-use mote_engine::Call;
-use mote_lifecycle::{
-    Container, Image, Made, Record, RestartPolicy, Setup, Status, Time, Workload,
-};
-use mote_spec::{ContainerId, ExitStatus};
+use containerd_shim_protos::protobuf::well_known_types::any::Any;
+use mote_engine::machine_memory;
+use mote_lifecycle::{Change, DriveError, Time, Usage};
+use mote_spec::{Ceiling, ExitStatus};
 use oci_spec::runtime;
-use tokio::runtime::Handle;
-use tokio::sync::watch;
 
-use crate::bundle::{Bundle, pairs};
+use crate::bundle;
 use crate::error::ShimError;
-use crate::guest::{Guest, Run, Volatile};
-use crate::program::Program;
-use crate::rootfs::Rootfs;
-use crate::streams::{EndOfInput, Paths, Streams};
-
-/// A container.
-pub(crate) struct Task {
-    pub(crate) id: String,
-    pub(crate) bundle: PathBuf,
-    pub(crate) paths: Paths,
-    pub(crate) container: Container,
-    pub(crate) end_of_input: EndOfInput,
-    program: Arc<Program>,
-    rootfs: Rootfs,
-    guests: Handle,
-    execs: Mutex<BTreeMap<String, Arc<Exec>>>,
-    /// When it was killed that had not been started.
-    unstarted_end: watch::Sender<Option<Time>>,
-}
+use crate::metrics::{self, Hierarchy};
+use crate::native::{self, Native};
+use crate::streams::Paths;
+use crate::wasm::{self, Wasm};
 
 /// Where a container or an exec is, in containerd's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,254 +37,264 @@ impl Phase {
     }
 }
 
-/// Something that runs beside a container.
-pub(crate) struct Exec {
-    pub(crate) paths: Paths,
-    pub(crate) end_of_input: EndOfInput,
-    run: Mutex<Option<Run>>,
-    phase: watch::Sender<Phase>,
-    /// Told to end it, and how.
-    end: watch::Sender<Option<ExitStatus>>,
+/// A container.
+pub(crate) enum Task {
+    /// In this process.
+    Wasm(Arc<Wasm>),
+    /// In a process of its own, which the OCI runtime has made.
+    Native(Arc<Native>),
 }
 
+/// Something that runs beside a container.
+pub(crate) enum Exec {
+    Wasm(Arc<wasm::Exec>),
+    Native(Arc<native::Process>),
+}
+
+/// The signal that cannot be caught.
+const SIGKILL: u32 = 9;
+
 impl Task {
-    /// Makes a container of what was read, mounted and loaded.
-    pub(crate) fn new(
-        id: &str,
-        (bundle, rootfs): (Bundle, Rootfs),
-        (program, policy): (Arc<Program>, mote_spec::Policy),
-        paths: Paths,
-        guests: Handle,
-    ) -> Result<Task, ShimError> {
-        let end_of_input = EndOfInput::default();
-        let streams = Streams::open(&paths, &end_of_input)?;
-        let export = bundle.args.first().and_then(|first| first.split_once('#'));
-        let call = match export {
-            Some((_, name)) if !name.is_empty() && name != "_start" => {
-                Call::Export(name.to_owned())
-            }
-            _ => Call::Main,
-        };
-        let run = Run {
-            name: id.to_owned(),
-            program: Arc::clone(&program),
-            policy: policy.clone(),
-            args: bundle.args.clone(),
-            env: bundle.variables(),
-            cwd: Some(bundle.cwd.clone()),
-            call,
-            streams,
-            terminal: paths.terminal,
-        };
-        let digest = mote_image::sha256(id.as_bytes());
-        let made = Made {
-            id: ContainerId::new(bytes_of(digest.hex())),
-            name: id.parse()?,
-            image: Image {
-                name: id.to_owned(),
-                digest: program.digest.clone(),
-                manifest: None,
-                files: None,
-            },
-            args: run.args.clone(),
-            env: run.env.clone(),
-            cwd: run.cwd.clone(),
-            policy,
-            restart: RestartPolicy::No,
-            setup: Setup::default(),
-        };
-        let record = Record::new(made, Time::now());
-        let guest = Arc::new(Guest::new(guests.clone(), run));
-        let container = drive(record, guest);
-        Ok(Task {
-            id: id.to_owned(),
-            bundle: bundle.path,
-            paths,
-            container,
-            end_of_input,
-            program,
-            rootfs,
-            guests,
-            execs: Mutex::default(),
-            unstarted_end: watch::Sender::new(None),
-        })
+    pub(crate) fn id(&self) -> &str {
+        match self {
+            Task::Wasm(task) => &task.id,
+            Task::Native(task) => &task.id,
+        }
+    }
+
+    pub(crate) fn bundle(&self) -> &Path {
+        match self {
+            Task::Wasm(task) => &task.bundle,
+            Task::Native(task) => &task.bundle,
+        }
+    }
+
+    pub(crate) fn paths(&self) -> &Paths {
+        match self {
+            Task::Wasm(task) => &task.paths,
+            Task::Native(task) => &task.init.paths,
+        }
+    }
+
+    /// A process that is in the container's network namespace: this one, for a guest.
+    pub(crate) fn pid(&self) -> u32 {
+        match self {
+            Task::Wasm(_) => std::process::id(),
+            Task::Native(task) => task.init.pid(),
+        }
     }
 
     pub(crate) fn phase(&self) -> Phase {
-        let record = self.container.record();
-        match (record.status(), *self.unstarted_end.borrow()) {
-            (Status::Created, Some(at)) => {
-                Phase::Stopped { code: ExitStatus::Killed.code(), at: Some(at) }
-            }
-            (Status::Created, None) => Phase::Created,
-            (Status::Running, _) => Phase::Running,
-            (Status::Paused, _) => Phase::Paused,
-            (Status::Stopped(how), _) => Phase::Stopped { code: how.code(), at: record.finished },
-            (Status::Removed, _) => {
-                let code = record.last_end.map_or(0, ExitStatus::code);
-                Phase::Stopped { code, at: record.finished }
-            }
+        match self {
+            Task::Wasm(task) => task.phase(),
+            Task::Native(task) => task.init.phase(),
         }
     }
 
-    /// Kills what has not been started. False if it has.
-    pub(crate) fn kill_unstarted(&self) -> bool {
-        let created = self.container.record().status() == Status::Created;
-        created
-            && self.unstarted_end.send_if_modified(|end| {
-                let first = end.is_none();
-                *end = end.or(Some(Time::now()));
-                first
-            })
+    pub(crate) async fn start(&self) -> Result<(), ShimError> {
+        match self.phase() {
+            Phase::Created => {}
+            Phase::Running | Phase::Paused | Phase::Stopped { .. } => {
+                return Err(ShimError::Precondition(format!("{} was started before", self.id())));
+            }
+        }
+        match self {
+            Task::Wasm(task) => match task.container.start().await {
+                Err(DriveError::Start(why)) => Err(ShimError::Invalid(why)),
+                started => Ok(started?),
+            },
+            Task::Native(task) => task.start().await,
+        }
     }
 
-    /// Waits for its end, and returns it.
+    /// Sends a signal. A guest has none: each ends it. True if it ended what had not been started, whose
+    /// end nobody else tells of.
+    pub(crate) async fn kill(&self, signal: u32, all: bool) -> Result<bool, ShimError> {
+        if matches!(self.phase(), Phase::Stopped { .. }) {
+            return Err(ShimError::NotFound(format!("process of {} already finished", self.id())));
+        }
+        match self {
+            // Whether it is there: it is.
+            Task::Wasm(_) if signal == 0 => {}
+            Task::Wasm(task) if task.kill_unstarted() => return Ok(true),
+            Task::Wasm(task) if signal == SIGKILL => task.container.kill().await?,
+            Task::Wasm(task) => task.container.stop().await?,
+            Task::Native(task) => task.kill(signal, all).await?,
+        }
+        Ok(false)
+    }
+
+    pub(crate) async fn pause(&self) -> Result<(), ShimError> {
+        match self {
+            Task::Wasm(task) => Ok(task.container.pause().await?),
+            Task::Native(task) => task.pause().await,
+        }
+    }
+
+    pub(crate) async fn resume(&self) -> Result<(), ShimError> {
+        match self {
+            Task::Wasm(task) => Ok(task.container.unpause().await?),
+            Task::Native(task) => task.resume().await,
+        }
+    }
+
+    /// Waits for its end.
     pub(crate) async fn ended(&self) -> Phase {
-        // One that is only created may be killed, or removed, before it runs.
-        let mut killed = self.unstarted_end.subscribe();
-        tokio::select! {
-            _ = self.container.wait(|record| {
-                matches!(record.status(), Status::Stopped(_) | Status::Removed)
-            }) => {}
-            _ = killed.wait_for(Option::is_some) => {}
+        match self {
+            Task::Wasm(task) => task.ended().await,
+            Task::Native(task) => task.init.wait().await,
         }
-        self.phase()
     }
 
-    fn execs(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Exec>>> {
-        self.execs.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Whether it has run out of memory.
+    pub(crate) fn is_out_of_memory(&self) -> bool {
+        match self {
+            Task::Wasm(task) => task.container.record().ending() == Some(ExitStatus::OutOfMemory),
+            Task::Native(task) => task.is_out_of_memory(),
+        }
     }
 
-    pub(crate) fn exec(&self, id: &str) -> Result<Arc<Exec>, ShimError> {
-        let found = self.execs().get(id).cloned();
-        found.ok_or_else(|| ShimError::NotFound(format!("exec {id} of {}", self.id)))
+    /// Removes what has ended, and unmounts what it saw.
+    pub(crate) async fn remove(&self) -> Result<(), ShimError> {
+        match self {
+            Task::Wasm(task) => {
+                task.container.remove().await?;
+                task.unmount();
+                Ok(())
+            }
+            Task::Native(task) => task.remove().await,
+        }
+    }
+
+    pub(crate) async fn update(&self, resources: &[u8]) -> Result<(), ShimError> {
+        let resources: runtime::LinuxResources = serde_json::from_slice(resources)
+            .map_err(|source| ShimError::Json { what: "the resources", source })?;
+        match self {
+            Task::Wasm(task) => {
+                let ceiling = Ceiling::of_machine(machine_memory());
+                let record = task.container.record();
+                let policy = record.policy.updated(bundle::limits(&resources)?, &ceiling);
+                let policy = policy.map_err(|error| ShimError::Invalid(error.to_string()))?;
+                let change = Change { policy: Some(policy), ..Change::default() };
+                Ok(task.container.update(change).await?)
+            }
+            Task::Native(task) => task.update(&resources).await,
+        }
+    }
+
+    pub(crate) fn stats(&self, hierarchy: Hierarchy) -> Any {
+        match self {
+            Task::Wasm(task) => {
+                let usage = Usage::from(&*task.container.gauge());
+                let record = task.container.record();
+                metrics::of_guest(
+                    hierarchy,
+                    &usage,
+                    &metrics::Bounds {
+                        memory: record.policy.limits().memory.get(),
+                        out_of_memory: self.is_out_of_memory(),
+                    },
+                )
+            }
+            Task::Native(task) => task.stats(hierarchy),
+        }
+    }
+
+    /// The processes of the container.
+    pub(crate) async fn pids(&self) -> Result<Vec<u32>, ShimError> {
+        match self {
+            Task::Wasm(_) => Ok(vec![std::process::id()]),
+            Task::Native(task) => task.pids().await,
+        }
+    }
+
+    /// Ends the input of the container.
+    pub(crate) fn close_input(&self) {
+        match self {
+            Task::Wasm(task) => task.end_of_input.tell(),
+            // The fifo is the process's own.
+            Task::Native(_) => {}
+        }
+    }
+
+    pub(crate) fn exec(&self, id: &str) -> Result<Exec, ShimError> {
+        match self {
+            Task::Wasm(task) => task.exec(id).map(Exec::Wasm),
+            Task::Native(task) => task.exec(id).map(Exec::Native),
+        }
     }
 
     pub(crate) fn forget_exec(&self, id: &str) {
-        self.execs().remove(id);
+        match self {
+            Task::Wasm(task) => task.forget_exec(id),
+            Task::Native(task) => task.forget_exec(id),
+        }
     }
 
-    /// Gets something ready to be run beside the container: the program itself once more, or one of
-    /// its functions, with the container's grants and limits.
-    pub(crate) fn add_exec(
-        &self,
-        id: &str,
-        process: &runtime::Process,
-        paths: Paths,
-    ) -> Result<(), ShimError> {
-        let record = self.container.record();
-        let command = process.args().clone().unwrap_or_default();
-        let functions = self.program.module.exports(&self.program.engine);
-        let own = record.args.first().map(String::as_str);
-        let Some(call) = Call::of_command(&command, own, &functions) else {
-            return Err(ShimError::NotFound(format!(
-                "exec failed: {} is no function of this Wasm program and not the program itself: executable file (its functions are {})",
-                command.first().map_or("nothing", String::as_str),
-                functions.join(", ")
-            )));
-        };
-        if self.execs().contains_key(id) {
-            return Err(ShimError::Exists(format!("exec {id}")));
+    pub(crate) fn add_exec(&self, id: &str, process: &[u8], paths: Paths) -> Result<(), ShimError> {
+        let process: runtime::Process = serde_json::from_slice(process)
+            .map_err(|source| ShimError::Json { what: "the process to run", source })?;
+        match self {
+            Task::Wasm(task) => task.add_exec(id, &process, paths),
+            Task::Native(task) => task.add_exec(id, process, paths),
         }
-        let end_of_input = EndOfInput::default();
-        let streams = Streams::open(&paths, &end_of_input)?;
-        let env = pairs(process.env().as_deref().unwrap_or_default());
-        let run = Run {
-            name: format!("{} {id}", self.id),
-            program: Arc::clone(&self.program),
-            // It is not the container, and does not listen where that does.
-            policy: record.policy.without_ports(),
-            args: if call == Call::Main { command } else { record.args.clone() },
-            env: if env.is_empty() { record.env.clone() } else { env },
-            cwd: Some(process.cwd().display().to_string()),
-            call,
-            streams,
-            terminal: paths.terminal,
-        };
-        let exec = Exec {
-            paths,
-            end_of_input,
-            run: Mutex::new(Some(run)),
-            phase: watch::Sender::new(Phase::Created),
-            end: watch::Sender::new(None),
-        };
-        self.execs().insert(id.to_owned(), Arc::new(exec));
-        Ok(())
     }
 
-    /// Starts what was got ready. It ends with the container.
-    pub(crate) async fn start_exec(self: &Arc<Task>, exec: &Arc<Exec>) -> Result<(), ShimError> {
-        if self.container.record().status() != Status::Running {
-            return Err(ShimError::Precondition(format!("container {} does not run", self.id)));
-        }
-        let run = exec.run.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let run = run.ok_or_else(|| ShimError::Precondition("it was started before".to_owned()))?;
-        let running = match run.start(&self.guests).await {
-            Ok(running) => running,
-            Err(why) => {
-                exec.ended(ExitStatus::NotStarted);
-                return Err(ShimError::Invalid(why));
+    pub(crate) async fn start_exec(&self, exec: &Exec) -> Result<(), ShimError> {
+        match (self, exec) {
+            (Task::Wasm(task), Exec::Wasm(exec)) => task.start_exec(exec).await,
+            (Task::Native(task), Exec::Native(exec)) => task.start_exec(exec).await,
+            (Task::Wasm(_), Exec::Native(_)) | (Task::Native(_), Exec::Wasm(_)) => {
+                unreachable!("an exec is its task's own")
             }
-        };
-        exec.phase.send_replace(Phase::Running);
-        let (exec, container, mut told) =
-            (Arc::clone(exec), self.container.clone(), exec.end.subscribe());
-        tokio::spawn(async move {
-            let how = tokio::select! {
-                ended = running.guest => ended.status,
-                told = told.wait_for(Option::is_some) => {
-                    told.ok().and_then(|how| *how).unwrap_or(ExitStatus::Killed)
-                }
-                _ = container.wait(|record| !record.status().is_live()) => ExitStatus::Killed,
-            };
-            exec.ended(how);
-        });
-        Ok(())
-    }
-
-    /// Lets go of what the container saw.
-    pub(crate) fn unmount(&self) {
-        self.rootfs.unmount();
+        }
     }
 }
 
 impl Exec {
-    pub(crate) fn phase(&self) -> Phase {
-        *self.phase.borrow()
-    }
-
-    fn ended(&self, how: ExitStatus) {
-        self.phase.send_replace(Phase::Stopped { code: how.code(), at: Some(Time::now()) });
-    }
-
-    /// Ends it, if it has not ended.
-    pub(crate) fn end(&self, how: ExitStatus) {
-        if self.phase() == Phase::Created {
-            self.ended(how);
+    pub(crate) fn paths(&self) -> &Paths {
+        match self {
+            Exec::Wasm(exec) => &exec.paths,
+            Exec::Native(exec) => &exec.paths,
         }
-        self.end.send_replace(Some(how));
     }
 
-    /// Waits for its end, and returns it.
+    pub(crate) fn pid(&self) -> u32 {
+        match self {
+            Exec::Wasm(_) => std::process::id(),
+            Exec::Native(exec) => exec.pid(),
+        }
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        match self {
+            Exec::Wasm(exec) => exec.phase(),
+            Exec::Native(exec) => exec.phase(),
+        }
+    }
+
     pub(crate) async fn wait(&self) -> Phase {
-        let mut phase = self.phase.subscribe();
-        let ended = phase.wait_for(|phase| matches!(phase, Phase::Stopped { .. })).await;
-        ended.map_or(Phase::Stopped { code: 0, at: None }, |phase| *phase)
+        match self {
+            Exec::Wasm(exec) => exec.wait().await,
+            Exec::Native(exec) => exec.wait().await,
+        }
     }
-}
 
-fn drive(record: Record, guest: Arc<impl Workload>) -> Container {
-    let (container, driver) = Container::drive(record, Arc::new(Volatile), guest);
-    tokio::spawn(driver);
-    container
-}
-
-/// The bytes of a digest.
-fn bytes_of(hex: &str) -> [u8; 32] {
-    let mut bytes = [0; 32];
-    for (byte, pair) in bytes.iter_mut().zip(hex.as_bytes().chunks(2)) {
-        let pair = std::str::from_utf8(pair).unwrap_or_default();
-        *byte = u8::from_str_radix(pair, 16).unwrap_or_default();
+    pub(crate) fn kill(&self, signal: u32) -> Result<(), ShimError> {
+        match self {
+            Exec::Wasm(exec) => {
+                let how = if signal == SIGKILL { ExitStatus::Killed } else { ExitStatus::Stopped };
+                exec.end(how);
+                Ok(())
+            }
+            Exec::Native(exec) => exec.kill(signal),
+        }
     }
-    bytes
+
+    pub(crate) fn close_input(&self) {
+        match self {
+            Exec::Wasm(exec) => exec.end_of_input.tell(),
+            Exec::Native(_) => {}
+        }
+    }
 }

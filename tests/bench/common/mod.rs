@@ -55,11 +55,11 @@ pub const CHATTY: &str = r#"(module
   (data (i32.const 0) "\10\00\00\00\40\00\00\00")
   (data (i32.const 16) "2026-11-25 12:00:00 sensor 7 temperature 21.5 humidity 40.5 ok.\n")
   (func (export "_start")
-    (i32.store (i32.const 220) (i32.const 1))
-    (i64.store (i32.const 228) (i64.const 10000000))
+    (i32.store (i32.const 224) (i32.const 1))
+    (i64.store (i32.const 232) (i64.const 10000000))
     (loop $again
       (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))
-      (drop (call $poll (i32.const 204) (i32.const 300) (i32.const 1) (i32.const 400)))
+      (drop (call $poll (i32.const 208) (i32.const 304) (i32.const 1) (i32.const 400)))
       (br $again))))"#;
 
 /// A daemon with folders of its own; killed when dropped.

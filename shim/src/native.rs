@@ -1,0 +1,325 @@
+//! A native container of a pod, such as its pause container or a sidecar: the configured OCI runtime makes
+//! it, and the shim is its parent.
+//!
+//! Its streams are containerd's own fifos: nothing of it goes through the shim.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use containerd_shim_protos::protobuf::well_known_types::any::Any;
+use mote_lifecycle::Time;
+use oci_spec::runtime;
+use runc::options::{CreateOpts, DeleteOpts, ExecOpts, GlobalOpts, KillOpts};
+use runc::{Command, Runc};
+use rustix::fs::{Mode, OFlags};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions};
+use tokio::io::unix::AsyncFd;
+use tokio::sync::watch;
+
+use crate::cgroup::Cgroup;
+use crate::error::ShimError;
+use crate::metrics::Hierarchy;
+use crate::rootfs::Rootfs;
+use crate::streams::Paths;
+use crate::task::Phase;
+
+/// A container.
+pub(crate) struct Native {
+    pub(crate) id: String,
+    pub(crate) bundle: PathBuf,
+    pub(crate) init: Arc<Process>,
+    runc: Runc,
+    rootfs: Rootfs,
+    cgroup: Cgroup,
+    execs: Mutex<BTreeMap<String, Arc<Process>>>,
+}
+
+/// A process of a container, the first or an exec's.
+pub(crate) struct Process {
+    pub(crate) paths: Paths,
+    pid: AtomicU32,
+    phase: watch::Sender<Phase>,
+    /// What an exec is to run.
+    wish: Option<runtime::Process>,
+}
+
+/// The standard streams of a native process: the files that containerd named.
+#[derive(Debug)]
+struct Files {
+    stdin: File,
+    stdout: File,
+    stderr: File,
+}
+
+impl Native {
+    /// Has the runtime make a container of a bundle whose root is mounted.
+    pub(crate) async fn create(
+        id: &str,
+        bundle: &Path,
+        rootfs: Rootfs,
+        paths: Paths,
+        state: &Path,
+    ) -> Result<Native, ShimError> {
+        refuse_terminal(&paths)?;
+        let options = GlobalOpts::new().command("runc").root(state).log_json();
+        let runc = options.log(bundle.join("log.json")).build().map_err(failed("find"))?;
+        let pid_file = bundle.join("init.pid");
+        let io = Arc::new(Files::open(&paths)?);
+        let options = CreateOpts::new().pid_file(&pid_file).io(io);
+        runc.create(id, bundle, Some(&options)).await.map_err(failed("create"))?;
+        let pid = read_pid(&pid_file)?;
+        let init = Arc::new(Process::new(paths, None));
+        init.runs_as(pid)?;
+        let cgroup = Cgroup::of(pid);
+        let bundle = bundle.to_owned();
+        Ok(Native {
+            id: id.to_owned(),
+            bundle,
+            init,
+            runc,
+            rootfs,
+            cgroup,
+            execs: Mutex::default(),
+        })
+    }
+
+    pub(crate) async fn start(&self) -> Result<(), ShimError> {
+        self.runc.start(&self.id).await.map_err(failed("start"))?;
+        self.init.enter(Phase::Running);
+        Ok(())
+    }
+
+    pub(crate) async fn kill(&self, signal: u32, all: bool) -> Result<(), ShimError> {
+        let options = KillOpts::new().all(all);
+        self.runc.kill(&self.id, signal, Some(&options)).await.map_err(failed("kill"))
+    }
+
+    pub(crate) async fn pause(&self) -> Result<(), ShimError> {
+        self.runc.pause(&self.id).await.map_err(failed("pause"))?;
+        self.init.enter(Phase::Paused);
+        Ok(())
+    }
+
+    pub(crate) async fn resume(&self) -> Result<(), ShimError> {
+        self.runc.resume(&self.id).await.map_err(failed("resume"))?;
+        self.init.enter(Phase::Running);
+        Ok(())
+    }
+
+    pub(crate) async fn update(
+        &self,
+        resources: &runtime::LinuxResources,
+    ) -> Result<(), ShimError> {
+        self.runc.update(&self.id, resources).await.map_err(failed("update"))
+    }
+
+    pub(crate) async fn pids(&self) -> Result<Vec<u32>, ShimError> {
+        let pids = self.runc.ps(&self.id).await.map_err(failed("list the processes of"))?;
+        Ok(pids.into_iter().filter_map(|pid| u32::try_from(pid).ok()).collect())
+    }
+
+    pub(crate) fn stats(&self, hierarchy: Hierarchy) -> Any {
+        self.cgroup.metrics(hierarchy)
+    }
+
+    pub(crate) fn is_out_of_memory(&self) -> bool {
+        self.cgroup.is_out_of_memory()
+    }
+
+    /// Removes what has ended; what the runtime knows of it goes by force.
+    pub(crate) async fn remove(&self) -> Result<(), ShimError> {
+        let options = DeleteOpts::new().force(true);
+        self.runc.delete(&self.id, Some(&options)).await.map_err(failed("delete"))?;
+        self.rootfs.unmount();
+        Ok(())
+    }
+
+    fn execs(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Process>>> {
+        self.execs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn exec(&self, id: &str) -> Result<Arc<Process>, ShimError> {
+        let found = self.execs().get(id).cloned();
+        found.ok_or_else(|| ShimError::NotFound(format!("exec {id} of {}", self.id)))
+    }
+
+    pub(crate) fn forget_exec(&self, id: &str) {
+        self.execs().remove(id);
+    }
+
+    pub(crate) fn add_exec(
+        &self,
+        id: &str,
+        process: runtime::Process,
+        paths: Paths,
+    ) -> Result<(), ShimError> {
+        refuse_terminal(&paths)?;
+        let mut execs = self.execs();
+        if execs.contains_key(id) {
+            return Err(ShimError::Exists(format!("exec {id}")));
+        }
+        execs.insert(id.to_owned(), Arc::new(Process::new(paths, Some(process))));
+        Ok(())
+    }
+
+    pub(crate) async fn start_exec(&self, exec: &Arc<Process>) -> Result<(), ShimError> {
+        let wish = exec.wish.as_ref();
+        let wish = wish.ok_or_else(|| ShimError::Invalid("it is no exec".to_owned()))?;
+        // Another may be started at the same time.
+        let pid_file = self.bundle.join(format!("exec-{:p}.pid", Arc::as_ptr(exec)));
+        let io = Arc::new(Files::open(&exec.paths)?);
+        let options = ExecOpts::new().pid_file(&pid_file).detach(true).io(io);
+        let started = self.runc.exec(&self.id, wish, Some(&options)).await;
+        let pid = started.map_err(failed("exec in")).and_then(|()| read_pid(&pid_file));
+        let _ = std::fs::remove_file(&pid_file);
+        exec.runs_as(pid?)?;
+        exec.enter(Phase::Running);
+        Ok(())
+    }
+}
+
+fn failed(what: &'static str) -> impl Fn(runc::error::Error) -> ShimError {
+    move |source| ShimError::Runtime { what, source: Box::new(source) }
+}
+
+fn refuse_terminal(paths: &Paths) -> Result<(), ShimError> {
+    match paths.terminal {
+        true => Err(ShimError::Unimplemented("a native container gets no terminal yet")),
+        false => Ok(()),
+    }
+}
+
+fn read_pid(path: &Path) -> Result<u32, ShimError> {
+    let file = |source| ShimError::File { path: path.to_owned(), source };
+    let text = std::fs::read_to_string(path).map_err(file)?;
+    text.trim().parse().map_err(|_| file(std::io::ErrorKind::InvalidData.into()))
+}
+
+impl Process {
+    fn new(paths: Paths, wish: Option<runtime::Process>) -> Process {
+        Process { paths, pid: AtomicU32::new(0), phase: watch::Sender::new(Phase::Created), wish }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        *self.phase.borrow()
+    }
+
+    /// The first end stays.
+    fn enter(&self, next: Phase) {
+        self.phase.send_if_modified(|phase| {
+            let goes_on = !matches!(phase, Phase::Stopped { .. });
+            if goes_on {
+                *phase = next;
+            }
+            goes_on
+        });
+    }
+
+    /// Notes which process it is, and waits for its end in a task of its own.
+    fn runs_as(self: &Arc<Process>, pid: u32) -> Result<(), ShimError> {
+        let system =
+            |what, error: rustix::io::Errno| ShimError::System { what, source: error.into() };
+        self.pid.store(pid, Ordering::Relaxed);
+        let number = i32::try_from(pid).ok().and_then(Pid::from_raw);
+        let number = number.ok_or_else(|| ShimError::Invalid(format!("{pid} is no process")))?;
+        let fd = rustix::process::pidfd_open(number, PidfdFlags::empty())
+            .map_err(|error| system("watch a process", error))?;
+        // SAFETY: an OwnedFd names the same open file for as long as it lives, and goes with the AsyncFd.
+        let fd = unsafe { AsyncFd::register(fd) }
+            .map_err(|error| ShimError::System { what: "watch a process", source: error.into() })?;
+        let process = Arc::clone(self);
+        tokio::spawn(async move {
+            // It is readable when the process has ended, and not before.
+            let _ = fd.readable().await;
+            let code = reap(number);
+            process.enter(Phase::Stopped { code, at: Some(Time::now()) });
+        });
+        Ok(())
+    }
+
+    pub(crate) async fn wait(&self) -> Phase {
+        let mut phase = self.phase.subscribe();
+        let ended = phase.wait_for(|phase| matches!(phase, Phase::Stopped { .. })).await;
+        ended.map_or(Phase::Stopped { code: 0, at: None }, |phase| *phase)
+    }
+
+    pub(crate) fn kill(&self, signal: u32) -> Result<(), ShimError> {
+        if self.phase() == Phase::Created {
+            self.enter(Phase::Stopped { code: KILLED, at: Some(Time::now()) });
+            return Ok(());
+        }
+        let number = i32::try_from(signal).ok().and_then(Signal::from_named_raw);
+        let number = number.ok_or_else(|| ShimError::Invalid(format!("{signal} is no signal")))?;
+        let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw);
+        let gone = || ShimError::NotFound("process already finished".to_owned());
+        rustix::process::kill_process(pid.ok_or_else(gone)?, number).map_err(|_| gone())
+    }
+}
+
+/// The exit code of what was killed.
+const KILLED: u8 = 137;
+
+/// The exit code of a child that has ended, as a shell tells it.
+fn reap(pid: Pid) -> u8 {
+    let Ok(Some((_, status))) = rustix::process::waitpid(Some(pid), WaitOptions::empty()) else {
+        return KILLED;
+    };
+    let status = std::process::ExitStatus::from_raw(status.as_raw());
+    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
+    code.and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX)
+}
+
+impl Files {
+    fn open(paths: &Paths) -> Result<Files, ShimError> {
+        let output = |path: &str| {
+            let path = path.strip_prefix("fifo://").unwrap_or(path);
+            match path.strip_prefix("file://") {
+                Some(path) => open(path, OFlags::APPEND | OFlags::CREATE | OFlags::WRONLY),
+                // For both ways: nobody waits for the other end, and none is missed that comes back.
+                None => open(path, OFlags::RDWR),
+            }
+        };
+        let stdin = open(&paths.stdin, OFlags::RDONLY | OFlags::NONBLOCK)?;
+        // It waited for no writer; its reader waits for what is written.
+        rustix::fs::fcntl_setfl(&stdin, OFlags::empty())
+            .map_err(|error| ShimError::System { what: "open the input", source: error.into() })?;
+        Ok(Files { stdin, stdout: output(&paths.stdout)?, stderr: output(&paths.stderr)? })
+    }
+}
+
+fn open(path: &str, flags: OFlags) -> Result<File, ShimError> {
+    let path = if path.is_empty() { "/dev/null" } else { path };
+    let opened = rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::from(0o640));
+    let failed =
+        |error: rustix::io::Errno| ShimError::File { path: path.into(), source: error.into() };
+    opened.map(|fd: OwnedFd| File::from(fd)).map_err(failed)
+}
+
+#[async_trait::async_trait]
+impl runc::Io for Files {
+    async fn set(&self, command: &mut Command) -> std::io::Result<()> {
+        command.stdin(self.stdin.try_clone()?);
+        command.stdout(self.stdout.try_clone()?);
+        command.stderr(self.stderr.try_clone()?);
+        Ok(())
+    }
+
+    /// The files go with this value.
+    async fn close_after_start(&self) {}
+}
+
+impl fmt::Debug for Native {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "native container {}", self.id)
+    }
+}

@@ -1,0 +1,289 @@
+//! A Wasm container of a pod: its driver, its root, and what is run beside it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use mote_engine::Call;
+use mote_lifecycle::{
+    Container, Image, Made, Record, RestartPolicy, Setup, Status, Time, Workload,
+};
+use mote_spec::{ContainerId, ExitStatus};
+use oci_spec::runtime;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+
+use crate::bundle::{Bundle, pairs};
+use crate::error::ShimError;
+use crate::guest::{Guest, Run, Volatile};
+use crate::program::Program;
+use crate::rootfs::Rootfs;
+use crate::streams::{EndOfInput, Paths, Streams};
+use crate::task::Phase;
+
+/// A container.
+pub(crate) struct Wasm {
+    pub(crate) id: String,
+    pub(crate) bundle: PathBuf,
+    pub(crate) paths: Paths,
+    pub(crate) container: Container,
+    pub(crate) end_of_input: EndOfInput,
+    program: Arc<Program>,
+    rootfs: Rootfs,
+    guests: Handle,
+    execs: Mutex<BTreeMap<String, Arc<Exec>>>,
+    /// When it was killed that had not been started.
+    unstarted_end: watch::Sender<Option<Time>>,
+}
+
+/// Something that runs beside a container.
+pub(crate) struct Exec {
+    pub(crate) paths: Paths,
+    pub(crate) end_of_input: EndOfInput,
+    run: Mutex<Option<Run>>,
+    phase: watch::Sender<Phase>,
+    /// Told to end it, and how.
+    end: watch::Sender<Option<ExitStatus>>,
+}
+
+impl Wasm {
+    /// Makes a container of what was read, mounted and loaded.
+    pub(crate) fn new(
+        id: &str,
+        (bundle, rootfs): (Bundle, Rootfs),
+        (program, policy): (Arc<Program>, mote_spec::Policy),
+        paths: Paths,
+        guests: Handle,
+    ) -> Result<Wasm, ShimError> {
+        let end_of_input = EndOfInput::default();
+        let streams = Streams::open(&paths, &end_of_input)?;
+        let export = bundle.args.first().and_then(|first| first.split_once('#'));
+        let call = match export {
+            Some((_, name)) if !name.is_empty() && name != "_start" => {
+                Call::Export(name.to_owned())
+            }
+            _ => Call::Main,
+        };
+        let run = Run {
+            name: id.to_owned(),
+            program: Arc::clone(&program),
+            policy: policy.clone(),
+            args: bundle.args.clone(),
+            env: bundle.variables(),
+            cwd: Some(bundle.cwd.clone()),
+            call,
+            streams,
+            terminal: paths.terminal,
+        };
+        let digest = mote_image::sha256(id.as_bytes());
+        let made = Made {
+            id: ContainerId::new(bytes_of(digest.hex())),
+            name: id.parse()?,
+            image: Image {
+                name: id.to_owned(),
+                digest: program.digest.clone(),
+                manifest: None,
+                files: None,
+            },
+            args: run.args.clone(),
+            env: run.env.clone(),
+            cwd: run.cwd.clone(),
+            policy,
+            restart: RestartPolicy::No,
+            setup: Setup::default(),
+        };
+        let record = Record::new(made, Time::now());
+        let guest = Arc::new(Guest::new(guests.clone(), run));
+        let container = drive(record, guest);
+        Ok(Wasm {
+            id: id.to_owned(),
+            bundle: bundle.path,
+            paths,
+            container,
+            end_of_input,
+            program,
+            rootfs,
+            guests,
+            execs: Mutex::default(),
+            unstarted_end: watch::Sender::new(None),
+        })
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        let record = self.container.record();
+        match (record.status(), *self.unstarted_end.borrow()) {
+            (Status::Created, Some(at)) => {
+                Phase::Stopped { code: ExitStatus::Killed.code(), at: Some(at) }
+            }
+            (Status::Created, None) => Phase::Created,
+            (Status::Running, _) => Phase::Running,
+            (Status::Paused, _) => Phase::Paused,
+            (Status::Stopped(how), _) => Phase::Stopped { code: how.code(), at: record.finished },
+            (Status::Removed, _) => {
+                let code = record.last_end.map_or(0, ExitStatus::code);
+                Phase::Stopped { code, at: record.finished }
+            }
+        }
+    }
+
+    /// Kills what has not been started. False if it has.
+    pub(crate) fn kill_unstarted(&self) -> bool {
+        let created = self.container.record().status() == Status::Created;
+        created
+            && self.unstarted_end.send_if_modified(|end| {
+                let first = end.is_none();
+                *end = end.or(Some(Time::now()));
+                first
+            })
+    }
+
+    /// Waits for its end, and returns it.
+    pub(crate) async fn ended(&self) -> Phase {
+        // One that is only created may be killed, or removed, before it runs.
+        let mut killed = self.unstarted_end.subscribe();
+        tokio::select! {
+            _ = self.container.wait(|record| {
+                matches!(record.status(), Status::Stopped(_) | Status::Removed)
+            }) => {}
+            _ = killed.wait_for(Option::is_some) => {}
+        }
+        self.phase()
+    }
+
+    fn execs(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Exec>>> {
+        self.execs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn exec(&self, id: &str) -> Result<Arc<Exec>, ShimError> {
+        let found = self.execs().get(id).cloned();
+        found.ok_or_else(|| ShimError::NotFound(format!("exec {id} of {}", self.id)))
+    }
+
+    pub(crate) fn forget_exec(&self, id: &str) {
+        self.execs().remove(id);
+    }
+
+    /// Gets something ready to be run beside the container: the program itself once more, or one of
+    /// its functions, with the container's grants and limits.
+    pub(crate) fn add_exec(
+        &self,
+        id: &str,
+        process: &runtime::Process,
+        paths: Paths,
+    ) -> Result<(), ShimError> {
+        let record = self.container.record();
+        let command = process.args().clone().unwrap_or_default();
+        let functions = self.program.module.exports(&self.program.engine);
+        let own = record.args.first().map(String::as_str);
+        let Some(call) = Call::of_command(&command, own, &functions) else {
+            return Err(ShimError::NotFound(format!(
+                "exec failed: {} is no function of this Wasm program and not the program itself: executable file (its functions are {})",
+                command.first().map_or("nothing", String::as_str),
+                functions.join(", ")
+            )));
+        };
+        if self.execs().contains_key(id) {
+            return Err(ShimError::Exists(format!("exec {id}")));
+        }
+        let end_of_input = EndOfInput::default();
+        let streams = Streams::open(&paths, &end_of_input)?;
+        let env = pairs(process.env().as_deref().unwrap_or_default());
+        let run = Run {
+            name: format!("{} {id}", self.id),
+            program: Arc::clone(&self.program),
+            // It is not the container, and does not listen where that does.
+            policy: record.policy.without_ports(),
+            args: if call == Call::Main { command } else { record.args.clone() },
+            env: if env.is_empty() { record.env.clone() } else { env },
+            cwd: Some(process.cwd().display().to_string()),
+            call,
+            streams,
+            terminal: paths.terminal,
+        };
+        let exec = Exec {
+            paths,
+            end_of_input,
+            run: Mutex::new(Some(run)),
+            phase: watch::Sender::new(Phase::Created),
+            end: watch::Sender::new(None),
+        };
+        self.execs().insert(id.to_owned(), Arc::new(exec));
+        Ok(())
+    }
+
+    /// Starts what was got ready. It ends with the container.
+    pub(crate) async fn start_exec(self: &Arc<Wasm>, exec: &Arc<Exec>) -> Result<(), ShimError> {
+        if self.container.record().status() != Status::Running {
+            return Err(ShimError::Precondition(format!("container {} does not run", self.id)));
+        }
+        let run = exec.run.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let run = run.ok_or_else(|| ShimError::Precondition("it was started before".to_owned()))?;
+        let running = match run.start(&self.guests).await {
+            Ok(running) => running,
+            Err(why) => {
+                exec.ended(ExitStatus::NotStarted);
+                return Err(ShimError::Invalid(why));
+            }
+        };
+        exec.phase.send_replace(Phase::Running);
+        let (exec, container, mut told) =
+            (Arc::clone(exec), self.container.clone(), exec.end.subscribe());
+        tokio::spawn(async move {
+            let how = tokio::select! {
+                ended = running.guest => ended.status,
+                told = told.wait_for(Option::is_some) => {
+                    told.ok().and_then(|how| *how).unwrap_or(ExitStatus::Killed)
+                }
+                _ = container.wait(|record| !record.status().is_live()) => ExitStatus::Killed,
+            };
+            exec.ended(how);
+        });
+        Ok(())
+    }
+
+    /// Lets go of what the container saw.
+    pub(crate) fn unmount(&self) {
+        self.rootfs.unmount();
+    }
+}
+
+impl Exec {
+    pub(crate) fn phase(&self) -> Phase {
+        *self.phase.borrow()
+    }
+
+    fn ended(&self, how: ExitStatus) {
+        self.phase.send_replace(Phase::Stopped { code: how.code(), at: Some(Time::now()) });
+    }
+
+    /// Ends it, if it has not ended.
+    pub(crate) fn end(&self, how: ExitStatus) {
+        if self.phase() == Phase::Created {
+            self.ended(how);
+        }
+        self.end.send_replace(Some(how));
+    }
+
+    /// Waits for its end, and returns it.
+    pub(crate) async fn wait(&self) -> Phase {
+        let mut phase = self.phase.subscribe();
+        let ended = phase.wait_for(|phase| matches!(phase, Phase::Stopped { .. })).await;
+        ended.map_or(Phase::Stopped { code: 0, at: None }, |phase| *phase)
+    }
+}
+
+fn drive(record: Record, guest: Arc<impl Workload>) -> Container {
+    let (container, driver) = Container::drive(record, Arc::new(Volatile), guest);
+    tokio::spawn(driver);
+    container
+}
+
+/// The bytes of a digest.
+fn bytes_of(hex: &str) -> [u8; 32] {
+    let mut bytes = [0; 32];
+    for (byte, pair) in bytes.iter_mut().zip(hex.as_bytes().chunks(2)) {
+        let pair = std::str::from_utf8(pair).unwrap_or_default();
+        *byte = u8::from_str_radix(pair, 16).unwrap_or_default();
+    }
+    bytes
+}
