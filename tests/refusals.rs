@@ -12,7 +12,12 @@ fn a_container_of_a_terminal_is_told_from_one_of_the_daemon() {
     let mut command = host.command(["run", "--name", "web", &guest("sleep.p1"), "100000"]);
     let mut terminal = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("mote");
     while host.cli(["ps", "-q"]).success().stdout.is_empty() {}
-    let verbs: [&[&str]; 8] = [
+    let named = host.cli(["ps", "-f", "name=we", "--format", "{{.Names}}"]).success().stdout;
+    assert_eq!(named, "web\n");
+    assert_eq!(host.cli(["ps", "-q", "-f", "status=paused"]).success().stdout, "");
+    host.cli(["update", "--restart", "always", "web"]).fails(1, &["nobody starts again"]);
+    let verbs: [&[&str]; 9] = [
+        &["rm", "--force", "web"],
         &["logs", "web"],
         &["exec", "web", "check"],
         &["attach", "web"],
@@ -82,7 +87,10 @@ fn what_means_nothing_is_no_part_of_a_description() {
     let host = Host::new();
     host.import("service:1", SERVICE);
     let _daemon = Daemon::start(&host);
-    let create: [(&[&str], &str); 4] = [
+    let create: [(&[&str], &str); 7] = [
+        (&["--memory-reservation", "20g"], "above the memory limit"),
+        (&["--health-cmd", "check", "--health-interval", "0s"], "takes some time"),
+        (&["--log-opt", "max-size=1k"], "64k at least"),
         (&["--log-opt", "max-file=0"], "from 1 to 1000"),
         (&["--health-interval", "1s"], "none is named"),
         (&["-m", "8m", "--memory-reservation", "16m"], "above the memory limit"),
@@ -104,6 +112,15 @@ fn what_means_nothing_is_no_part_of_a_description() {
     let network = r#"{"Image":"service:1","NetworkingConfig":{"EndpointsConfig":{"front":{}}}}"#;
     let (status, said) = client.attempt("POST", "/containers/create", network).expect("an answer");
     assert!(status == 501 && said.contains("network `front`"), "{status} {said}");
+    host.cli(["run", "-l", "a=b", "service:1"]).fails(125, &["--label", "add -d"]);
+    let call = ["--invoke", "add(1,2)", "service:1", "extra"];
+    host.cli([&["create"], &call[..]].concat()).fails(125, &["arguments of its own"]);
+    host.cli([&["run"], &call[..]].concat()).fails(125, &["arguments of its own"]);
+    host.cli(["create", "--dir", "missing", "service:1"]).fails(125, &["is not there"]);
+    assert_eq!(host.cli(["volume", "ls", "-q"]).success().stdout, "", "--dir names no volume");
+    host.cli(["create", "--name", "deaf", "service:1"]).success();
+    host.cli(["start", "-a", "-i", "deaf"]).fails(125, &["made without -i"]);
+    host.cli(["exec", "-e", "=x", "deaf", "check"]).fails(125, &["is not a variable"]);
     host.cli(["create", "--name", "small", "service:1"]).success();
     host.cli(["update", "-m", "1", "small"]).fails(1, &["starts with 64KiB of memory"]);
     // Docker's own clients write these for nothing.

@@ -64,13 +64,15 @@ impl App {
         let config = Config::read(&files)?;
         let profile = profile(globals.profile, config.profile()?)?;
         let machine = Machine {
-            root: globals.root.clone().or_else(|| environment.root.clone()).unwrap_or(root),
-            state: globals.state.clone().or_else(|| environment.state.clone()).unwrap_or(state),
+            root: whole(globals.root.clone().or_else(|| environment.root.clone()).unwrap_or(root)),
+            state: whole(
+                globals.state.clone().or_else(|| environment.state.clone()).unwrap_or(state),
+            ),
             profile,
             ceiling: config.ceiling(machine_memory()),
             compile_in: compile_in(),
         };
-        Ok(App { machine, config, environment, configured: globals.config.clone() })
+        Ok(App { machine, config, environment, configured: globals.config.clone().map(whole) })
     }
 
     pub(crate) fn store(&self) -> Result<Store, CliError> {
@@ -85,6 +87,11 @@ impl App {
     pub(crate) fn profile(&self) -> Profile {
         self.machine.profile
     }
+}
+
+/// A path that says the same wherever it is read, such as in a unit of systemd.
+fn whole(path: PathBuf) -> PathBuf {
+    std::path::absolute(&path).unwrap_or(path)
 }
 
 /// Programs are compiled in a child process, whose memory is bounded.

@@ -40,7 +40,7 @@ pub(crate) struct GrantArgs {
     /// Listen on a port
     #[arg(short, long, value_name = "[ADDR:]HOST:GUEST[/udp]")]
     publish: Vec<Publish>,
-    /// none, or host for everything that the host can reach
+    /// none (only what rules allow), or host for everything that the host can reach
     #[arg(long, value_name = "NETWORK")]
     network: Option<Network>,
 }
@@ -139,14 +139,16 @@ impl LimitArgs {
 
 impl GrantArgs {
     fn grants(self, said: NetGrants, bare: BareName) -> Result<Grants, CliError> {
-        let mut dirs = [self.volume, self.dir].concat();
         let mut scratch = self.tmpfs;
+        // Only `-v` names volumes; these are folders.
+        let mut folders = self.dir;
         for mount in self.mount {
             match mount {
-                Mount::Dir(dir) => dirs.push(dir),
+                Mount::Dir(dir) => folders.push(dir),
                 Mount::Scratch(space) => scratch.push(space),
             }
         }
+        let mut dirs = self.volume;
         let is_path = |dir: &DirGrant| match bare {
             BareName::Folder => true,
             BareName::Volume => {
@@ -154,11 +156,12 @@ impl GrantArgs {
                 text.contains('/') || text.starts_with('.')
             }
         };
-        for dir in dirs.iter_mut().filter(|dir| is_path(dir)) {
+        for dir in dirs.iter_mut().filter(|dir| is_path(dir)).chain(&mut folders) {
             dir.host = real_path(&dir.host).map_err(|error| {
                 CliError::new(format!("cannot use {}: {error}", dir.host.display()))
             })?;
         }
+        dirs.append(&mut folders);
         let net = NetGrants {
             network: self.network.unwrap_or(said.network),
             connect: [self.allow_net, said.connect].concat(),

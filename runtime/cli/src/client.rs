@@ -215,7 +215,7 @@ fn check(status: StatusCode, bytes: &[u8]) -> Result<(), CliError> {
     let said = said.as_ref().and_then(|value| value["message"].as_str());
     let message = said.map_or_else(|| format!("the daemon answered {status}"), str::to_owned);
     Err(match status {
-        StatusCode::NOT_FOUND if message.starts_with("No such container") => {
+        StatusCode::NOT_FOUND if message.starts_with("No such container:") => {
             CliError::not_found(message).hint("`mote ps --all` lists what is here")
         }
         StatusCode::NOT_FOUND => CliError::not_found(message),

@@ -64,9 +64,10 @@ pub(crate) struct LifeArgs {
     #[arg(long, value_name = "KEY=VALUE")]
     log_opt: Vec<String>,
     /// How it is told to stop: interrupt (it ends where it is) or stdin (its input ends first)
+    /// [default: interrupt]
     #[arg(long, value_name = "HOW", value_parser = ["interrupt", "stdin"])]
     stop_grace: Option<String>,
-    /// Seconds that it has to end of itself after it was told [default: 10]
+    /// Seconds that it has to end of itself, with --stop-grace stdin [default: 10]
     #[arg(long, value_name = "SECONDS")]
     stop_timeout: Option<u32>,
     /// Memory that the host has to have for it, where that is not its limit
@@ -87,13 +88,13 @@ pub(crate) struct HealthArgs {
     #[arg(long, value_name = "URL", conflicts_with = "health_cmd")]
     health_http: Option<String>,
     /// Time between two checks [default: 30s]
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", value_parser = some_time)]
     health_interval: Option<Duration>,
     /// Time that one may take [default: 30s]
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", value_parser = some_time)]
     health_timeout: Option<Duration>,
     /// Failures in a row that make it unhealthy [default: 3]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     health_retries: Option<u32>,
     /// Time after the start in which failures do not count [default: 0s]
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
@@ -108,7 +109,7 @@ impl LifeArgs {
     pub(crate) fn for_the_daemon(&self) -> Option<&'static str> {
         let LifeArgs {
             restart,
-            label: _,
+            label,
             log_driver,
             log_opt,
             stop_grace,
@@ -118,6 +119,7 @@ impl LifeArgs {
         } = self;
         let flags = [
             ("--restart", restart.is_some_and(|policy| policy != RestartPolicy::No)),
+            ("--label", !label.is_empty()),
             ("--log-driver", log_driver.is_some()),
             ("--log-opt", !log_opt.is_empty()),
             ("--stop-grace", stop_grace.is_some()),
@@ -285,6 +287,17 @@ impl ProcessArgs {
         self.annotation.iter().map(pair).collect()
     }
 
+    /// Refuses arguments behind a call that has its own.
+    pub(crate) fn check_args(&self, args: &[String]) -> Result<(), CliError> {
+        match self.invoke.as_deref().filter(|call| call.contains('(')) {
+            Some(call) if !args.is_empty() => {
+                Err(CliError::new(format!("--invoke {call} has arguments of its own"))
+                    .hint("leave those behind the image out, or write only the function's name"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     pub(crate) fn stdio(&self) -> Stdio {
         Stdio {
             input: if self.interactive { Input::Inherit } else { Input::Empty },
@@ -334,8 +347,17 @@ impl ProcessArgs {
     }
 }
 
+/// A time that is not none.
+fn some_time(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(time) if time.is_zero() => Err("it takes some time, such as 10s".to_owned()),
+        Ok(time) => Ok(time),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
 /// `NAME=VALUE`, or a name whose value is ours; one that we have not is left out, as docker does.
-fn variable(text: &str) -> Result<Option<(String, String)>, CliError> {
+pub(crate) fn variable(text: &str) -> Result<Option<(String, String)>, CliError> {
     let (name, value) = match text.split_once('=') {
         Some((name, value)) => (name, Some(value.to_owned())),
         None => (text, environment::variable(text)),
@@ -351,5 +373,8 @@ fn read_env_file(path: &PathBuf) -> Result<Vec<(String, String)>, CliError> {
         .map_err(|error| CliError::new(format!("cannot read {}: {error}", path.display())))?;
     let lines =
         text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-    lines.map(variable).filter_map(Result::transpose).collect()
+    let named = |line| {
+        variable(line).map_err(|error| CliError::new(format!("{}: {error}", path.display())))
+    };
+    lines.map(named).filter_map(Result::transpose).collect()
 }

@@ -259,9 +259,12 @@ impl From<EngineError> for CliError {
             EngineError::MemoryAtStart { .. } => (NOT_RUNNABLE, Some("give it more with --memory")),
             EngineError::NoExport { .. } => (NOT_FOUND, None),
             EngineError::Setup { .. } => (FAILED, Some("try the small profile: --profile micro")),
-            EngineError::Directory { .. } | EngineError::NotDirectory { .. } => {
-                (FAILED, Some("a volume is written HOST_DIR:GUEST_DIR, and HOST_DIR has to exist"))
-            }
+            EngineError::Directory { .. } | EngineError::NotDirectory { .. } => (
+                FAILED,
+                Some(
+                    "a volume is written HOST_DIR:GUEST_DIR, and HOST_DIR has to exist; a named one is the daemon's, with -d",
+                ),
+            ),
             EngineError::Link { .. }
             | EngineError::Cache { .. }
             | EngineError::Load { .. }

@@ -38,8 +38,25 @@ pub(crate) fn record(
 ) -> Result<Record, DaemonError> {
     let asks = Asks::from_annotations(&artifact.annotations)?;
     let requires = requires(&wanted, &asks);
-    let Wanted { name, image, env, cwd, invoke, request, mut setup, restart, .. } = wanted;
+    let Wanted {
+        name,
+        image,
+        overrides: _,
+        env,
+        cwd,
+        invoke,
+        request,
+        reservation,
+        restart,
+        mut setup,
+    } = wanted;
     let policy = decide(request, &asks, &ceiling(machine))?;
+    let limit = policy.limits().memory;
+    if let Some(reserved) = reservation.filter(|reserved| *reserved > limit) {
+        return Err(DaemonError::BadRequest(format!(
+            "the memory reservation of {reserved} is above the memory limit of {limit}"
+        )));
+    }
     setup.call = call(invoke, artifact);
     setup.requires = requires.at_most(Resources::of(policy.limits()));
     // A working folder of an image without files leads nowhere.

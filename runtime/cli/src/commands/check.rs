@@ -34,10 +34,12 @@ impl CheckArgs {
             if problems.is_empty() {
                 return Ok(0);
             }
-            let found = output::count(problems.len(), "problem");
-            output::note(&format!(
-                "{found}; `mote system check --repair` mends what can be mended"
-            ));
+            if !self.quiet {
+                let found = output::count(problems.len(), "problem");
+                output::note(&format!(
+                    "{found}; `mote system check --repair` mends what can be mended"
+                ));
+            }
             return Ok(1);
         }
         if !problems.is_empty() {

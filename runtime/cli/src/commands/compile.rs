@@ -14,8 +14,6 @@ use crate::progress::Show;
 /// Compile programs ahead of their first run
 #[derive(Args, Debug)]
 pub(crate) struct CompileArgs {
-    #[command(flatten)]
-    options: PullOptions,
     /// Compile for runs with --fuel
     #[arg(long)]
     fuel: bool,
@@ -25,6 +23,8 @@ pub(crate) struct CompileArgs {
     /// Images, ids of images, or files
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<String>,
+    #[command(flatten)]
+    options: PullOptions,
 }
 
 impl CompileArgs {

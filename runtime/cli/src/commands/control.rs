@@ -86,7 +86,9 @@ fn parse_signal(text: &str) -> Result<Ask, String> {
     match text.strip_prefix("SIG").unwrap_or(text) {
         "KILL" | "9" => Ok(Ask::Kill),
         "TERM" | "15" | "INT" | "2" | "HUP" | "1" | "QUIT" | "3" => Ok(Ask::Stop),
-        other => Err(format!("a guest of WASI has no signal {other}; KILL and TERM end it")),
+        other => Err(format!(
+            "a guest of WASI has no signal {other}; KILL kills it, and TERM, INT, HUP and QUIT stop it"
+        )),
     }
 }
 
@@ -148,6 +150,9 @@ impl Containers {
                 client.post(&find::path(name, path), Body::Json(body.clone()))?;
                 Ok(name.to_owned())
             }
+            Host::Terminal(_) if !call.1["RestartPolicy"].is_null() => Err(CliError::new(format!(
+                "{name} is a container of a terminal, which nobody starts again"
+            ))),
             Host::Terminal(record) => match live.ask(&record, ask)? {
                 Answer::Refused(why) => Err(CliError::new(format!("{name}: {why}"))),
                 Answer::Done | Answer::Usage(_) => Ok(name.to_owned()),

@@ -82,6 +82,7 @@ pub(crate) fn make(
 ) -> Result<(Client, String), CliError> {
     let args = command.split_off(1);
     let text = command.remove(0);
+    described.process.check_args(&args)?;
     let image = image(app, &text, pull, options, show)?;
     let request = described.request(&image, args)?;
     name.map(|name| find::free_of_terminals(app, name)).transpose()?;

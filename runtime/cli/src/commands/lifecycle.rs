@@ -20,7 +20,7 @@ pub(crate) struct StartArgs {
     /// Show what it prints, and end with its exit code
     #[arg(short, long)]
     attach: bool,
-    /// Pass standard input on; it takes effect with --attach
+    /// Pass standard input on (with --attach, to a container that was made with -i)
     #[arg(short, long, requires = "attach")]
     interactive: bool,
     /// Names or ids of containers
@@ -83,7 +83,7 @@ enum Condition {
     Removed,
 }
 
-/// Remove containers that have ended, and what nobody uses
+/// Remove containers that do not run, and what nobody uses
 #[derive(Args, Debug)]
 pub(crate) struct PruneArgs {
     /// Also images that no container is made of
@@ -127,7 +127,12 @@ impl StartArgs {
         let client = find::daemon_or_start(app, container)?;
         let typing = if self.interactive { Typing::Yes } else { Typing::No };
         let ends = |client: &Client| client.get(&path(container, "/json"));
-        let framed = framed(&ends(&client)?);
+        let about = ends(&client)?;
+        if self.interactive && about["Config"]["OpenStdin"] != Value::Bool(true) {
+            let message = format!("{container} was made without -i, and reads no input");
+            return Err(CliError::new(message).hint("leave -i out, or make it with -i"));
+        }
+        let framed = framed(&about);
         let attach = format!(
             "/attach?stream=1&stdout=1&stderr=1&cooked=1&stdin={}",
             u8::from(self.interactive)
@@ -190,7 +195,9 @@ impl RmArgs {
             let client = Client::or_start(app)?;
             let gone = |container: &str| {
                 let about = client.get(&path(container, "/json"));
-                !container.is_empty() && about.is_err_and(|error| error.is_not_found())
+                !container.is_empty()
+                    && about.is_err_and(|error| error.is_not_found())
+                    && find::daemon_or_start(app, container).is_ok()
             };
             containers.retain(|container| !gone(container));
         }

@@ -17,8 +17,6 @@ use crate::registry::{self, ReachArgs};
 /// of --authfile. Credentials of docker and podman are found without logging in again.
 #[derive(Args, Debug)]
 pub(crate) struct LoginArgs {
-    #[command(flatten)]
-    reach: ReachArgs,
     /// User name
     #[arg(short, long)]
     username: Option<String>,
@@ -30,6 +28,8 @@ pub(crate) struct LoginArgs {
     password_stdin: bool,
     /// Host of the registry, with its port
     registry: String,
+    #[command(flatten)]
+    reach: ReachArgs,
 }
 
 impl LoginArgs {

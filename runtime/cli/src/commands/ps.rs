@@ -37,14 +37,13 @@ pub(crate) struct PsArgs {
 impl PsArgs {
     pub(crate) fn exec(self, app: &App) -> Result<(), CliError> {
         let now = Time::now();
-        let here: Vec<Value> = match self.filter.as_slice() {
-            [] => {
-                let records = launch::live(app)?.list()?;
-                records.iter().rev().map(|record| row(record, now, self.no_trunc)).collect()
-            }
-            // What runs in terminals has no labels, health or codes to be filtered by.
-            _ => Vec::new(),
-        };
+        let records = launch::live(app)?.list()?;
+        let here: Vec<Value> = records
+            .iter()
+            .rev()
+            .filter(|record| self.filter.iter().all(|filter| matches(record, filter)))
+            .map(|record| row(record, now, self.no_trunc))
+            .collect();
         let there = match Client::running(app) {
             Some(client) => self.of_the_daemon(&client)?,
             None => self.of_no_daemon(app, now)?,
@@ -87,6 +86,21 @@ impl PsArgs {
             row
         };
         Ok(records.iter().rev().map(row).collect())
+    }
+}
+
+/// Whether a container of a terminal is what a filter wants. It has no labels, health or codes.
+fn matches(record: &Record, filter: &str) -> bool {
+    match filter.split_once('=') {
+        Some(("name", name)) => record.name.as_str().contains(name),
+        Some(("id", id)) => record.id.as_str().starts_with(id),
+        Some(("ancestor", image)) => record.image.name == image,
+        Some(("status", status)) => match record.status() {
+            Status::Running => status == "running",
+            Status::Paused => status == "paused",
+            Status::Created | Status::Stopped(_) | Status::Removed => false,
+        },
+        _ => false,
     }
 }
 

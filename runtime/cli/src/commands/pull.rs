@@ -14,8 +14,6 @@ use crate::progress::Show;
 /// Pull an image, and compile its program
 #[derive(Args, Debug)]
 pub(crate) struct PullArgs {
-    #[command(flatten)]
-    options: PullOptions,
     /// Print nothing but the digest
     #[arg(short, long)]
     quiet: bool,
@@ -25,6 +23,8 @@ pub(crate) struct PullArgs {
     /// Images to pull
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<String>,
+    #[command(flatten)]
+    options: PullOptions,
 }
 
 impl PullArgs {

@@ -88,6 +88,7 @@ impl RunArgs {
         }
         let args = command.split_off(1);
         let image = command.remove(0);
+        process.check_args(&args)?;
         let show = if quiet { Show::Nothing } else { Show::Progress };
         name.as_ref().map(|name| find::free_of_the_daemon(app, name)).transpose()?;
         let _name = name.as_ref().map(|name| launch::take_name(app, name)).transpose()?;

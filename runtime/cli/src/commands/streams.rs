@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use crate::app::App;
 use crate::client::{Body, Client, Frames, More, Typing, encoded};
 use crate::commands::lifecycle::{code_of_end, framed};
+use crate::container::variable;
 use crate::error::CliError;
 use crate::find;
 use crate::output;
@@ -29,7 +30,7 @@ pub(crate) struct AttachArgs {
 /// image's files.
 #[derive(Args, Debug)]
 pub(crate) struct ExecArgs {
-    /// Leave it running, and show nothing of it
+    /// Leave it running, and print its id
     #[arg(short, long)]
     detach: bool,
     /// Pass standard input on
@@ -38,8 +39,8 @@ pub(crate) struct ExecArgs {
     /// Tell it that it talks to a terminal
     #[arg(short, long)]
     tty: bool,
-    /// Set an environment variable
-    #[arg(short, long, value_name = "NAME=VALUE")]
+    /// Set an environment variable; a name alone takes mote's own value
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
     env: Vec<String>,
     /// Working directory
     #[arg(short, long, value_name = "DIR")]
@@ -128,9 +129,13 @@ impl ExecArgs {
         let words = command.split_off(1);
         let container = command.remove(0);
         let client = find::daemon(app, &container)?;
+        let mut variables = Vec::new();
+        for text in &env {
+            variables.extend(variable(text)?.map(|(name, value)| format!("{name}={value}")));
+        }
         let wish = json!({
             "Cmd": words,
-            "Env": env,
+            "Env": variables,
             "WorkingDir": workdir.unwrap_or_default(),
             "Tty": tty,
             "AttachStdin": interactive,

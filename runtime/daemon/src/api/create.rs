@@ -88,6 +88,9 @@ const REFUSED_CONFIG: [Refusal; 4] = [
 /// How many bytes the labels of a container may have together: each event of it tells them.
 const MOST_LABELS: usize = 64 << 10;
 
+/// The smallest file that a log is rotated at: twice what is gathered before it is written.
+const LEAST_LOG: u64 = 64 << 10;
+
 /// The defaults that docker's client writes for what nobody asked for.
 fn is_unset(value: &Value) -> bool {
     match value {
@@ -335,13 +338,6 @@ fn wanted(daemon: &Daemon, name: Option<&str>, asked: Value) -> Result<Wanted, D
     let said = asks(&labels)?;
     let limits = limits(&host)?.or(said.limits);
     let reservation = positive(host.memory_reservation).map(Bytes::new);
-    if let (Some(limit), Some(reserved)) = (limits.memory, reservation)
-        && reserved > limit
-    {
-        return Err(bad(format!(
-            "the memory reservation of {reserved} is above the memory limit of {limit}"
-        )));
-    }
     let health = health(spec.healthcheck, &labels)?;
     let stop = stop(spec.stop_timeout, &labels)?;
     let setup = Setup {
@@ -574,7 +570,10 @@ fn log(spec: &LogSpec) -> Result<LogSetup, DaemonError> {
         match key.as_str() {
             "max-size" => {
                 let size: Bytes = value.parse().map_err(|e: mote_spec::UnitError| bad(e))?;
-                rotation.size = size.get().max(1);
+                if size.get() < LEAST_LOG {
+                    return Err(bad(format!("max-size is `{value}`; it is 64k at least")));
+                }
+                rotation.size = size.get();
             }
             "max-file" => {
                 let files = value.parse().ok().filter(|files| (1..=1000).contains(files));

@@ -108,7 +108,9 @@ pub(crate) async fn stream(call: &Call, id: &str) -> Reply {
             )));
         }
         LogDriver::None => {
-            return Err(super::unsupported("configured logging driver does not support reading"));
+            return Err(super::unsupported(
+                "configured logging driver does not support reading: nothing of this container's output is kept; make it with --log-driver json-file",
+            ));
         }
     }
     let shown = Shown {
