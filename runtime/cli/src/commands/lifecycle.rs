@@ -192,12 +192,11 @@ impl RmArgs {
         }
         let query = if self.force { "?force=1" } else { "" };
         if self.force && !self.all {
-            let client = Client::or_start(app)?;
-            let gone = |container: &str| {
-                let about = client.get(&path(container, "/json"));
-                !container.is_empty()
-                    && about.is_err_and(|error| error.is_not_found())
-                    && find::daemon_or_start(app, container).is_ok()
+            let gone = |container: &str| match find::daemon_or_start(app, container) {
+                Ok(client) => {
+                    client.get(&path(container, "/json")).is_err_and(|error| error.is_not_found())
+                }
+                Err(_) => false,
             };
             containers.retain(|container| !gone(container));
         }
