@@ -300,3 +300,39 @@ fn a_shim_that_is_killed_leaves_no_native_process() {
         containerd.ctr(["containers", "rm", "n"]).success();
     });
 }
+
+#[test]
+fn output_goes_to_files_and_to_programs_that_keep_it() {
+    under_each(|containerd| {
+        containerd.import("local/hello:1", &wasm("hello.p1"));
+        containerd.import("local/native:1", &native());
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = |name: &str| folder.path().join(name).display().to_string();
+        std::fs::write(
+            path("logger"),
+            "#!/bin/sh\nexec 5>&-\n{ echo \"$CONTAINER_NAMESPACE/$CONTAINER_ID $1=$2\"; cat <&3; } >\"$2\"\n",
+        )
+        .expect("written");
+        tool("chmod", ["+x", &path("logger")]);
+        for (image, said) in [("hello", "hello from /app.wasm\n"), ("native", "native \n")] {
+            let image = format!("local/{image}:1");
+            let file = path("file.log");
+            let to_file = format!("file://{file}");
+            containerd.run_detached(&["--log-uri", &to_file], &image, "f");
+            while containerd.status("f") != "STOPPED" {}
+            assert_eq!(containerd.delete("f"), 0);
+            assert_eq!(std::fs::read_to_string(&file).expect("a log"), said);
+            std::fs::remove_file(&file).expect("removed");
+            containerd.ctr(["containers", "rm", "f"]).success();
+            let kept = path("kept");
+            let to_program = format!("binary://{}?out={kept}", path("logger"));
+            containerd.run_detached(&["--log-uri", &to_program], &image, "b");
+            let expected = format!("default/b out={kept}\n{said}");
+            while std::fs::read_to_string(&kept).unwrap_or_default() != expected {}
+            std::fs::remove_file(&kept).expect("removed");
+            while containerd.status("b") != "STOPPED" {}
+            assert_eq!(containerd.delete("b"), 0);
+            containerd.ctr(["containers", "rm", "b"]).success();
+        }
+    });
+}

@@ -14,6 +14,7 @@ mod cleanup;
 mod error;
 mod flags;
 mod guest;
+mod logger;
 mod metrics;
 mod native;
 mod pod;

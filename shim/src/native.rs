@@ -24,6 +24,7 @@ use tokio::sync::watch;
 
 use crate::cgroup::Cgroup;
 use crate::error::ShimError;
+use crate::logger::{self, Logger};
 use crate::metrics::Hierarchy;
 use crate::rootfs::Rootfs;
 use crate::streams::Paths;
@@ -293,6 +294,10 @@ impl Files {
         // It waited for no writer; its reader waits for what is written.
         rustix::fs::fcntl_setfl(&stdin, OFlags::empty())
             .map_err(|error| ShimError::System { what: "open the input", source: error.into() })?;
+        if let Some(address) = logger::address(&paths.stdout) {
+            let Logger { stdout, stderr } = logger::start(address, paths)?;
+            return Ok(Files { stdin, stdout: stdout.into(), stderr: stderr.into() });
+        }
         Ok(Files { stdin, stdout: output(&paths.stdout)?, stderr: output(&paths.stderr)? })
     }
 }

@@ -40,6 +40,11 @@ impl Publisher {
         (Publisher { namespace: namespace.to_owned(), queue }, sending)
     }
 
+    /// containerd's namespace, which the pod is in.
+    pub(crate) fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
     /// Leaves an event of `containerd.events`, under its topic.
     pub(crate) fn publish(&self, topic: &str, event: &dyn MessageDyn) {
         let any = Any {

@@ -134,6 +134,8 @@ impl Service {
             stdout: request.stdout.clone(),
             stderr: request.stderr.clone(),
             terminal: request.terminal,
+            container: request.id.clone(),
+            namespace: self.0.publisher.namespace().to_owned(),
         };
         let wanted = Wanted {
             id: &request.id,
@@ -234,6 +236,8 @@ impl TaskService for Service {
         }
         let exec = task.exec(&request.exec_id)?;
         let mut response = state(&task, exec.paths(), (exec.pid(), exec.phase()));
+        // As containerd's own shim has it.
+        response.id.clone_from(&request.exec_id);
         response.exec_id = request.exec_id;
         Ok(response)
     }
@@ -321,6 +325,8 @@ impl TaskService for Service {
             stdout: request.stdout,
             stderr: request.stderr,
             terminal: request.terminal,
+            container: request.id.clone(),
+            namespace: self.0.publisher.namespace().to_owned(),
         };
         task.add_exec(&request.exec_id, spec.unwrap_or(b"{}"), paths)?;
         let event = events::TaskExecAdded {

@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +18,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 
 use crate::error::ShimError;
+use crate::logger::{self, Logger};
 
 /// How many pieces of output may wait to be written, and how many bytes of input for the guest.
 const AHEAD: usize = 32;
@@ -31,6 +33,9 @@ pub(crate) struct Paths {
     pub(crate) stdout: String,
     pub(crate) stderr: String,
     pub(crate) terminal: bool,
+    /// Whose they are, for a program that keeps its output.
+    pub(crate) container: String,
+    pub(crate) namespace: String,
 }
 
 /// The streams of one process, open.
@@ -69,11 +74,18 @@ impl Streams {
                 Some(theirs)
             }
         };
-        let output = writer(&paths.stdout)?.map(|to| pump(&mut pumps, to));
+        let (output, error) = match logger::address(&paths.stdout) {
+            Some(address) => {
+                let Logger { stdout, stderr } = logger::start(address, paths)?;
+                (Some(pipe_writer(stdout)?), Some(pipe_writer(stderr)?))
+            }
+            None => (writer(&paths.stdout)?, writer(&paths.stderr)?),
+        };
+        let output = output.map(|to| pump(&mut pumps, to));
         // To a terminal all is one.
         let error = match paths.terminal {
             true => output.clone(),
-            false => writer(&paths.stderr)?.map(|to| pump(&mut pumps, to)),
+            false => error.map(|to| pump(&mut pumps, to)),
         };
         Ok(Streams { input, output, error, pumps })
     }
@@ -131,6 +143,11 @@ pub(crate) enum Where {
 
 type Writer = Box<dyn AsyncWrite + Send + Unpin>;
 
+fn pipe_writer(end: OwnedFd) -> Result<Writer, ShimError> {
+    let failed = |source| ShimError::System { what: "write to a pipe", source };
+    Ok(Box::new(pipe::Sender::from_owned_fd(end).map_err(failed)?))
+}
+
 /// Opens what output is written to.
 fn writer(uri: &str) -> Result<Option<Writer>, ShimError> {
     let failed = |path: &str, source: io::Error| ShimError::File { path: path.into(), source };
@@ -148,7 +165,7 @@ fn writer(uri: &str) -> Result<Option<Writer>, ShimError> {
             Ok(Some(Box::new(tokio::fs::File::from_std(file))))
         }
         Some((scheme, _)) => Err(ShimError::Invalid(format!(
-            "output cannot go to {scheme}://: fifos and file:// are understood"
+            "output cannot go to {scheme}://: fifos, file:// and binary:// are understood"
         ))),
     }
 }

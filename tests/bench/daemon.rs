@@ -8,6 +8,7 @@
 #![allow(clippy::print_stdout, reason = "a benchmark prints")]
 
 mod common;
+mod containerd;
 mod peers;
 
 use std::time::{Duration, Instant};

@@ -167,7 +167,7 @@ fn path() -> std::ffi::OsString {
     let folder = mote.parent().expect("it is in a folder");
     assert!(
         folder.join("containerd-shim-mote-v1").exists(),
-        "the shim is missing: cargo build -p mote-shim"
+        "the shim is missing: cargo build --workspace"
     );
     let usual = std::env::var_os("PATH").unwrap_or_default();
     let all = std::iter::once(folder.to_owned()).chain(std::env::split_paths(&usual));

@@ -2,10 +2,11 @@
 
 use std::io::Write;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use crate::common::{Daemon, median, timed};
+use crate::containerd::Containerd;
 
 const RUNS: usize = 20;
 
@@ -34,7 +35,7 @@ pub fn compare(daemon: &Daemon) {
             command
         }),
     )];
-    let containerd = Containerd::start(folder.path());
+    let containerd = Containerd::start(folder.path(), &[]);
     if let Some(containerd) = &containerd {
         let (address, root) = (containerd.address.clone(), root.clone());
         contenders.push((
@@ -92,54 +93,4 @@ fn native(rootfs: &Path) -> bool {
     let Ok(mut child) = child else { return false };
     let written = child.stdin.take().is_some_and(|mut to| to.write_all(NATIVE.as_bytes()).is_ok());
     child.wait().is_ok_and(|status| status.success()) && written
-}
-
-/// A containerd of its own; killed when dropped.
-struct Containerd {
-    child: Child,
-    address: String,
-}
-
-impl Containerd {
-    fn start(folder: &Path) -> Option<Containerd> {
-        let place = folder.join("containerd");
-        std::fs::create_dir(&place).ok()?;
-        let config = place.join("config.toml");
-        // Kubernetes' plugin wants a network that is not needed here.
-        let text = "version = 2\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n";
-        std::fs::write(&config, text).ok()?;
-        let address = place.join("c.sock").display().to_string();
-        let child = Command::new("containerd")
-            .arg("--config")
-            .arg(&config)
-            .arg("--root")
-            .arg(place.join("root"))
-            .arg("--state")
-            .arg(place.join("state"))
-            .args(["--address", &address])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .ok()?;
-        let containerd = Containerd { child, address };
-        let start = Instant::now();
-        let answers = || {
-            let mut asked = Command::new("ctr");
-            asked.args(["-a", &containerd.address, "version"]).stdout(Stdio::null());
-            asked.stderr(Stdio::null()).status().is_ok_and(|status| status.success())
-        };
-        while !answers() {
-            if start.elapsed() > Duration::from_secs(20) {
-                return None;
-            }
-        }
-        Some(containerd)
-    }
-}
-
-impl Drop for Containerd {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
