@@ -336,3 +336,26 @@ fn output_goes_to_files_and_to_programs_that_keep_it() {
         }
     });
 }
+
+#[test]
+fn it_is_installed_for_a_containerd_of_either_configuration() {
+    let host = Host::new();
+    let to = host.folder("bin");
+    for (version, plugin) in [(2, "io.containerd.grpc.v1.cri"), (3, "io.containerd.cri.v1.runtime")]
+    {
+        let config = host.file("config.toml", format!("version = {version}\n# mine\n"));
+        let install = ["shim", "install", "--to", &to, "--containerd-config", &config];
+        let shown = host.cli(install).success().stdout;
+        assert!(shown.contains(plugin) && shown.contains("kind: RuntimeClass"), "{shown}");
+        host.cli([&install[..], &["--apply"]].concat()).success();
+        let written = host.read("config.toml");
+        assert!(written.starts_with(&format!("version = {version}\n# mine\n")), "{written}");
+        assert!(written.contains(&format!("[plugins.\"{plugin}\".containerd.runtimes.mote]")));
+        let again = host.cli([&install[..], &["--apply"]].concat()).success().stdout;
+        assert!(again.contains("already"), "{again}");
+    }
+    for program in ["mote", "containerd-shim-mote-v1"] {
+        let ran = run(std::process::Command::new(format!("{to}/{program}")).arg("--version"));
+        assert!(ran.success().stdout.contains(env!("CARGO_PKG_VERSION")));
+    }
+}

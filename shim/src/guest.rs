@@ -1,23 +1,15 @@
 //! Runs one guest, a container's or an exec's, on the pod's threads.
 
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
-use std::time::Duration;
 
 use mote_engine::{Blocking, Call, Control, Gauge, Launch, Process};
 use mote_lifecycle::{Ended, Keep, Record, RecordsError, Running, Workload};
 use mote_spec::{ExitStatus, Policy};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
 
 use crate::program::Program;
 use crate::streams::{Streams, Where};
-
-/// How long a start waits to see whether the guest stands. One that takes longer is told of later.
-const STANDS: Duration = Duration::from_secs(1);
 
 /// A container's record, which lasts as long as the shim: containerd remembers the rest.
 pub(crate) struct Volatile;
@@ -55,16 +47,7 @@ impl Run {
         let control = Arc::new(Control::new(self.policy.limits()));
         let (begin, begun) = oneshot::channel();
         let task = self.see_to_end(Arc::clone(&gauge), Arc::clone(&control), begin);
-        let mut guest = Task(guests.spawn(task));
-        if let Ok(Err(_)) = tokio::time::timeout(STANDS, begun).await {
-            // It has ended before it began.
-            let ended = (&mut guest).await;
-            if ended.status == ExitStatus::NotStarted {
-                return Err(ended.detail.unwrap_or_else(|| ended.status.to_string()));
-            }
-            return Ok(Running { guest: Box::pin(std::future::ready(ended)), gauge, control });
-        }
-        Ok(Running { guest: Box::pin(guest), gauge, control })
+        Running::of_task(guests.spawn(task), begun, (gauge, control)).await
     }
 
     async fn see_to_end(
@@ -100,28 +83,6 @@ impl Run {
         };
         streams.flushed().await;
         ended
-    }
-}
-
-/// A guest's task, which ends when this is dropped.
-struct Task(JoinHandle<Ended>);
-
-impl Future for Task {
-    type Output = Ended;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ended> {
-        Pin::new(&mut self.0).poll(cx).map(|ended| {
-            ended.unwrap_or_else(|error| Ended {
-                status: ExitStatus::Killed,
-                detail: Some(format!("its task ended before it: {error}")),
-            })
-        })
-    }
-}
-
-impl Drop for Task {
-    fn drop(&mut self) {
-        self.0.abort();
     }
 }
 

@@ -12,6 +12,7 @@ mod bundle;
 mod cgroup;
 mod cleanup;
 mod error;
+mod execs;
 mod flags;
 mod guest;
 mod logger;

@@ -3,14 +3,13 @@
 //!
 //! Its streams are containerd's own fifos: nothing of it goes through the shim.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use mote_lifecycle::Time;
@@ -24,6 +23,7 @@ use tokio::sync::watch;
 
 use crate::cgroup::Cgroup;
 use crate::error::ShimError;
+use crate::execs::Execs;
 use crate::logger::{self, Logger};
 use crate::metrics::Hierarchy;
 use crate::rootfs::Rootfs;
@@ -38,7 +38,7 @@ pub(crate) struct Native {
     runc: Runc,
     rootfs: Rootfs,
     cgroup: Cgroup,
-    execs: Mutex<BTreeMap<String, Arc<Process>>>,
+    pub(crate) execs: Execs<Process>,
 }
 
 /// A process of a container, the first or an exec's.
@@ -79,15 +79,7 @@ impl Native {
         init.runs_as(pid)?;
         let cgroup = Cgroup::of(pid);
         let bundle = bundle.to_owned();
-        Ok(Native {
-            id: id.to_owned(),
-            bundle,
-            init,
-            runc,
-            rootfs,
-            cgroup,
-            execs: Mutex::default(),
-        })
+        Ok(Native { id: id.to_owned(), bundle, init, runc, rootfs, cgroup, execs: Execs::new() })
     }
 
     pub(crate) async fn start(&self) -> Result<(), ShimError> {
@@ -141,19 +133,6 @@ impl Native {
         Ok(())
     }
 
-    fn execs(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Process>>> {
-        self.execs.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(crate) fn exec(&self, id: &str) -> Result<Arc<Process>, ShimError> {
-        let found = self.execs().get(id).cloned();
-        found.ok_or_else(|| ShimError::NotFound(format!("exec {id} of {}", self.id)))
-    }
-
-    pub(crate) fn forget_exec(&self, id: &str) {
-        self.execs().remove(id);
-    }
-
     pub(crate) fn add_exec(
         &self,
         id: &str,
@@ -161,12 +140,7 @@ impl Native {
         paths: Paths,
     ) -> Result<(), ShimError> {
         refuse_terminal(&paths)?;
-        let mut execs = self.execs();
-        if execs.contains_key(id) {
-            return Err(ShimError::Exists(format!("exec {id}")));
-        }
-        execs.insert(id.to_owned(), Arc::new(Process::new(paths, Some(process))));
-        Ok(())
+        self.execs.add(id, || Ok(Process::new(paths, Some(process))))
     }
 
     pub(crate) async fn start_exec(&self, exec: &Arc<Process>) -> Result<(), ShimError> {

@@ -219,15 +219,15 @@ impl Task {
 
     pub(crate) fn exec(&self, id: &str) -> Result<Exec, ShimError> {
         match self {
-            Task::Wasm(task) => task.exec(id).map(Exec::Wasm),
-            Task::Native(task) => task.exec(id).map(Exec::Native),
+            Task::Wasm(task) => task.execs.find(id).map(Exec::Wasm),
+            Task::Native(task) => task.execs.find(id).map(Exec::Native),
         }
     }
 
     pub(crate) fn forget_exec(&self, id: &str) {
         match self {
-            Task::Wasm(task) => task.forget_exec(id),
-            Task::Native(task) => task.forget_exec(id),
+            Task::Wasm(task) => task.execs.forget(id),
+            Task::Native(task) => task.execs.forget(id),
         }
     }
 

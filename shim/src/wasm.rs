@@ -1,8 +1,7 @@
 //! A Wasm container of a pod: its driver, its root, and what is run beside it.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use mote_engine::Call;
 use mote_lifecycle::{
@@ -15,6 +14,7 @@ use tokio::sync::watch;
 
 use crate::bundle::{Bundle, pairs};
 use crate::error::ShimError;
+use crate::execs::Execs;
 use crate::guest::{Guest, Run, Volatile};
 use crate::program::Program;
 use crate::rootfs::Rootfs;
@@ -31,7 +31,7 @@ pub(crate) struct Wasm {
     program: Arc<Program>,
     rootfs: Rootfs,
     guests: Handle,
-    execs: Mutex<BTreeMap<String, Arc<Exec>>>,
+    pub(crate) execs: Execs<Exec>,
     /// When it was killed that had not been started.
     unstarted_end: watch::Sender<Option<Time>>,
 }
@@ -104,7 +104,7 @@ impl Wasm {
             program,
             rootfs,
             guests,
-            execs: Mutex::default(),
+            execs: Execs::new(),
             unstarted_end: watch::Sender::new(None),
         })
     }
@@ -150,19 +150,6 @@ impl Wasm {
         self.phase()
     }
 
-    fn execs(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Exec>>> {
-        self.execs.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(crate) fn exec(&self, id: &str) -> Result<Arc<Exec>, ShimError> {
-        let found = self.execs().get(id).cloned();
-        found.ok_or_else(|| ShimError::NotFound(format!("exec {id} of {}", self.id)))
-    }
-
-    pub(crate) fn forget_exec(&self, id: &str) {
-        self.execs().remove(id);
-    }
-
     /// Gets something ready to be run beside the container: the program itself once more, or one of
     /// its functions, with the container's grants and limits.
     pub(crate) fn add_exec(
@@ -182,33 +169,30 @@ impl Wasm {
                 functions.join(", ")
             )));
         };
-        if self.execs().contains_key(id) {
-            return Err(ShimError::Exists(format!("exec {id}")));
-        }
-        let end_of_input = EndOfInput::default();
-        let streams = Streams::open(&paths, &end_of_input)?;
-        let env = pairs(process.env().as_deref().unwrap_or_default());
-        let run = Run {
-            name: format!("{} {id}", self.id),
-            program: Arc::clone(&self.program),
-            // It is not the container, and does not listen where that does.
-            policy: record.policy.without_ports(),
-            args: if call == Call::Main { command } else { record.args.clone() },
-            env: if env.is_empty() { record.env.clone() } else { env },
-            cwd: Some(process.cwd().display().to_string()),
-            call,
-            streams,
-            terminal: paths.terminal,
-        };
-        let exec = Exec {
-            paths,
-            end_of_input,
-            run: Mutex::new(Some(run)),
-            phase: watch::Sender::new(Phase::Created),
-            end: watch::Sender::new(None),
-        };
-        self.execs().insert(id.to_owned(), Arc::new(exec));
-        Ok(())
+        self.execs.add(id, || {
+            let end_of_input = EndOfInput::default();
+            let streams = Streams::open(&paths, &end_of_input)?;
+            let env = pairs(process.env().as_deref().unwrap_or_default());
+            let run = Run {
+                name: format!("{} {id}", self.id),
+                program: Arc::clone(&self.program),
+                // It is not the container, and does not listen where that does.
+                policy: record.policy.without_ports(),
+                args: if call == Call::Main { command } else { record.args.clone() },
+                env: if env.is_empty() { record.env.clone() } else { env },
+                cwd: Some(process.cwd().display().to_string()),
+                call,
+                streams,
+                terminal: paths.terminal,
+            };
+            Ok(Exec {
+                paths,
+                end_of_input,
+                run: Mutex::new(Some(run)),
+                phase: watch::Sender::new(Phase::Created),
+                end: watch::Sender::new(None),
+            })
+        })
     }
 
     /// Starts what was got ready. It ends with the container.

@@ -13,7 +13,8 @@ mod peers;
 
 use std::time::{Duration, Instant};
 
-use common::{CHATTY, Client, Daemon, GROW, HELLO, Output, SLEEP, SPIN, median, percentile, timed};
+use common::guests::{HELLO, SLEEP};
+use common::{CHATTY, Client, Daemon, GROW, Output, SPIN, median, percentile, timed};
 
 const STARTS: usize = 300;
 const CLIENTS: usize = 16;

@@ -8,7 +8,8 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Daemon, SLEEP, timed};
+use common::guests::SLEEP;
+use common::{Daemon, timed};
 
 /// How many containers are started between two readings.
 const STEP: usize = 1_000;

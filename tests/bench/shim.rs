@@ -9,12 +9,14 @@
 #![allow(clippy::disallowed_methods, reason = "it reads the environment that it was started in")]
 
 mod containerd;
+mod guests;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use containerd::Containerd;
+use guests::{HELLO, SLEEP};
 
 const RUNS: usize = 20;
 const CROWDS: [usize; 4] = [1, 10, 100, 250];
@@ -22,19 +24,6 @@ const CROWDS: [usize; 4] = [1, 10, 100, 250];
 /// Says hello, or sleeps for ever where it has an argument.
 const NATIVE: &str = "#include <unistd.h>\n
 int main(int argc, char **argv) { if (argc > 1) for (;;) pause(); return write(1, \"hello\\n\", 6) != 6; }";
-const HELLO: &str = r#"(module
-  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
-  (memory (export "memory") 1)
-  (data (i32.const 0) "\10\00\00\00\06\00\00\00")
-  (data (i32.const 16) "hello\n")
-  (func (export "_start") (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))))"#;
-const SLEEP: &str = r#"(module
-  (import "wasi_snapshot_preview1" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))
-  (memory (export "memory") 1)
-  (func (export "_start")
-    (i32.store (i32.const 120) (i32.const 1))
-    (i64.store (i32.const 128) (i64.const 3600000000000))
-    (drop (call $poll (i32.const 104) (i32.const 200) (i32.const 1) (i32.const 300)))))"#;
 
 /// Who takes part: its runtime, and the words that say hello and sleep.
 struct Contender {

@@ -6,17 +6,14 @@
 
 #![allow(clippy::print_stdout, reason = "a benchmark prints")]
 
+mod guests;
+
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-const RUNS: usize = 40;
+use guests::HELLO;
 
-const HELLO: &str = r#"(module
-  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
-  (memory (export "memory") 1)
-  (data (i32.const 0) "\10\00\00\00\06\00\00\00")
-  (data (i32.const 16) "hello\n")
-  (func (export "_start") (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))))"#;
+const RUNS: usize = 40;
 
 fn main() {
     let folder = tempfile::tempdir().expect("a temporary folder");

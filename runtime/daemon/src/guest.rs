@@ -2,11 +2,8 @@
 //!
 //! A run begins only when the one before is gone with all that it held: files, ports, scratch space.
 
-use std::future::Future;
 use std::path::PathBuf;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use mote_engine::{Blocking, Control, EngineError, Gauge, Launch, Outcome, Process, RootFiles};
@@ -14,15 +11,11 @@ use mote_lifecycle::{Ended, Record, Running, Stream, Workload};
 use mote_spec::{ExitStatus, Policy, Root, Scratch as ScratchGrant};
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, OwnedMutexGuard, oneshot};
-use tokio::task::JoinHandle;
 
 use crate::console::Console;
 use crate::programs::{Program, Programs};
 use crate::report::causes;
 use crate::scratch::Scratch;
-
-/// How long a start waits to see whether the guest stands. One that takes longer is told of later.
-const STANDS: Duration = Duration::from_secs(1);
 
 /// How long whoever ended a run waits for it to be gone.
 const GOES: Duration = Duration::from_secs(5);
@@ -162,45 +155,7 @@ impl Workload for Guest {
         let (gauge, control) = (Arc::clone(&run.gauge), Arc::clone(&run.control));
         let (begin, begun) = oneshot::channel();
         let task = self.shared.guests.spawn(Guest::see_to_end(run, begin, held));
-        let mut guest = Task(task);
-        tokio::select! {
-            biased;
-            stands = tokio::time::timeout(STANDS, begun) => match stands {
-                // It stands, or takes its time.
-                Ok(Ok(())) | Err(_) => {}
-                Ok(Err(_)) => {
-                    let ended = (&mut guest).await;
-                    if ended.status == ExitStatus::NotStarted {
-                        return Err(ended.detail.unwrap_or_else(|| ended.status.to_string()));
-                    }
-                    let guest = Box::pin(std::future::ready(ended));
-                    return Ok(Running { guest, gauge, control });
-                }
-            },
-        }
-        Ok(Running { guest: Box::pin(guest), gauge, control })
-    }
-}
-
-/// A guest's task, which ends when this is dropped.
-struct Task(JoinHandle<Ended>);
-
-impl Future for Task {
-    type Output = Ended;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ended> {
-        Pin::new(&mut self.0).poll(cx).map(|ended| {
-            ended.unwrap_or_else(|error| Ended {
-                status: ExitStatus::Killed,
-                detail: Some(format!("its task ended before it: {error}")),
-            })
-        })
-    }
-}
-
-impl Drop for Task {
-    fn drop(&mut self) {
-        self.0.abort();
+        Running::of_task(task, begun, (gauge, control)).await
     }
 }
 

@@ -23,6 +23,7 @@ mod pull;
 mod rmi;
 mod run;
 mod save;
+mod shim;
 mod stats;
 mod streams;
 mod tag;
@@ -75,6 +76,8 @@ pub(crate) enum Command {
     Login(login::LoginArgs),
     Logout(logout::LogoutArgs),
     Daemon(daemon::DaemonArgs),
+    #[command(subcommand)]
+    Shim(shim::Shim),
     Compile(compile::CompileArgs),
     Demo(demo::DemoArgs),
     Info(info::InfoArgs),
@@ -133,6 +136,7 @@ impl Command {
             Command::Login(args) => done(args.exec(app)),
             Command::Logout(args) => done(args.exec(app)),
             Command::Daemon(args) => done(args.exec(app)),
+            Command::Shim(shim) => done(shim.exec()),
             Command::Compile(args) => done(args.exec(app)),
             Command::Demo(args) => done(args.exec()),
             Command::Info(args) => done(args.exec(app)),

@@ -151,7 +151,7 @@ fn drive(machine: &Machine, guests: &Arc<Guests>) -> Container {
 }
 
 /// A container, and the task that dies with the process that drives it.
-fn process(machine: &Machine, guests: &Arc<Guests>) -> (Container, tokio::task::JoinHandle<()>) {
+fn process(machine: &Machine, guests: &Arc<Guests>) -> (Container, JoinHandle<()>) {
     let record = machine.disk().record.clone().unwrap();
     let (container, task) = Container::drive(record, Arc::new(machine.clone()), Arc::clone(guests));
     (container, tokio::spawn(task))
