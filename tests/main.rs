@@ -21,6 +21,7 @@ mod images;
 mod layouts;
 mod limits;
 mod network;
+mod pods;
 mod pull;
 mod refusals;
 mod shim;

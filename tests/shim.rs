@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::Stdio;
 
 use crate::docker::SERVICE;
-use crate::harness::{Containerd, Host, Version, guest, run, tool};
+use crate::harness::{Containerd, Host, Version, guest, native_program, run, tool};
 
 fn wasm(name: &str) -> Vec<u8> {
     std::fs::read(guest(name)).expect("a guest")
@@ -229,31 +229,10 @@ fn a_shim_that_is_killed_leaves_nothing() {
     });
 }
 
-/// A native program: says what it was told, sleeps for ever or ends with a code.
-const NATIVE: &str = r#"#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
-int main(int argc, char **argv) {
-  if (argc > 1 && !strcmp(argv[1], "exit")) return atoi(argv[2]);
-  printf("native %s\n", argc > 1 ? argv[1] : "");
-  fflush(stdout);
-  if (argc > 1 && !strcmp(argv[1], "sleep")) for (;;) pause();
-  return 0;
-}"#;
-
-fn native() -> Vec<u8> {
-    let folder = tempfile::tempdir().expect("a folder");
-    let (source, program) = (folder.path().join("native.c"), folder.path().join("native"));
-    std::fs::write(&source, NATIVE).expect("written");
-    tool("cc", ["-static".as_ref(), "-o".as_ref(), program.as_os_str(), source.as_os_str()]);
-    std::fs::read(program).expect("it was built")
-}
-
 #[test]
 fn native_containers_of_a_pod_are_the_runtimes_and_the_shim_is_their_parent() {
     under_each(|containerd| {
-        containerd.import("local/native:1", &native());
+        containerd.import("local/native:1", &native_program());
         containerd.import("local/sleep:1", &wasm("sleep.p1"));
         let said = run(&mut containerd.run(&["--rm"], "local/native:1", "n", &["/app.wasm", "x"]));
         assert_eq!(said.success().stdout, "native x\n");
@@ -286,7 +265,7 @@ fn native_containers_of_a_pod_are_the_runtimes_and_the_shim_is_their_parent() {
 #[test]
 fn a_shim_that_is_killed_leaves_no_native_process() {
     under_each(|containerd| {
-        containerd.import("local/native:1", &native());
+        containerd.import("local/native:1", &native_program());
         run(&mut containerd.run(&["--detach"], "local/native:1", "n", &["/app.wasm", "sleep"]))
             .success();
         let pid = containerd.pid("n");
@@ -305,7 +284,7 @@ fn a_shim_that_is_killed_leaves_no_native_process() {
 fn output_goes_to_files_and_to_programs_that_keep_it() {
     under_each(|containerd| {
         containerd.import("local/hello:1", &wasm("hello.p1"));
-        containerd.import("local/native:1", &native());
+        containerd.import("local/native:1", &native_program());
         let folder = tempfile::tempdir().expect("a folder");
         let path = |name: &str| folder.path().join(name).display().to_string();
         std::fs::write(
@@ -351,6 +330,7 @@ fn it_is_installed_for_a_containerd_of_either_configuration() {
         let written = host.read("config.toml");
         assert!(written.starts_with(&format!("version = {version}\n# mine\n")), "{written}");
         assert!(written.contains(&format!("[plugins.\"{plugin}\".containerd.runtimes.mote]")));
+        assert!(written.contains("containerd.runtimes.runc]"), "the usual one stays: {written}");
         let again = host.cli([&install[..], &["--apply"]].concat()).success().stdout;
         assert!(again.contains("already"), "{again}");
     }

@@ -108,7 +108,8 @@ impl Pod {
             guests.spawn_blocking(move || node.load(&code, &policy))
         };
         let program = loading.await.map_err(|error| ShimError::Invalid(error.to_string()))??;
-        let task = Wasm::new(id, (bundle, rootfs), (program, policy), paths, guests)?;
+        let task =
+            Wasm::new(id, (bundle, rootfs), (program, policy), paths, (self.node.clone(), guests))?;
         Ok(Task::Wasm(Arc::new(task)))
     }
 

@@ -319,7 +319,6 @@ impl TaskService for Service {
 
     async fn exec(&self, _: &TtrpcContext, request: ExecProcessRequest) -> TtrpcResult<Empty> {
         let task = self.task(&request.id)?;
-        let spec = request.spec.as_ref().map(|any| any.value.as_slice());
         let paths = Paths {
             stdin: request.stdin,
             stdout: request.stdout,
@@ -328,7 +327,12 @@ impl TaskService for Service {
             container: request.id.clone(),
             namespace: self.0.publisher.namespace().to_owned(),
         };
-        task.add_exec(&request.exec_id, spec.unwrap_or(b"{}"), paths)?;
+        let (id, spec) = (request.exec_id.clone(), request.spec.into_option());
+        done(async move {
+            let spec = spec.map(|any| any.value);
+            task.add_exec(&id, spec.as_deref().unwrap_or(b"{}"), paths).await
+        })
+        .await?;
         let event = events::TaskExecAdded {
             container_id: request.id,
             exec_id: request.exec_id,

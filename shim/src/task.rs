@@ -231,11 +231,16 @@ impl Task {
         }
     }
 
-    pub(crate) fn add_exec(&self, id: &str, process: &[u8], paths: Paths) -> Result<(), ShimError> {
+    pub(crate) async fn add_exec(
+        &self,
+        id: &str,
+        process: &[u8],
+        paths: Paths,
+    ) -> Result<(), ShimError> {
         let process: runtime::Process = serde_json::from_slice(process)
             .map_err(|source| ShimError::Json { what: "the process to run", source })?;
         match self {
-            Task::Wasm(task) => task.add_exec(id, &process, paths),
+            Task::Wasm(task) => task.add_exec(id, &process, paths).await,
             Task::Native(task) => task.add_exec(id, process, paths),
         }
     }

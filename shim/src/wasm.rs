@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use mote_engine::Call;
+use mote_image::Search;
 use mote_lifecycle::{
     Container, Image, Made, Record, RestartPolicy, Setup, Status, Time, Workload,
 };
@@ -16,7 +17,7 @@ use crate::bundle::{Bundle, pairs};
 use crate::error::ShimError;
 use crate::execs::Execs;
 use crate::guest::{Guest, Run, Volatile};
-use crate::program::Program;
+use crate::program::{Node, Program};
 use crate::rootfs::Rootfs;
 use crate::streams::{EndOfInput, Paths, Streams};
 use crate::task::Phase;
@@ -30,6 +31,7 @@ pub(crate) struct Wasm {
     pub(crate) end_of_input: EndOfInput,
     program: Arc<Program>,
     rootfs: Rootfs,
+    node: Node,
     guests: Handle,
     pub(crate) execs: Execs<Exec>,
     /// When it was killed that had not been started.
@@ -53,7 +55,7 @@ impl Wasm {
         (bundle, rootfs): (Bundle, Rootfs),
         (program, policy): (Arc<Program>, mote_spec::Policy),
         paths: Paths,
-        guests: Handle,
+        (node, guests): (Node, Handle),
     ) -> Result<Wasm, ShimError> {
         let end_of_input = EndOfInput::default();
         let streams = Streams::open(&paths, &end_of_input)?;
@@ -103,6 +105,7 @@ impl Wasm {
             end_of_input,
             program,
             rootfs,
+            node,
             guests,
             execs: Execs::new(),
             unstarted_end: watch::Sender::new(None),
@@ -150,9 +153,9 @@ impl Wasm {
         self.phase()
     }
 
-    /// Gets something ready to be run beside the container: the program itself once more, or one of
-    /// its functions, with the container's grants and limits.
-    pub(crate) fn add_exec(
+    /// Gets something ready to be run beside the container, with its grants and limits: the program
+    /// itself once more, one of its functions, or another program of its root.
+    pub(crate) async fn add_exec(
         &self,
         id: &str,
         process: &runtime::Process,
@@ -162,12 +165,9 @@ impl Wasm {
         let command = process.args().clone().unwrap_or_default();
         let functions = self.program.module.exports(&self.program.engine);
         let own = record.args.first().map(String::as_str);
-        let Some(call) = Call::of_command(&command, own, &functions) else {
-            return Err(ShimError::NotFound(format!(
-                "exec failed: {} is no function of this Wasm program and not the program itself: executable file (its functions are {})",
-                command.first().map_or("nothing", String::as_str),
-                functions.join(", ")
-            )));
+        let (call, program) = match Call::of_command(&command, own, &functions) {
+            Some(call) => (call, Arc::clone(&self.program)),
+            None => (Call::Main, self.other_program(&command, process, &functions).await?),
         };
         self.execs.add(id, || {
             let end_of_input = EndOfInput::default();
@@ -175,7 +175,7 @@ impl Wasm {
             let env = pairs(process.env().as_deref().unwrap_or_default());
             let run = Run {
                 name: format!("{} {id}", self.id),
-                program: Arc::clone(&self.program),
+                program,
                 // It is not the container, and does not listen where that does.
                 policy: record.policy.without_ports(),
                 args: if call == Call::Main { command } else { record.args.clone() },
@@ -193,6 +193,32 @@ impl Wasm {
                 end: watch::Sender::new(None),
             })
         })
+    }
+
+    /// Another program of the container's root; compiled if nobody has.
+    async fn other_program(
+        &self,
+        command: &[String],
+        process: &runtime::Process,
+        functions: &[String],
+    ) -> Result<Arc<Program>, ShimError> {
+        let name = command.first().map_or("nothing", String::as_str);
+        let cwd = process.cwd().display().to_string();
+        let search = Search {
+            name,
+            program: Some(name),
+            env: process.env().as_deref().unwrap_or_default(),
+            cwd: Some(&cwd),
+        };
+        let code = search.open(self.rootfs.path()).map_err(|error| {
+            ShimError::NotFound(format!(
+                "exec failed: {name} is no function of this Wasm program, and no program of its image that runs here ({error}); its functions are {}; executable file",
+                functions.join(", ")
+            ))
+        })?;
+        let (node, policy) = (self.node.clone(), self.container.record().policy.clone());
+        let loading = self.guests.spawn_blocking(move || node.load(&code, &policy));
+        loading.await.map_err(|error| ShimError::Invalid(error.to_string()))?
     }
 
     /// Starts what was got ready. It ends with the container.

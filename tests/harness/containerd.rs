@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use super::cri::Cri;
 use super::oci::{Blob, Image};
 use super::{Host, Out, run, tar};
 
@@ -26,11 +27,25 @@ pub struct Containerd<'a> {
 
 impl<'a> Containerd<'a> {
     pub fn start(host: &'a Host, version: Version) -> Containerd<'a> {
+        Containerd::start_as(host, version, (&[&CRI[..], &SLOW[..]].concat(), ""))
+    }
+
+    /// Starts one that Kubernetes could drive; the handler `mote` is the shim.
+    pub fn start_with_cri(host: &'a Host, version: Version) -> Containerd<'a> {
+        Containerd::start_as(host, version, (&SLOW, FOR_PODS))
+    }
+
+    fn start_as(
+        host: &'a Host,
+        version: Version,
+        (disabled, more): (&[&str], &str),
+    ) -> Containerd<'a> {
+        let disabled: Vec<String> = disabled.iter().map(|plugin| format!("{plugin:?}")).collect();
         let config = format!(
-            "version = 2\nroot = {:?}\nstate = {:?}\ndisabled_plugins = [{}]\n[grpc]\naddress = {:?}\n",
+            "version = 2\nroot = {:?}\nstate = {:?}\ndisabled_plugins = [{}]\n[grpc]\naddress = {:?}\n{more}",
             host.path("containerd/root"),
             host.path("containerd/state"),
-            DISABLED.map(|plugin| format!("{plugin:?}")).join(", "),
+            disabled.join(", "),
             socket(host),
         );
         let config = host.file("containerd/config.toml", config);
@@ -67,21 +82,37 @@ impl<'a> Containerd<'a> {
 
     /// Imports an image whose one file is a program, `/app.wasm`, beside a few folders.
     pub fn import(&self, name: &str, program: &[u8]) {
+        self.import_in("default", name, (program, &[]));
+    }
+
+    /// Imports one for Kubernetes' pods, whose entrypoint has arguments.
+    pub fn import_for_pods(&self, name: &str, program: &[u8], args: &[&str]) {
+        self.import_in("k8s.io", name, (program, args));
+    }
+
+    /// Kubernetes' interface.
+    pub fn cri(&self) -> Cri {
+        Cri::at(socket(self.host))
+    }
+
+    fn import_in(&self, namespace: &str, name: &str, (program, args): (&[u8], &[&str])) {
         let layer = tar(&[
             ("app.wasm", program),
             ("etc/hosts", b"127.0.0.1 localhost\n"),
             ("data/.keep", b""),
+            ("check.wasm", &wat::parse_str(CHECK).expect("it is WebAssembly")),
         ]);
         let layer = Blob::new("application/vnd.oci.image.layer.v1.tar", layer);
+        let entrypoint = [&["/app.wasm"], args].concat();
         let config = serde_json::json!({
             "architecture": "amd64", "os": "linux",
-            "config": { "Entrypoint": ["/app.wasm"], "Env": ["PATH=/"] },
+            "config": { "Entrypoint": entrypoint, "Env": ["PATH=/"] },
             "rootfs": { "type": "layers", "diff_ids": [layer.digest()] },
         });
         let config = Blob::new("application/vnd.oci.image.config.v1+json", config.to_string());
         let archive = Image { config, layers: vec![layer] }.archive(name);
         let file = self.host.file("import.tar", archive);
-        self.ctr(["images", "import", &file]).success();
+        self.ctr(["--namespace", namespace, "images", "import", &file]).success();
     }
 
     /// `ctr run` of an image, under the shim.
@@ -139,15 +170,35 @@ impl Drop for Containerd<'_> {
     }
 }
 
-/// What a test has no use for, and what takes long to start.
-const DISABLED: [&str; 6] = [
-    "io.containerd.grpc.v1.cri",
-    "io.containerd.cri.v1.images",
-    "io.containerd.cri.v1.runtime",
+/// Another program of every image, which says that all is well.
+const CHECK: &str = r#"(module (memory (export "memory") 1) (func (export "_start")))"#;
+
+/// What makes pods of containers, which most tests have no use for.
+const CRI: [&str; 3] =
+    ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", "io.containerd.cri.v1.runtime"];
+
+/// What takes long to start, and is of no use here.
+const SLOW: [&str; 3] = [
     "io.containerd.snapshotter.v1.btrfs",
     "io.containerd.snapshotter.v1.devmapper",
     "io.containerd.snapshotter.v1.zfs",
 ];
+
+/// A kubelet may not raise scores, nor load profiles, where tests run; the image of pods' first
+/// containers is the test's own.
+const FOR_PODS: &str = r#"
+[plugins."io.containerd.grpc.v1.cri"]
+  sandbox_image = "example.test/pause:1"
+  disable_tcp_service = true
+  disable_apparmor = true
+  restrict_oom_score_adj = true
+  [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+    runtime_type = "io.containerd.runc.v2"
+  [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.mote]
+    runtime_type = "io.containerd.mote.v1"
+    pod_annotations = ["io.mote.*"]
+    container_annotations = ["io.mote.*"]
+"#;
 
 fn socket(host: &Host) -> PathBuf {
     host.path("containerd/containerd.sock")

@@ -2,6 +2,7 @@
 
 mod api;
 mod containerd;
+mod cri;
 mod daemon;
 mod docker_registry;
 mod guests;
@@ -10,9 +11,10 @@ mod unruly;
 
 pub use api::Client;
 pub use containerd::{Containerd, Version};
+pub use cri::{Cri, Message};
 pub use daemon::Daemon;
 pub use docker_registry::{Auth, DockerRegistry};
-pub use guests::guest;
+pub use guests::{guest, native_program};
 pub use oci::{Image, sha256, tar};
 pub use unruly::{Asked, Reply, Unruly};
 

@@ -101,8 +101,16 @@ fn runtime(config: &Path) -> Result<String, CliError> {
         3.. => "io.containerd.cri.v1.runtime",
         _ => "io.containerd.grpc.v1.cri",
     };
+    // A list of runtimes that has one is whole: the usual one is no longer there of itself.
+    let text = std::fs::read_to_string(config).unwrap_or_default();
+    let usual = match text.contains(".containerd.runtimes.runc]") {
+        true => String::new(),
+        false => format!(
+            "[plugins.\"{plugin}\".containerd.runtimes.runc]\n  runtime_type = \"io.containerd.runc.v2\"\n"
+        ),
+    };
     Ok(format!(
-        "[plugins.\"{plugin}\".containerd.runtimes.mote]\n  runtime_type = \"io.containerd.mote.v1\"\n  pod_annotations = [\"io.mote.*\"]\n  container_annotations = [\"io.mote.*\"]\n"
+        "{usual}[plugins.\"{plugin}\".containerd.runtimes.mote]\n  runtime_type = \"io.containerd.mote.v1\"\n  pod_annotations = [\"io.mote.*\"]\n  container_annotations = [\"io.mote.*\"]\n"
     ))
 }
 

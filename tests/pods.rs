@@ -1,0 +1,116 @@
+//! Pods of Wasm and native containers, as Kubernetes makes them: through containerd's CRI.
+
+use crate::docker::SERVICE;
+use crate::harness::{Containerd, Cri, Host, Message, Version, native_program};
+
+/// A pod in the host's network, whose first container is native.
+struct Pod<'a> {
+    cri: &'a Cri,
+    config: Message,
+    id: String,
+}
+
+impl<'a> Pod<'a> {
+    fn run(host: &Host, cri: &'a Cri) -> Pod<'a> {
+        const NODE: u64 = 2;
+        let metadata = Message::new().with(1, "pod").with(2, "uid").with(3, "default");
+        let options = Message::new().with(1, NODE);
+        let linux = Message::new().with(2, Message::new().with(1, options));
+        let config = Message::new()
+            .with(1, metadata)
+            .with(3, host.folder("pods").as_str())
+            .with_entry(7, "io.mote.timeout", "1h")
+            .with(8, linux);
+        let request = Message::new().with(1, config.clone()).with(2, "mote");
+        let id = cri.call("RunPodSandbox", request).expect("a pod").text(1);
+        Pod { cri, config, id }
+    }
+
+    fn create(&self, name: &str, image: &str, annotation: Option<&str>) -> String {
+        const MEMORY: u64 = 64 << 20;
+        let resources = Message::new().with(1, 100_000).with(2, 50_000).with(4, MEMORY);
+        let mut container = Message::new()
+            .with(1, Message::new().with(1, name))
+            .with(2, Message::new().with(1, image))
+            .with(11, format!("{name}.log").as_str())
+            .with(15, Message::new().with(1, resources));
+        if let Some(key) = annotation {
+            container = container.with_entry(10, key, "1");
+        }
+        let request = Message::new()
+            .with(1, self.id.as_str())
+            .with(2, container)
+            .with(3, self.config.clone());
+        self.cri.call("CreateContainer", request).expect("a container").text(1)
+    }
+
+    fn call(&self, method: &str, id: &str) -> Result<Message, String> {
+        self.cri.call(method, Message::new().with(1, id))
+    }
+
+    /// Runs something in a container, and returns what it printed and its code.
+    fn exec(&self, id: &str, command: &[&str]) -> Result<(String, u64), String> {
+        let request = Message::new().with(1, id);
+        let request = command.iter().fold(request, |request, word| request.with(2, *word));
+        let answer = self.cri.call("ExecSync", request.with(3, 10))?;
+        Ok((answer.text(1), answer.number(3)))
+    }
+
+    /// A container's state and exit code (`ContainerStatus`).
+    fn status(&self, id: &str) -> (u64, u64) {
+        let status = self.call("ContainerStatus", id).expect("it is known").message(1);
+        (status.number(3), status.number(7))
+    }
+}
+
+const RUNNING: u64 = 1;
+const EXITED: u64 = 2;
+
+#[test]
+fn a_pod_of_two_guests_and_a_sidecar_lives_as_kubelet_has_it() {
+    for version in [Version::One, Version::Two] {
+        let host = Host::new();
+        let containerd = Containerd::start_with_cri(&host, version);
+        let service = wat::parse_str(SERVICE).expect("it is WebAssembly");
+        containerd.import_for_pods("example.test/pause:1", &native_program(), &["sleep"]);
+        containerd.import_for_pods("example.test/service:1", &service, &[]);
+        let cri = containerd.cri();
+        let pod = Pod::run(&host, &cri);
+        let [one, two] = ["one", "two"].map(|name| {
+            let id = pod.create(name, "example.test/service:1", None);
+            pod.call("StartContainer", &id).expect("it starts");
+            id
+        });
+        let sidecar = pod.create("sidecar", "example.test/pause:1", None);
+        pod.call("StartContainer", &sidecar).expect("it starts");
+        assert_eq!(pod.status(&one).0, RUNNING);
+        assert_eq!(pod.exec(&one, &["add", "2", "3"]), Ok(("5\n".to_owned(), 0)));
+        assert_eq!(pod.exec(&two, &["check"]).map(|(_, code)| code), Ok(0), "a probe");
+        assert_eq!(pod.exec(&two, &["/check.wasm"]).map(|(_, code)| code), Ok(0), "a program");
+        assert_eq!(pod.exec(&two, &["broken"]).map(|(_, code)| code), Ok(134));
+        let said = pod.exec(&sidecar, &["/app.wasm", "beside"]);
+        assert_eq!(said, Ok(("native beside\n".to_owned(), 0)));
+        let missing = pod.exec(&one, &["nothing"]).expect_err("there is none");
+        assert!(missing.contains("nothing is no function"), "{missing}");
+        // What kubectl top, and an in-place resize, are made of.
+        let memory = pod.call("ContainerStats", &one).expect("stats").message(1).message(3);
+        assert_eq!(memory.message(2).number(1), 64 << 10, "its one page");
+        let resources = Message::new().with(4, 32 << 20);
+        let update = Message::new().with(1, one.as_str()).with(2, resources);
+        cri.call("UpdateContainerResources", update).expect("updated");
+        let refused = pod.create("bad", "example.test/service:1", Some("io.mote.wrong"));
+        let refused = pod.call("StartContainer", &refused).expect_err("it knows no such word");
+        assert!(refused.contains("io.mote.wrong is not one that mote knows"), "{refused}");
+        let log = std::fs::read_to_string(host.path("pods/one.log")).expect("a log");
+        assert!(log.ends_with(" stdout F ready\n"), "{log}");
+        for (id, code) in [(&one, 143), (&two, 143)] {
+            cri.call("StopContainer", Message::new().with(1, id.as_str()).with(2, 5))
+                .expect("it ends");
+            assert_eq!(pod.status(id), (EXITED, code));
+            pod.call("RemoveContainer", id).expect("removed");
+        }
+        assert_eq!(pod.status(&sidecar).0, RUNNING, "the others go on");
+        pod.call("StopPodSandbox", &pod.id).expect("it ends");
+        pod.call("RemovePodSandbox", &pod.id).expect("removed");
+    }
+}
