@@ -492,7 +492,13 @@ fn a_volume_that_nobody_named_lives_until_its_container_is_removed_with_it() {
         .success();
     assert_eq!(host.read("back"), "kept");
     assert_eq!(host.cli(["volume", "ls", "-q"]).success().stdout.lines().count(), 1);
+    // Another that was given it keeps it.
+    let volume = host.cli(["volume", "ls", "-q"]).success().stdout.trim().to_owned();
+    let bind = format!(r#","HostConfig":{{"Binds":["{volume}:/data"]}}"#);
+    let other = client.create("service:1", &bind);
     client.call("DELETE", &format!("/containers/{id}?force=1&v=1"), "");
+    assert_eq!(host.cli(["volume", "ls", "-q"]).success().stdout.trim(), volume);
+    client.call("DELETE", &format!("/containers/{other}?v=1"), "");
     assert_eq!(host.cli(["volume", "ls", "-q"]).success().stdout, "");
 }
 

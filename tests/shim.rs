@@ -64,6 +64,11 @@ fn a_component_finds_its_files_and_a_volume_is_as_it_was_mounted() {
         let mount = |options: &str| {
             format!("type=bind,src={},dst=/new/place,options={options}", folder.path().display())
         };
+        // A device's node is none to a guest, which is root's own process.
+        tool("mknod", [&folder.path().join("zero").display().to_string(), "c", "1", "5"]);
+        let device = read(&["--mount", &mount("rbind")], "/new/place/zero");
+        assert!(device.stdout.contains("/new/place/zero: ") && !device.stdout.contains('\0'));
+        assert!(device.stdout.len() < 200, "{}", device.stdout.len());
         let mounted = read(&["--mount", &mount("rbind:ro")], "/new/place/note");
         assert_eq!(mounted.success().stdout, "/new/place/note: kept\n");
     });
@@ -338,4 +343,24 @@ fn it_is_installed_for_a_containerd_of_either_configuration() {
         let ran = run(std::process::Command::new(format!("{to}/{program}")).arg("--version"));
         assert!(ran.success().stdout.contains(env!("CARGO_PKG_VERSION")));
     }
+}
+
+#[test]
+fn a_program_is_compiled_once_however_many_containers_begin_with_it_together() {
+    let host = Host::new();
+    let containerd = Containerd::start_counting(&host, Version::Two);
+    for number in 0..5 {
+        let text = format!(
+            r#"(module (memory (export "memory") 1) (global i32 (i32.const {number})) (func (export "_start")))"#
+        );
+        containerd.import(&format!("local/p{number}:1"), &assemble(&text));
+    }
+    std::thread::scope(|scope| {
+        for number in 0..20 {
+            let containerd = &containerd;
+            let (image, id) = (format!("local/p{}:1", number % 5), format!("c{number}"));
+            scope.spawn(move || run(&mut containerd.run(&["--rm"], &image, &id, &[])).success());
+        }
+    });
+    assert_eq!(host.read("compiles").lines().count(), 5);
 }

@@ -6,7 +6,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -31,13 +31,13 @@ pub(crate) fn start(flags: &Flags, bundle: &Path, said: &[u8]) -> Result<Vec<u8>
     let folder = params.as_ref().and_then(|params| params.socket_dir.as_deref());
     let path = socket_path(folder.filter(|folder| !folder.is_empty()), flags, &group);
     let file = |source| ShimError::File { path: path.clone(), source };
+    let address = format!("unix://{}", path.display());
+    // Where a containerd that is started anew looks for it; before there is anything to be found.
+    let kept = bundle.join("address");
+    std::fs::write(&kept, &address).map_err(|source| ShimError::File { path: kept, source })?;
     if let Some(listener) = bind(&path).map_err(file)? {
         serve(flags, listener)?;
     }
-    let address = format!("unix://{}", path.display());
-    // Where a containerd that is started anew looks for it.
-    let kept = bundle.join("address");
-    std::fs::write(&kept, &address).map_err(|source| ShimError::File { path: kept, source })?;
     reply(&address, params.is_some())
 }
 
@@ -129,7 +129,10 @@ fn spare_after_containerd(pid: u32) {
 /// Opens containerd's pipe for a shim's log, which is in the bundle.
 pub(crate) fn log(bundle: &Path) -> Option<File> {
     // For both ways, so that nobody waits for the other end.
-    File::options().read(true).write(true).open(bundle.join("log")).ok()
+    let flags = rustix::fs::OFlags::NONBLOCK.bits();
+    // What nobody reads is lost, and holds nobody up.
+    let flags = i32::try_from(flags).unwrap_or(0);
+    File::options().read(true).write(true).custom_flags(flags).open(bundle.join("log")).ok()
 }
 
 #[cfg(test)]

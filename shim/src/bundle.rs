@@ -19,7 +19,7 @@ const GROUPS: [&str; 2] = ["io.containerd.runc.v2.group", "io.kubernetes.cri.san
 #[derive(Clone)]
 pub(crate) struct Bundle {
     pub(crate) path: PathBuf,
-    user: u32,
+    user: (u32, u32),
     pub(crate) args: Vec<String>,
     pub(crate) env: Vec<String>,
     pub(crate) cwd: String,
@@ -27,8 +27,17 @@ pub(crate) struct Bundle {
     pub(crate) root_access: Access,
     pub(crate) mounts: Vec<Mount>,
     pub(crate) network: Network,
+    pub(crate) cgroups: Cgroups,
     annotations: BTreeMap<String, String>,
     limits: LimitWants,
+}
+
+/// Who makes a container's cgroups, which the form of their path tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cgroups {
+    Runtime,
+    /// `SLICE:PREFIX:NAME`
+    Systemd,
 }
 
 /// The network namespace that a container is to be in.
@@ -75,10 +84,12 @@ impl Bundle {
             Some(resources) => limits(resources)?,
             None => LimitWants::default(),
         };
+        let cgroups_path = linux.and_then(|linux| linux.cgroups_path().as_ref());
+        let cgroups_path = cgroups_path.and_then(|path| path.to_str());
         let read_only = root.and_then(|root| root.readonly()) == Some(true);
         Ok(Bundle {
             path: path.to_owned(),
-            user: process.user().uid(),
+            user: (process.user().uid(), process.user().gid()),
             args: process.args().clone().unwrap_or_default(),
             env: process.env().clone().unwrap_or_default(),
             cwd: process.cwd().display().to_string(),
@@ -86,6 +97,10 @@ impl Bundle {
             root_access: if read_only { Access::ReadOnly } else { Access::ReadWrite },
             mounts: spec.mounts().clone().unwrap_or_default(),
             network,
+            cgroups: match cgroups_path.is_some_and(|path| path.contains(".slice:")) {
+                true => Cgroups::Systemd,
+                false => Cgroups::Runtime,
+            },
             annotations: spec.annotations().clone().unwrap_or_default().into_iter().collect(),
             limits,
         })
@@ -107,9 +122,9 @@ impl Bundle {
     /// A guest has no user; files are reached with the shim's rights.
     fn refuse_user(&self) -> Result<(), ShimError> {
         match self.user {
-            0 => Ok(()),
-            user => Err(ShimError::Invalid(format!(
-                "the container is to run as user {user}, and a Wasm guest in the shim's process has no user of its own: leave runAsUser and --user out"
+            (0, 0) => Ok(()),
+            (user, group) => Err(ShimError::Invalid(format!(
+                "the container is to run as user {user} of group {group}, and a Wasm guest in the shim's process has no user of its own: leave runAsUser and --user out"
             ))),
         }
     }

@@ -27,7 +27,10 @@ pub(crate) fn delete(bundle: &Path, flags: &Flags, state: &Path) -> Result<Vec<u
             .args(["delete", "--force", &flags.id])
             .stdout(Stdio::null())
             .status();
-        deleted.map_err(|source| ShimError::System { what: "run runc", source })?;
+        let deleted = deleted.map_err(|source| ShimError::System { what: "run runc", source })?;
+        if !deleted.success() && state.join(&flags.id).exists() {
+            return Err(ShimError::Invalid(format!("runc cannot delete {}: {deleted}", flags.id)));
+        }
     }
     if let Ok(address) = std::fs::read_to_string(bundle.join("address"))
         && let Some(path) = address.trim().strip_prefix("unix://")

@@ -80,6 +80,7 @@ pub(crate) fn start(address: &str, paths: &Paths) -> Result<Logger, ShimError> {
     let mut command = Command::new(&program);
     command
         .args(args)
+        .env_clear()
         .env("CONTAINER_ID", &paths.container)
         .env("CONTAINER_NAMESPACE", &paths.namespace)
         .stdin(Stdio::null())

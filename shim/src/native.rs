@@ -21,6 +21,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 
+use crate::bundle::Cgroups;
 use crate::cgroup::Cgroup;
 use crate::error::ShimError;
 use crate::execs::Execs;
@@ -65,18 +66,27 @@ impl Native {
         bundle: &Path,
         rootfs: Rootfs,
         paths: Paths,
-        state: &Path,
+        (state, cgroups): (&Path, Cgroups),
     ) -> Result<Native, ShimError> {
         refuse_terminal(&paths)?;
         let options = GlobalOpts::new().command("runc").root(state).log_json();
+        let options = options.systemd_cgroup(cgroups == Cgroups::Systemd);
         let runc = options.log(bundle.join("log.json")).build().map_err(failed("find"))?;
         let pid_file = bundle.join("init.pid");
         let io = Arc::new(Files::open(&paths)?);
         let options = CreateOpts::new().pid_file(&pid_file).io(io);
         runc.create(id, bundle, Some(&options)).await.map_err(failed("create"))?;
-        let pid = read_pid(&pid_file)?;
         let init = Arc::new(Process::new(paths, None));
-        init.runs_as(pid)?;
+        let watched = read_pid(&pid_file).and_then(|pid| init.runs_as(pid).map(|()| pid));
+        let pid = match watched {
+            Ok(pid) => pid,
+            Err(error) => {
+                // Nobody else would know of it.
+                let force = DeleteOpts::new().force(true);
+                let _ = runc.delete(id, Some(&force)).await;
+                return Err(error);
+            }
+        };
         let cgroup = Cgroup::of(pid);
         let bundle = bundle.to_owned();
         Ok(Native { id: id.to_owned(), bundle, init, runc, rootfs, cgroup, execs: Execs::new() })
@@ -90,7 +100,15 @@ impl Native {
 
     pub(crate) async fn kill(&self, signal: u32, all: bool) -> Result<(), ShimError> {
         let options = KillOpts::new().all(all);
-        self.runc.kill(&self.id, signal, Some(&options)).await.map_err(failed("kill"))
+        let killed = self.runc.kill(&self.id, signal, Some(&options)).await;
+        killed.map_err(|error| {
+            let text = error.to_string();
+            let gone = ["not running", "does not exist", "already finished"];
+            match gone.iter().any(|word| text.contains(word)) {
+                true => ShimError::NotFound(format!("process of {} already finished", self.id)),
+                false => failed("kill")(error),
+            }
+        })
     }
 
     pub(crate) async fn pause(&self) -> Result<(), ShimError> {
@@ -113,6 +131,10 @@ impl Native {
     }
 
     pub(crate) async fn pids(&self) -> Result<Vec<u32>, ShimError> {
+        // containerd takes a task without any for one that is not there.
+        if let Phase::Stopped { .. } = self.init.phase() {
+            return Ok(vec![self.init.pid()]);
+        }
         let pids = self.runc.ps(&self.id).await.map_err(failed("list the processes of"))?;
         Ok(pids.into_iter().filter_map(|pid| u32::try_from(pid).ok()).collect())
     }

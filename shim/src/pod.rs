@@ -1,6 +1,7 @@
 //! The tasks of one pod, and what they share: the network namespace, the threads, containerd's ear.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -30,10 +31,19 @@ pub(crate) struct Pod {
     pub(crate) publisher: Publisher,
     pub(crate) hierarchy: Hierarchy,
     node: Node,
-    tasks: Mutex<BTreeMap<String, Arc<Task>>>,
+    tasks: Mutex<BTreeMap<String, Slot>>,
     guests: OnceLock<Runtime>,
     /// Told when the pod is over.
     pub(crate) over: Notify,
+}
+
+/// A container, also while it is being made: that may take as long as to compile its program.
+enum Slot {
+    /// Whoever made it has given up if it is `doomed`.
+    Making {
+        doomed: bool,
+    },
+    Made(Arc<Task>),
 }
 
 /// What a new container is made of.
@@ -56,13 +66,22 @@ impl Pod {
         }
     }
 
-    fn tasks(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Task>>> {
+    fn tasks(&self) -> MutexGuard<'_, BTreeMap<String, Slot>> {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn find(&self, id: &str) -> Result<Arc<Task>, ShimError> {
-        let found = self.tasks().get(id).cloned();
-        found.ok_or_else(|| ShimError::NotFound(format!("container {id}")))
+        match self.tasks().get_mut(id) {
+            Some(Slot::Made(task)) => Ok(Arc::clone(task)),
+            Some(Slot::Making { .. }) | None => Err(ShimError::NotFound(format!("container {id}"))),
+        }
+    }
+
+    /// Gives up a container that is being made: containerd has forgotten it.
+    pub(crate) fn doom(&self, id: &str) {
+        if let Some(Slot::Making { doomed }) = self.tasks().get_mut(id) {
+            *doomed = true;
+        }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -76,9 +95,37 @@ impl Pod {
     /// Makes a container. Only the main thread may, since it enters the network namespace with it.
     pub(crate) async fn create(&self, wanted: Wanted<'_>) -> Result<Arc<Task>, ShimError> {
         let Wanted { id, bundle, root, paths } = wanted;
-        if self.tasks().contains_key(id) {
-            return Err(ShimError::Exists(format!("container {id}")));
+        match self.tasks().entry(id.to_owned()) {
+            Entry::Vacant(place) => drop(place.insert(Slot::Making { doomed: false })),
+            Entry::Occupied(_) => return Err(ShimError::Exists(format!("container {id}"))),
         }
+        let made = self.make(id, bundle, (root, paths)).await.map(Arc::new);
+        let doomed = {
+            let mut tasks = self.tasks();
+            let doomed = matches!(tasks.get(id), Some(Slot::Making { doomed: true }));
+            match &made {
+                Ok(task) if !doomed => {
+                    drop(tasks.insert(id.to_owned(), Slot::Made(Arc::clone(task))))
+                }
+                Ok(_) | Err(_) => drop(tasks.remove(id)),
+            }
+            doomed
+        };
+        match made {
+            Ok(task) if doomed => {
+                task.remove().await?;
+                Err(ShimError::Precondition(format!("{id} was deleted while it was made")))
+            }
+            made => made,
+        }
+    }
+
+    async fn make(
+        &self,
+        id: &str,
+        bundle: &Path,
+        (root, paths): (&[api::Mount], Paths),
+    ) -> Result<Task, ShimError> {
         let bundle = Bundle::read(bundle)?;
         let rootfs = Rootfs::mount(&bundle.root, root)?;
         // What was mounted is not left behind by a container that is not to be.
@@ -88,9 +135,7 @@ impl Pod {
                 Found::Native => self.native(id, &bundle, rootfs.clone(), paths).await,
             }
         };
-        let task = made.await.map(Arc::new).inspect_err(|_| rootfs.unmount())?;
-        self.tasks().insert(id.to_owned(), Arc::clone(&task));
-        Ok(task)
+        made.await.inspect_err(|_| rootfs.unmount())
     }
 
     async fn wasm(
@@ -125,7 +170,8 @@ impl Pod {
         if let Network::Join(_) = bundle.network {
             self.enter(&bundle.network)?;
         }
-        let native = Native::create(id, &bundle.path, rootfs, paths, &self.node.runc_state).await?;
+        let place = (self.node.runc_state.as_path(), bundle.cgroups);
+        let native = Native::create(id, &bundle.path, rootfs, paths, place).await?;
         Ok(Task::Native(Arc::new(native)))
     }
 

@@ -53,8 +53,23 @@ impl Rootfs {
     pub(crate) fn mount_volumes(&mut self, bundle: &Bundle) -> Result<(), ShimError> {
         let guest = "/".parse().expect("it is a path");
         let access = bundle.root_access;
+        self.disarm_root()?;
         self.dirs.push(DirGrant { host: self.path.clone(), guest, access });
         bundle.mounts.iter().try_for_each(|mount| self.mount_below(mount, access))
+    }
+
+    /// Takes devices and programs out of a guest's root: it is opened by this process, which is root, and
+    /// an image may have a device's node. Nothing that is mounted below it has any, either.
+    fn disarm_root(&self) -> Result<(), ShimError> {
+        let failed = |error: rustix::io::Errno| ShimError::Mount {
+            what: self.path.display().to_string(),
+            target: self.path.clone(),
+            source: error.into(),
+        };
+        // It may be a plain folder: then it becomes a mount of its own.
+        rustix::mount::mount_bind_recursive(&self.path, &self.path).map_err(failed)?;
+        let flags = MountFlags::BIND | HARMLESS | read_only(&self.path);
+        rustix::mount::mount_remount(&self.path, flags, "").map_err(failed)
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -86,15 +101,17 @@ impl Rootfs {
         if is_bind {
             rustix::mount::mount_bind_recursive(&source, place.path())
                 .map_err(|error| failed(error.into()))?;
-            if read_only {
-                // Once more: what is there now is the mount.
-                let mounted = Place::find(&self.path, destination).map_err(failed)?;
-                let flags = MountFlags::BIND | MountFlags::RDONLY;
-                rustix::mount::mount_remount(mounted.path(), flags, "")
-                    .map_err(|error| failed(error.into()))?;
-            }
+            // Once more: what is there now is the mount.
+            let mounted = Place::find(&self.path, destination).map_err(failed)?;
+            let own = match read_only {
+                true => MountFlags::RDONLY,
+                false => self::read_only(&mounted.path()),
+            };
+            rustix::mount::mount_remount(mounted.path(), MountFlags::BIND | HARMLESS | own, "")
+                .map_err(|error| failed(error.into()))?;
         } else {
             let (flags, data) = split_options(&options);
+            let flags = flags | HARMLESS;
             mount_new("tmpfs", place.path(), "tmpfs", (flags, &data)).map_err(failed)?;
         }
         // Below a root that is read-only, a volume that is not needs a grant of its own.
@@ -111,6 +128,18 @@ impl Rootfs {
     pub(crate) fn unmount(&self) {
         // The root with what is below it; another mount may lie on top of the same place.
         while rustix::mount::unmount(&self.path, UnmountFlags::DETACH).is_ok() {}
+    }
+}
+
+/// How a guest sees files: no device among them is one, and nobody executes them.
+const HARMLESS: MountFlags = MountFlags::NODEV.union(MountFlags::NOSUID).union(MountFlags::NOEXEC);
+
+/// What is mounted read-only stays so when it is mounted once more.
+fn read_only(path: &Path) -> MountFlags {
+    let flags = rustix::fs::statvfs(path).map(|found| found.f_flag);
+    match flags.is_ok_and(|flags| flags.contains(rustix::fs::StatVfsMountFlags::RDONLY)) {
+        true => MountFlags::RDONLY,
+        false => MountFlags::empty(),
     }
 }
 
@@ -219,9 +248,10 @@ fn split_options(options: &[&str]) -> (MountFlags, String) {
             "relatime" => flags |= MountFlags::RELATIME,
             "strictatime" => flags |= MountFlags::STRICTATIME,
             "sync" => flags |= MountFlags::SYNCHRONOUS,
+            "dirsync" => flags |= MountFlags::DIRSYNC,
             // Said by the call that mounts, or by nothing; propagation is this namespace's own.
             "rw" | "bind" | "rbind" | "defaults" | "private" | "rprivate" | "slave" | "rslave"
-            | "shared" | "rshared" | "tmpcopyup" => {}
+            | "shared" | "rshared" | "tmpcopyup" | "exec" | "dev" | "suid" | "async" => {}
             other => data.push(other),
         }
     }

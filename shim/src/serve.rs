@@ -26,6 +26,7 @@ pub(crate) fn serve(flags: &Flags, node: Node, events: &str) -> Result<(), ShimE
     // What the OCI runtime has made becomes its child.
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
         .map_err(|error| failed("take over processes")(error.into()))?;
+    raise_file_limit();
     // The bundle, where it began, goes with the first container.
     std::env::set_current_dir("/").map_err(failed("change to /"))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -34,6 +35,14 @@ pub(crate) fn serve(flags: &Flags, node: Node, events: &str) -> Result<(), ShimE
     // What a guest's file operation holds up must not hold the end up.
     runtime.shutdown_background();
     served
+}
+
+/// A guest that serves has many connections, which must not keep containerd's out.
+fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    // What may not be raised stays as it is.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
 async fn run(

@@ -164,7 +164,7 @@ impl Service {
     }
 
     async fn delete_any(&self, request: DeleteRequest) -> Result<DeleteResponse, ShimError> {
-        let task = self.task(&request.id)?;
+        let task = self.task(&request.id).inspect_err(|_| self.0.doom(&request.id))?;
         if request.exec_id.is_empty() {
             return self.delete_task(&task).await;
         }
@@ -296,7 +296,7 @@ impl TaskService for Service {
     }
 
     async fn kill(&self, _: &TtrpcContext, request: KillRequest) -> TtrpcResult<Empty> {
-        let task = self.task(&request.id)?;
+        let task = self.task(&request.id).inspect_err(|_| self.0.doom(&request.id))?;
         if request.exec_id.is_empty() {
             let service = self.clone();
             done(async move {

@@ -45,6 +45,16 @@ pub(crate) struct Streams {
     error: Option<mpsc::Sender<Bytes>>,
     /// What writes; it goes on when this is dropped, until all is written.
     pumps: Vec<JoinHandle<()>>,
+    _typing: Option<Typing>,
+}
+
+/// What passes input on; nobody may ever have written any. It ends with the streams.
+struct Typing(JoinHandle<()>);
+
+impl Drop for Typing {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 /// Ends the input of a process: there is nothing behind what is in its fifo.
@@ -61,7 +71,7 @@ impl Streams {
     /// # Errors
     /// Fails if a fifo or a file cannot be opened.
     pub(crate) fn open(paths: &Paths, end: &EndOfInput) -> Result<Streams, ShimError> {
-        let mut pumps = Vec::new();
+        let (mut pumps, mut typing) = (Vec::new(), None);
         let input = match paths.stdin.as_str() {
             "" => None,
             path => {
@@ -69,8 +79,7 @@ impl Streams {
                 let fifo = pipe::OpenOptions::new().open_receiver(path);
                 let fifo = fifo.map_err(|source| ShimError::File { path: path.into(), source })?;
                 let (ours, theirs) = tokio::io::duplex(TYPED_AHEAD);
-                // It ends with the guest, which may never read what was typed.
-                tokio::spawn(type_into(fifo, ours, end.clone()));
+                typing = Some(Typing(tokio::spawn(type_into(fifo, ours, end.clone()))));
                 Some(theirs)
             }
         };
@@ -87,7 +96,7 @@ impl Streams {
             true => output.clone(),
             false => error.map(|to| pump(&mut pumps, to)),
         };
-        Ok(Streams { input, output, error, pumps })
+        Ok(Streams { input, output, error, pumps, _typing: typing })
     }
 
     /// What the guest gets of them.
@@ -120,15 +129,16 @@ impl Streams {
 
     /// Waits until all that was printed is written, if somebody reads it.
     pub(crate) async fn flushed(self) {
-        let Streams { input: _, output, error, pumps } = self;
+        let Streams { input: _, output, error, mut pumps, _typing } = self;
         drop((output, error));
         let all = async {
-            for pump in pumps {
+            for pump in &mut pumps {
                 // One that failed has said why.
                 let _ = pump.await;
             }
         };
         if tokio::time::timeout(PATIENCE, all).await.is_err() {
+            pumps.iter().for_each(JoinHandle::abort);
             tracing::warn!("some output is lost: nobody reads it");
         }
     }
@@ -160,6 +170,10 @@ fn writer(uri: &str) -> Result<Option<Writer>, ShimError> {
         Some(("fifo", path)) => writer(path),
         Some(("file", path)) => {
             let path = PathBuf::from(path.split('?').next().unwrap_or(path));
+            if let Some(folder) = path.parent() {
+                let made = std::fs::create_dir_all(folder);
+                made.map_err(|source| ShimError::File { path: folder.to_owned(), source })?;
+            }
             let file = std::fs::File::options().create(true).append(true).open(&path);
             let file = file.map_err(|source| ShimError::File { path, source })?;
             Ok(Some(Box::new(tokio::fs::File::from_std(file))))

@@ -51,8 +51,17 @@ pub(crate) enum Exec {
     Native(Arc<native::Process>),
 }
 
-/// The signal that cannot be caught.
-const SIGKILL: u32 = 9;
+/// What a signal does to a guest, which has none of its own: what ends a process ends it, and what
+/// tells a process something, or stops and continues it, does nothing (signal(7)).
+fn end_of_guest(signal: u32) -> Option<ExitStatus> {
+    /// SIGCHLD, SIGCONT, SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU, SIGURG and SIGWINCH; 0 only asks.
+    const NO_END: [u32; 9] = [0, 17, 18, 19, 20, 21, 22, 23, 28];
+    match signal {
+        9 => Some(ExitStatus::Killed),
+        signal if NO_END.contains(&signal) => None,
+        _ => Some(ExitStatus::Stopped),
+    }
+}
 
 impl Task {
     pub(crate) fn id(&self) -> &str {
@@ -99,6 +108,9 @@ impl Task {
             }
         }
         match self {
+            Task::Wasm(task) if !task.begin() => {
+                Err(ShimError::Precondition(format!("{} was killed before", task.id)))
+            }
             Task::Wasm(task) => match task.container.start().await {
                 Err(DriveError::Start(why)) => Err(ShimError::Invalid(why)),
                 started => Ok(started?),
@@ -114,11 +126,12 @@ impl Task {
             return Err(ShimError::NotFound(format!("process of {} already finished", self.id())));
         }
         match self {
-            // Whether it is there: it is.
-            Task::Wasm(_) if signal == 0 => {}
-            Task::Wasm(task) if task.kill_unstarted() => return Ok(true),
-            Task::Wasm(task) if signal == SIGKILL => task.container.kill().await?,
-            Task::Wasm(task) => task.container.stop().await?,
+            Task::Wasm(task) => match end_of_guest(signal) {
+                None => {}
+                Some(_) if task.kill_unstarted() => return Ok(true),
+                Some(ExitStatus::Killed) => task.container.kill().await?,
+                Some(_) => task.container.stop().await?,
+            },
             Task::Native(task) => task.kill(signal, all).await?,
         }
         Ok(false)
@@ -288,8 +301,9 @@ impl Exec {
     pub(crate) fn kill(&self, signal: u32) -> Result<(), ShimError> {
         match self {
             Exec::Wasm(exec) => {
-                let how = if signal == SIGKILL { ExitStatus::Killed } else { ExitStatus::Stopped };
-                exec.end(how);
+                if let Some(how) = end_of_guest(signal) {
+                    exec.end(how);
+                }
                 Ok(())
             }
             Exec::Native(exec) => exec.kill(signal),

@@ -34,6 +34,8 @@ pub(crate) struct Wasm {
     node: Node,
     guests: Handle,
     pub(crate) execs: Execs<Exec>,
+    /// Whether somebody starts it: from then on its driver ends it.
+    begun: Mutex<bool>,
     /// When it was killed that had not been started.
     unstarted_end: watch::Sender<Option<Time>>,
 }
@@ -108,6 +110,7 @@ impl Wasm {
             node,
             guests,
             execs: Execs::new(),
+            begun: Mutex::new(false),
             unstarted_end: watch::Sender::new(None),
         })
     }
@@ -129,10 +132,17 @@ impl Wasm {
         }
     }
 
+    /// Takes the right to start it. False if it was killed before.
+    pub(crate) fn begin(&self) -> bool {
+        let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
+        *begun |= self.unstarted_end.borrow().is_none();
+        *begun
+    }
+
     /// Kills what has not been started. False if it has.
     pub(crate) fn kill_unstarted(&self) -> bool {
-        let created = self.container.record().status() == Status::Created;
-        created
+        let begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
+        !*begun
             && self.unstarted_end.send_if_modified(|end| {
                 let first = end.is_none();
                 *end = end.or(Some(Time::now()));

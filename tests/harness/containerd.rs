@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 
 use super::cri::Cri;
 use super::oci::{Blob, Image};
-use super::{Host, Out, run, tar};
+use super::{Host, Out, run, tar, tool};
 
 /// Which containerd is driven.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,18 +27,34 @@ pub struct Containerd<'a> {
 
 impl<'a> Containerd<'a> {
     pub fn start(host: &'a Host, version: Version) -> Containerd<'a> {
-        Containerd::start_as(host, version, (&[&CRI[..], &SLOW[..]].concat(), ""))
+        Containerd::start_as(host, version, (&[&CRI[..], &SLOW[..]].concat(), ""), &programs())
+    }
+
+    /// Starts one whose shims have a compiler that notes in a file each time that it is started.
+    pub fn start_counting(host: &'a Host, version: Version) -> Containerd<'a> {
+        let folder = PathBuf::from(host.folder("bin"));
+        let shim = programs().join(SHIM);
+        std::fs::copy(shim, folder.join(SHIM)).expect("copied");
+        let script = format!(
+            "#!/bin/sh\necho compiled >>{:?}\nexec {:?} \"$@\"\n",
+            host.path("compiles"),
+            env!("CARGO_BIN_EXE_mote")
+        );
+        let mote = host.file("bin/mote", script);
+        tool("chmod", ["+x", &mote]);
+        Containerd::start_as(host, version, (&[&CRI[..], &SLOW[..]].concat(), ""), &folder)
     }
 
     /// Starts one that Kubernetes could drive; the handler `mote` is the shim.
     pub fn start_with_cri(host: &'a Host, version: Version) -> Containerd<'a> {
-        Containerd::start_as(host, version, (&SLOW, FOR_PODS))
+        Containerd::start_as(host, version, (&SLOW, FOR_PODS), &programs())
     }
 
     fn start_as(
         host: &'a Host,
         version: Version,
         (disabled, more): (&[&str], &str),
+        programs: &Path,
     ) -> Containerd<'a> {
         let disabled: Vec<String> = disabled.iter().map(|plugin| format!("{plugin:?}")).collect();
         let config = format!(
@@ -51,7 +67,7 @@ impl<'a> Containerd<'a> {
         let config = host.file("containerd/config.toml", config);
         let mut child = Command::new(program(version, "containerd"))
             .args(["--config", &config, "--log-level", "info"])
-            .env("PATH", path())
+            .env("PATH", path(programs))
             .env("MOTE_ROOT", host.path("root"))
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -212,15 +228,19 @@ fn program(version: Version, name: &str) -> String {
     }
 }
 
-/// The path of programs, with the shim's folder before it.
-fn path() -> std::ffi::OsString {
+const SHIM: &str = "containerd-shim-mote-v1";
+
+/// Where mote and the shim are built.
+fn programs() -> PathBuf {
     let mote = Path::new(env!("CARGO_BIN_EXE_mote"));
     let folder = mote.parent().expect("it is in a folder");
-    assert!(
-        folder.join("containerd-shim-mote-v1").exists(),
-        "the shim is missing: cargo build --workspace"
-    );
+    assert!(folder.join(SHIM).exists(), "the shim is missing: cargo build --workspace");
+    folder.to_owned()
+}
+
+/// The path of programs, with the shim's folder before it.
+fn path(programs: &Path) -> std::ffi::OsString {
     let usual = std::env::var_os("PATH").unwrap_or_default();
-    let all = std::iter::once(folder.to_owned()).chain(std::env::split_paths(&usual));
+    let all = std::iter::once(programs.to_owned()).chain(std::env::split_paths(&usual));
     std::env::join_paths(all).expect("a path")
 }

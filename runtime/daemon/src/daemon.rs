@@ -31,7 +31,7 @@ use crate::programs::Programs;
 use crate::report::causes;
 use crate::request::{self, Wanted};
 use crate::scratch;
-use crate::volumes::Volumes;
+use crate::volumes::{Volume, Volumes};
 
 /// What a daemon goes by.
 pub struct Config {
@@ -216,7 +216,7 @@ impl Daemon {
     }
 
     /// Lets go of a container that was removed.
-    fn forget(&self, id: &ContainerId) {
+    fn forget(self: &Arc<Daemon>, id: &ContainerId) {
         let mut fleet = self.fleet.write().unwrap_or_else(PoisonError::into_inner);
         let Some(entry) = fleet.by_id.get(id) else { return };
         // A driver that ended for another reason leaves its container on record.
@@ -230,8 +230,28 @@ impl Daemon {
         entry.console.remove();
         let record = entry.record();
         if record.setup.removal == Removal::AtEnd {
-            self.volumes.remove_anonymous_of(&record);
+            let daemon = Arc::clone(self);
+            tokio::task::spawn_blocking(move || daemon.remove_anonymous_of(&record));
         }
+    }
+
+    /// Removes the volumes of a container that is gone which nobody named, and nobody else has. What
+    /// cannot be removed is, by a prune. Blocks.
+    pub(crate) fn remove_anonymous_of(&self, record: &Record) {
+        let _removing = self.volumes.removing();
+        for volume in self.volumes.anonymous_of(record) {
+            if self.users_of(&volume).is_empty() {
+                let _ = self.volumes.remove(&volume);
+            }
+        }
+    }
+
+    /// The names of the containers that are made with a volume.
+    pub(crate) fn users_of(&self, volume: &Volume) -> Vec<String> {
+        let records = self.list().into_iter().map(|entry| entry.record());
+        let using = records
+            .filter(|record| record.policy.grants().dirs.iter().any(|dir| dir.host == volume.data));
+        using.map(|record| record.name.to_string()).collect()
     }
 
     /// Makes a container.
@@ -498,7 +518,11 @@ impl Daemon {
     }
 
     /// Removes a container; one that runs only by `force`.
-    pub(crate) async fn remove(&self, entry: &Entry, force: Force) -> Result<(), DaemonError> {
+    pub(crate) async fn remove(
+        self: &Arc<Daemon>,
+        entry: &Entry,
+        force: Force,
+    ) -> Result<(), DaemonError> {
         let record = entry.record();
         let removed = loop {
             if force == Force::Yes && entry.record().status().is_live() {

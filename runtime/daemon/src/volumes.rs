@@ -99,15 +99,13 @@ impl Volumes {
         self.make(&name, &BTreeMap::from([(ANONYMOUS.to_owned(), String::new())]))
     }
 
-    /// Removes the volumes of a container that nobody named. What cannot be removed is, by a prune.
-    pub(crate) fn remove_anonymous_of(&self, record: &Record) {
-        let all = self.list();
-        for dir in &record.policy.grants().dirs {
-            let volume = all.iter().find(|volume| volume.data == dir.host);
-            if let Some(volume) = volume.filter(|volume| volume.labels.contains_key(ANONYMOUS)) {
-                let _ = self.remove(volume);
-            }
-        }
+    /// The volumes of a container that nobody named.
+    pub(crate) fn anonymous_of(&self, record: &Record) -> Vec<Volume> {
+        let is_its =
+            |volume: &Volume| record.policy.grants().dirs.iter().any(|dir| dir.host == volume.data);
+        let mut all = self.list();
+        all.retain(|volume| volume.labels.contains_key(ANONYMOUS) && is_its(volume));
+        all
     }
 
     pub(crate) fn find(&self, name: &str) -> Result<Volume, DaemonError> {

@@ -447,7 +447,7 @@ impl<K: Keep, W: Workload> Driver<K, W> {
                     self.running = None;
                     let unsaved = Unsaved { ended: *ended, wanted: current.wanted };
                     self.save_end(unsaved).await?;
-                    if self.restart_at.is_none() {
+                    if self.restart_at.is_none() && current.wanted == Wanted::Up {
                         let ran = current.started.map_or(Duration::ZERO, |from| now.since(from));
                         self.restart_after(ran, now);
                     }
@@ -555,6 +555,10 @@ impl<K: Keep, W: Workload> Driver<K, W> {
         while self.deferred.len() < COMMANDS_AHEAD {
             match self.commands.recv().await {
                 Some((Command::End(how), reply)) => return (how, Some(Wanted::Down), reply),
+                // There is nothing yet that could end of itself.
+                Some((Command::LetEnd, reply)) => {
+                    return (ExitStatus::Stopped, Some(Wanted::Down), reply);
+                }
                 Some((Command::EndWithHost, reply)) => return (ExitStatus::Stopped, None, reply),
                 Some(other) => self.deferred.push_back(other),
                 None => break,

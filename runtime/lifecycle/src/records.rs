@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Write as _;
+use std::io::Read as _;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
@@ -258,8 +258,11 @@ impl Reserve {
         self.tried = Some(Instant::now());
         let options =
             || File::options().create(true).write(true).truncate(true).mode(0o600).open(&self.path);
-        // Written and not only named, so that it is there.
-        let taken = options().and_then(|mut file| file.write_all(&vec![0; RESERVED as usize]));
+        // Written and not only named, and of what no file system packs, so that it is there.
+        let taken = options().and_then(|mut file| {
+            let mut random = File::open("/dev/urandom")?.take(RESERVED);
+            std::io::copy(&mut random, &mut file)
+        });
         self.held = taken.is_ok();
         if !self.held {
             self.give_up();

@@ -99,7 +99,13 @@ fn copy(program: &Path, target: &Path) -> io::Result<()> {
 fn runtime(config: &Path) -> Result<String, CliError> {
     let plugin = match version(config)? {
         3.. => "io.containerd.cri.v1.runtime",
-        _ => "io.containerd.grpc.v1.cri",
+        2 => "io.containerd.grpc.v1.cri",
+        old => {
+            let message =
+                format!("{} is of version {old}, and knows no such runtime", config.display());
+            return Err(CliError::new(message)
+                .hint("`containerd config default` prints a newer one; `ctr` needs none of this"));
+        }
     };
     // A list of runtimes that has one is whole: the usual one is no longer there of itself.
     let text = std::fs::read_to_string(config).unwrap_or_default();
@@ -121,7 +127,7 @@ fn version(config: &Path) -> Result<i64, CliError> {
             let parsed: toml::Table = text.parse().map_err(|error| {
                 CliError::new(format!("{} is no TOML: {error}", config.display()))
             })?;
-            Ok(parsed.get("version").and_then(toml::Value::as_integer).unwrap_or(1).max(2))
+            Ok(parsed.get("version").and_then(toml::Value::as_integer).unwrap_or(1))
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(newest()),
         Err(error) => Err(CliError::new(format!("cannot read {}: {error}", config.display()))),
@@ -158,15 +164,24 @@ fn add(config: &Path, runtime: &str) -> Result<(), CliError> {
         let message = format!("the runtime cannot be added to {}: {error}", config.display());
         return Err(CliError::new(message).hint("leave --apply out, and add what is shown by hand"));
     }
+    if before.contains("disabled_plugins") && before.contains("\"cri\"") {
+        let message = format!("{} turns Kubernetes' interface off", config.display());
+        return Err(CliError::new(message).hint("take \"cri\" out of disabled_plugins first"));
+    }
     if let Some(folder) = config.parent() {
         std::fs::create_dir_all(folder).map_err(write)?;
     }
-    if config.exists() {
-        std::fs::copy(config, config.with_added_extension("before-mote")).map_err(write)?;
+    // The file that it is, where the name is a link.
+    let real = config.canonicalize().unwrap_or_else(|_| config.to_owned());
+    let draft = real.with_added_extension("new");
+    if real.exists() {
+        // It may hold passwords: the copies are for the same eyes.
+        std::fs::copy(&real, real.with_added_extension("before-mote")).map_err(write)?;
+        std::fs::copy(&real, &draft).map_err(write)?;
     }
-    let draft = config.with_added_extension("new");
     std::fs::write(&draft, after).map_err(write)?;
-    std::fs::rename(&draft, config).map_err(write)?;
+    File::open(&draft).and_then(|draft| draft.sync_all()).map_err(write)?;
+    std::fs::rename(&draft, &real).map_err(write)?;
     output::line(&format!("wrote {}: start containerd again", config.display()));
     Ok(())
 }

@@ -179,7 +179,7 @@ pub(crate) async fn remove(call: &Call, id: &str) -> Reply {
     call.daemon.remove(&entry, force).await?;
     if call.query.flag("v") {
         let daemon = Arc::clone(&call.daemon);
-        let removing = move || daemon.volumes.remove_anonymous_of(&record);
+        let removing = move || daemon.remove_anonymous_of(&record);
         // What stays behind goes with the next prune.
         let _ = tokio::task::spawn_blocking(removing).await;
     }

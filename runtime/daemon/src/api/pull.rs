@@ -13,6 +13,7 @@ use mote_spec::ImageRef;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 
 use super::Call;
 use super::answer::{self, Reply};
@@ -166,7 +167,8 @@ async fn fetch(
                     "id": image.tag().unwrap_or("image"),
                     "progressDetail": { "current": done, "total": total },
                 });
-                if total > 0 && tell.send(Ok(message)).await.is_err() {
+                // A client that is slow misses one: the pull goes on meanwhile.
+                if total > 0 && matches!(tell.try_send(Ok(message)), Err(TrySendError::Closed(_))) {
                     return Err(DaemonError::Failed("the client has gone".to_owned()));
                 }
             }

@@ -207,7 +207,7 @@ fn measure(daemon: &Daemon) -> Reply {
         .iter()
         .map(|volume| {
             let mut shown = super::volumes::shown(volume);
-            let used = super::volumes::users(daemon, volume).len();
+            let used = daemon.users_of(volume).len();
             shown["UsageData"] =
                 json!({ "Size": scratch::bytes_below(&volume.data), "RefCount": used });
             shown

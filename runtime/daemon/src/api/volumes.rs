@@ -70,19 +70,11 @@ pub(crate) fn shown(volume: &Volume) -> Value {
     })
 }
 
-/// The names of the containers that are made with a volume.
-pub(crate) fn users(daemon: &Daemon, volume: &Volume) -> Vec<String> {
-    let records = daemon.list().into_iter().map(|entry| entry.record());
-    let using = records
-        .filter(|record| record.policy.grants().dirs.iter().any(|dir| dir.host == volume.data));
-    using.map(|record| record.name.to_string()).collect()
-}
-
 fn list(call: &Call) -> Reply {
     let filters =
         Filters::read(call.query.text("filters"), &["name", "label", "dangling", "driver"])?;
     let wanted = |volume: &Volume| {
-        let dangling = if users(&call.daemon, volume).is_empty() { "true" } else { "false" };
+        let dangling = if call.daemon.users_of(volume).is_empty() { "true" } else { "false" };
         filters.any("name", |name| volume.name.contains(name))
             && filters.any("driver", |driver| driver == "local")
             && filters.any("dangling", |wanted| {
@@ -112,7 +104,7 @@ async fn create(call: Call) -> Reply {
 }
 
 fn remove(daemon: &Daemon, volume: &Volume) -> Result<(), DaemonError> {
-    let users = users(daemon, volume);
+    let users = daemon.users_of(volume);
     if !users.is_empty() {
         return Err(DaemonError::Conflict(format!(
             "remove {}: volume is in use by {}",
