@@ -10,7 +10,7 @@ use crate::template::Template;
 /// How a listing is printed
 #[derive(clap::Args, Debug)]
 pub(crate) struct ListArgs {
-    /// Print as `json`, or by a template of the fields that `json` shows, such as '{{.Size}}'
+    /// Print as `json`, or by a template of the fields that `json` shows, such as '{{.FIELD}}'
     #[arg(long, value_name = "FORMAT")]
     format: Option<String>,
     /// Print only the first field of each entry
