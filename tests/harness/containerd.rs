@@ -165,6 +165,11 @@ impl<'a> Containerd<'a> {
         pid.parse().expect("a number")
     }
 
+    /// The folder in which a task's shim was started.
+    pub fn bundle(&self, id: &str) -> PathBuf {
+        self.host.path("containerd/state/io.containerd.runtime.v2.task/default").join(id)
+    }
+
     /// Ends containerd alone, as when it is replaced by another.
     pub fn stop(mut self) {
         let pid = rustix::process::Pid::from_child(&self.child);
