@@ -8,10 +8,9 @@ use std::time::Duration;
 
 use mote_engine::{Profile, UnknownProfile};
 use mote_lifecycle::Resources;
-use mote_spec::{
-    Bounds, Bytes, Ceiling, CpuShare, Fuel, LimitWants, Limits, Network, Rate, Timeout, Volumes,
-};
+use mote_spec::{Bounds, Bytes, Ceiling, CeilingTable, DefaultsTable, Rate, Timeout};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use crate::error::CliError;
 
@@ -27,38 +26,16 @@ pub(crate) struct Config {
 #[serde(default, deny_unknown_fields)]
 struct ConfigFile {
     /// Limits of containers that ask for none.
-    defaults: LimitsTable,
+    defaults: DefaultsTable,
     /// Limits that no container may be above.
     ceiling: CeilingTable,
     bounds: Option<Bounds>,
     registries: Registries,
     engine: EngineTable,
     daemon: DaemonTable,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct LimitsTable {
-    memory: Option<Bytes>,
-    cpus: Option<CpuShare>,
-    fuel: Option<Fuel>,
-    timeout: Option<Timeout>,
-    storage: Option<Bytes>,
-    net_rate: Option<Rate>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct CeilingTable {
-    memory: Option<Bytes>,
-    cpus: Option<CpuShare>,
-    fuel: Option<Fuel>,
-    timeout: Option<Timeout>,
-    storage: Option<Bytes>,
-    net_rate: Option<Rate>,
-    /// Folders that volumes may come from.
-    volumes: Option<Vec<PathBuf>>,
-    network: Option<Network>,
+    /// Containerd's shim reads it.
+    #[serde(rename = "shim")]
+    _shim: IgnoredAny,
 }
 
 /// How registries are reached.
@@ -190,60 +167,19 @@ impl Config {
 impl ConfigFile {
     /// The ceiling of this file, and another's where it is silent.
     fn over(&self, base: Ceiling) -> Ceiling {
-        let bounds = self.bounds.unwrap_or(base.most.bounds);
-        let most = Limits { bounds, ..base.most.with(self.ceiling.wants()) };
-        let defaults = Limits { bounds, ..base.defaults.with(self.defaults.wants()) };
-        Ceiling {
-            defaults: defaults.at_most(&most),
-            most,
-            volumes: match &self.ceiling.volumes {
-                Some(roots) => Volumes::Below(roots.clone()),
-                None => base.volumes,
-            },
-            network: self.ceiling.network.unwrap_or(base.network),
-        }
+        base.overlaid(&self.defaults, &self.ceiling, self.bounds)
     }
 }
-
-/// The stacks that every profile can give, or gives its most of.
-const STACKS: std::ops::RangeInclusive<u64> = (64 << 10)..=(1 << 20);
 
 fn parse(text: &str, path: &Path) -> Result<ConfigFile, CliError> {
-    let bad =
-        |why: String| CliError::new(format!("{} cannot be understood: {why}", path.display()));
-    let file: ConfigFile = toml::from_str(text).map_err(|error| bad(error.to_string()))?;
-    match file.bounds {
-        Some(bounds) if !STACKS.contains(&bounds.stack.get()) => {
-            Err(bad(format!("a stack of {} is not between 64k and 1m", bounds.stack)))
-        }
-        _ => Ok(file),
-    }
-}
-
-impl LimitsTable {
-    fn wants(&self) -> LimitWants {
-        let LimitsTable { memory, cpus, fuel, timeout, storage, net_rate } = *self;
-        LimitWants { memory, cpus, fuel, timeout, storage, net_rate }
-    }
-}
-
-impl CeilingTable {
-    fn wants(&self) -> LimitWants {
-        let CeilingTable { memory, cpus, fuel, timeout, storage, net_rate, volumes: _, network: _ } =
-            self;
-        LimitWants {
-            memory: *memory,
-            cpus: *cpus,
-            fuel: *fuel,
-            timeout: *timeout,
-            storage: *storage,
-            net_rate: *net_rate,
-        }
-    }
+    toml::from_str(text)
+        .map_err(|error| CliError::new(format!("{} cannot be understood: {error}", path.display())))
 }
 
 #[cfg(test)]
 mod tests {
+    use mote_spec::{Network, Volumes};
+
     use super::*;
 
     #[test]

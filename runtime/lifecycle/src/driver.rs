@@ -17,9 +17,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::health::HealthStatus;
+use crate::keep::{Keep, RecordsError};
 use crate::pool::Resources;
 use crate::record::{Record, Time, Wanted};
-use crate::records::{Records, RecordsError};
 use crate::restart::{Backoff, RestartPolicy};
 use crate::setup::Removal;
 use crate::status::{Event, Refused, Status};
@@ -28,32 +28,6 @@ use crate::status::{Event, Refused, Status};
 const COMMANDS_AHEAD: usize = 16;
 /// How long until an end that could not be saved is saved again.
 const SAVE_AGAIN: Duration = Duration::from_secs(1);
-
-/// What keeps records: the database, or a test's that fails.
-pub trait Keep: Send + Sync + 'static {
-    /// Saves a changed record over the one that it was made of.
-    fn update(
-        &self,
-        from: &Record,
-        to: &Record,
-    ) -> impl Future<Output = Result<(), RecordsError>> + Send;
-    /// Forgets a record that says that it was removed.
-    fn delete(
-        &self,
-        from: &Record,
-        to: &Record,
-    ) -> impl Future<Output = Result<(), RecordsError>> + Send;
-}
-
-impl Keep for Records {
-    async fn update(&self, _from: &Record, to: &Record) -> Result<(), RecordsError> {
-        Records::update(self, to).await
-    }
-
-    async fn delete(&self, _from: &Record, to: &Record) -> Result<(), RecordsError> {
-        Records::delete(self, to).await
-    }
-}
 
 /// What runs a container's guest: the engine, or a test's that pretends to.
 pub trait Workload: Send + Sync + 'static {

@@ -10,23 +10,27 @@
 
 mod driver;
 mod health;
+mod keep;
 mod live;
 mod logs;
 mod pool;
 mod record;
+#[cfg(feature = "records")]
 mod records;
 mod recovery;
 mod restart;
 mod setup;
 mod status;
 
-pub use driver::{Change, Container, DriveError, Ended, Keep, Running, Workload};
+pub use driver::{Change, Container, DriveError, Ended, Running, Workload};
 pub use health::{Health, HealthCheck, HealthStatus, OnFailure, Probe, Probed};
+pub use keep::{Keep, RecordsError};
 pub use live::{Answer, Ask, Live, LiveError, Place, Served, Usage};
 pub use logs::{Line, Lines, LogReader, LogWriter, Rotation, Stream, Wish, remove_log};
 pub use pool::{NoRoom, Pool, Resource, Resources};
 pub use record::{Files, Image, Made, Record, Time, Wanted};
-pub use records::{Records, RecordsError};
+#[cfg(feature = "records")]
+pub use records::Records;
 pub use recovery::{Host, Recovery, recover};
 pub use restart::{Backoff, RestartError, RestartPolicy};
 pub use setup::{Grace, LogDriver, LogSetup, Removal, Setup, Stdin, Stop, Talks};

@@ -22,9 +22,9 @@ use mote_engine::Gauge;
 use mote_spec::{Ceiling, ExitStatus, LimitWants};
 use serde::{Deserialize, Serialize};
 
-use crate::driver::{Change, Container, Keep};
+use crate::driver::{Change, Container};
+use crate::keep::{Keep, RecordsError};
 use crate::record::Record;
-use crate::records::RecordsError;
 
 /// How long a request or an answer may be.
 const LONGEST_LINE: u64 = 64 << 10;

@@ -13,10 +13,11 @@ use std::sync::mpsc;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use mote_spec::{ContainerId, ContainerName};
+use mote_spec::ContainerId;
 use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::oneshot;
 
+use crate::keep::{Keep, RecordsError};
 use crate::record::Record;
 
 /// How many changes are committed at once at most.
@@ -31,29 +32,14 @@ pub struct Records {
     reader: Mutex<Connection>,
 }
 
-/// Why records cannot be read or written.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum RecordsError {
-    #[error("cannot make the folder of {path}: {why}")]
-    Folder { path: PathBuf, why: String },
-    #[error("cannot use the records in {path}: {why}")]
-    Database { path: PathBuf, why: String },
-    #[error(
-        "cannot use the records in {path}: the disk is full; `mote rm` and `mote rmi` make room"
-    )]
-    Full { path: PathBuf },
-    #[error("the record of {id} cannot be understood: {why}")]
-    Damaged { id: String, why: String },
-    #[error("the name {0} is taken by another container")]
-    NameTaken(ContainerName),
-    #[error("container {0} was changed by another process")]
-    Stale(ContainerId),
-    #[error("container {0} is there already")]
-    Exists(ContainerId),
-    #[error("no container is called {0}")]
-    None(String),
-    #[error("{0} could be several containers; write more of its id")]
-    Several(String),
+impl Keep for Records {
+    async fn update(&self, _from: &Record, to: &Record) -> Result<(), RecordsError> {
+        Records::update(self, to).await
+    }
+
+    async fn delete(&self, _from: &Record, to: &Record) -> Result<(), RecordsError> {
+        Records::delete(self, to).await
+    }
 }
 
 enum Write {

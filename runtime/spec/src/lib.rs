@@ -13,6 +13,7 @@ mod image_ref;
 mod limits;
 mod net;
 mod policy;
+mod tables;
 mod text;
 mod units;
 
@@ -27,4 +28,5 @@ pub use image_ref::{ImageRef, ReferenceError};
 pub use limits::{Bounds, LimitWants, Limits, OverCeiling};
 pub use net::{HttpRule, NetRule, Ports, Protocol, Publish, RuleError, Scheme, Target};
 pub use policy::{Asks, Ceiling, Policy, Refused, Request, Volumes, decide};
+pub use tables::{CeilingTable, DefaultsTable};
 pub use units::{Bytes, CpuShare, Fuel, Limit, Rate, Timeout, UnitError};

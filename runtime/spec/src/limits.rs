@@ -1,6 +1,7 @@
 //! What a container may consume. Every limit has a value; what is not bounded says so.
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::units::{Bytes, CpuShare, Fuel, Limit, Rate, Timeout};
 
@@ -28,10 +29,19 @@ pub struct Bounds {
     pub instances: u32,
     /// Open files, sockets, streams and other handles at once.
     pub handles: u32,
-    /// The guest's call stack.
+    /// The guest's call stack; every profile can give from 64 KiB to 1 MiB.
+    #[serde(deserialize_with = "stack")]
     pub stack: Bytes,
     /// Host memory that a single host call may fill on the guest's behalf.
     pub host_buffer: Bytes,
+}
+
+fn stack<'de, D: Deserializer<'de>>(from: D) -> Result<Bytes, D::Error> {
+    let stack = Bytes::deserialize(from)?;
+    match ((64 << 10)..=(1 << 20)).contains(&stack.get()) {
+        true => Ok(stack),
+        false => Err(D::Error::custom(format!("a stack of {stack} is not between 64k and 1m"))),
+    }
 }
 
 impl Default for Bounds {
