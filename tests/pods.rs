@@ -1,7 +1,7 @@
 //! Pods of Wasm and native containers, as Kubernetes makes them: through containerd's CRI.
 
 use crate::docker::SERVICE;
-use crate::harness::{Containerd, Cri, Host, Message, Version, native_program};
+use crate::harness::{Containerd, Cri, Host, Message, Version, guest, native_program};
 
 /// A pod in the host's network, whose first container is native.
 struct Pod<'a> {
@@ -11,10 +11,15 @@ struct Pod<'a> {
 }
 
 impl<'a> Pod<'a> {
+    /// Runs a pod in the machine's network.
     fn run(host: &Host, cri: &'a Cri) -> Pod<'a> {
         const NODE: u64 = 2;
-        let metadata = Message::new().with(1, "pod").with(2, "uid").with(3, "default");
-        let options = Message::new().with(1, NODE);
+        Pod::run_in(host, cri, ("pod", NODE))
+    }
+
+    fn run_in(host: &Host, cri: &'a Cri, (name, network): (&str, u64)) -> Pod<'a> {
+        let metadata = Message::new().with(1, name).with(2, name).with(3, "default");
+        let options = Message::new().with(1, network);
         let linux = Message::new().with(2, Message::new().with(1, options));
         let config = Message::new()
             .with(1, metadata)
@@ -26,7 +31,17 @@ impl<'a> Pod<'a> {
         Pod { cri, config, id }
     }
 
-    fn create(&self, name: &str, image: &str, annotation: Option<&str>) -> String {
+    fn create(&self, name: &str, image: &str, annotation: Option<(&str, &str)>) -> String {
+        self.create_with(name, image, annotation, &[])
+    }
+
+    fn create_with(
+        &self,
+        name: &str,
+        image: &str,
+        annotation: Option<(&str, &str)>,
+        command: &[&str],
+    ) -> String {
         const MEMORY: u64 = 64 << 20;
         let resources = Message::new().with(1, 100_000).with(2, 50_000).with(4, MEMORY);
         let mut container = Message::new()
@@ -34,8 +49,11 @@ impl<'a> Pod<'a> {
             .with(2, Message::new().with(1, image))
             .with(11, format!("{name}.log").as_str())
             .with(15, Message::new().with(1, resources));
-        if let Some(key) = annotation {
-            container = container.with_entry(10, key, "1");
+        if let Some((key, value)) = annotation {
+            container = container.with_entry(10, key, value);
+        }
+        for word in command {
+            container = container.with(3, *word);
         }
         let request = Message::new()
             .with(1, self.id.as_str())
@@ -68,7 +86,7 @@ const EXITED: u64 = 2;
 
 #[test]
 fn a_pod_of_two_guests_and_a_sidecar_lives_as_kubelet_has_it() {
-    for version in [Version::One, Version::Two] {
+    for version in Version::ALL {
         let host = Host::new();
         let containerd = Containerd::start_with_cri(&host, version);
         let service = wat::parse_str(SERVICE).expect("it is WebAssembly");
@@ -98,7 +116,7 @@ fn a_pod_of_two_guests_and_a_sidecar_lives_as_kubelet_has_it() {
         let resources = Message::new().with(4, 32 << 20);
         let update = Message::new().with(1, one.as_str()).with(2, resources);
         cri.call("UpdateContainerResources", update).expect("updated");
-        let refused = pod.create("bad", "example.test/service:1", Some("io.mote.wrong"));
+        let refused = pod.create("bad", "example.test/service:1", Some(("io.mote.wrong", "1")));
         let refused = pod.call("StartContainer", &refused).expect_err("it knows no such word");
         assert!(refused.contains("io.mote.wrong is not one that mote knows"), "{refused}");
         let log = std::fs::read_to_string(host.path("pods/one.log")).expect("a log");
@@ -112,5 +130,68 @@ fn a_pod_of_two_guests_and_a_sidecar_lives_as_kubelet_has_it() {
         assert_eq!(pod.status(&sidecar).0, RUNNING, "the others go on");
         pod.call("StopPodSandbox", &pod.id).expect("it ends");
         pod.call("RemovePodSandbox", &pod.id).expect("removed");
+    }
+}
+
+/// A pod's own address (`PodSandboxStatus`).
+fn address(pod: &Pod<'_>) -> String {
+    pod.call("PodSandboxStatus", &pod.id).expect("a pod").message(1).message(5).text(1)
+}
+
+#[test]
+fn a_guest_serves_at_its_pods_address_and_its_sidecar_has_it_on_localhost() {
+    const POD: u64 = 0;
+    for version in Version::ALL {
+        let host = Host::new();
+        let containerd = Containerd::start_with_network(&host, version);
+        containerd.import_for_pods("example.test/pause:1", &native_program(), &["sleep"]);
+        for name in ["listen", "connect"] {
+            let program = std::fs::read(guest(&format!("{name}.p2"))).expect("a guest");
+            containerd.import_for_pods(&format!("example.test/{name}:1"), &program, &[]);
+        }
+        let cri = containerd.cri();
+        let server = Pod::run_in(&host, &cri, ("server", POD));
+        let started = |pod: &Pod<'_>, id: String| {
+            pod.call("StartContainer", &id).expect("it starts");
+            id
+        };
+        let listening = ["8080", "8081"].map(|port| {
+            let publish = format!("{port}:{port}");
+            let grant = Some(("io.mote.publish", publish.as_str()));
+            let id = server.create_with(port, "example.test/listen:1", grant, &["/app.wasm", port]);
+            let id = started(&server, id);
+            let log = host.path(&format!("pods/{port}.log"));
+            let listens =
+                || std::fs::read_to_string(&log).is_ok_and(|log| log.contains("listening"));
+            while !listens() {
+                assert_eq!(server.status(&id).0, RUNNING, "{:?}", std::fs::read_to_string(&log));
+            }
+            id
+        });
+        let sidecar = server.create("sidecar", "example.test/pause:1", None);
+        let sidecar = started(&server, sidecar);
+        let asked = server.exec(&sidecar, &["/app.wasm", "ask", "8081"]);
+        assert_eq!(asked, Ok(("you said hi".to_owned(), 0)), "on localhost");
+        let client = Pod::run_in(&host, &cri, ("client", POD));
+        let to = format!("{}:8080", address(&server));
+        let ask = |name: &str, annotation| {
+            let command = ["/app.wasm", &to, "hello"];
+            let id = client.create_with(name, "example.test/connect:1", annotation, &command);
+            let id = started(&client, id);
+            while client.status(&id).0 != EXITED {}
+            std::fs::read_to_string(host.path(&format!("pods/{name}.log"))).expect("a log")
+        };
+        let refused = ask("refused", None);
+        assert!(refused.contains(&format!("{to}: PermissionDenied")), "{refused}");
+        let rule = format!("tcp://{to}");
+        let answered = ask("answered", Some(("io.mote.allow-net", rule.as_str())));
+        assert!(answered.contains(&format!("{to}: you said hello")), "{answered}");
+        for id in &listening {
+            while server.status(id).0 != EXITED {}
+        }
+        for pod in [&server, &client] {
+            pod.call("StopPodSandbox", &pod.id).expect("it ends");
+            pod.call("RemovePodSandbox", &pod.id).expect("removed");
+        }
     }
 }

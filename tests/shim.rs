@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::Stdio;
 
 use crate::docker::SERVICE;
-use crate::harness::{Containerd, Host, Version, guest, native_program, run, tool};
+use crate::harness::{Blob, Containerd, Host, Image, Version, guest, native_program, run, tool};
 
 fn wasm(name: &str) -> Vec<u8> {
     std::fs::read(guest(name)).expect("a guest")
@@ -12,7 +12,7 @@ fn wasm(name: &str) -> Vec<u8> {
 
 /// Runs a check under both containerds.
 fn under_each(check: impl Fn(&Containerd<'_>)) {
-    for version in [Version::One, Version::Two] {
+    for version in Version::ALL {
         let host = Host::new();
         check(&Containerd::start(&host, version));
         assert_eq!(mounts_below(&host), Vec::<String>::new(), "{version:?}");
@@ -158,6 +158,88 @@ fn what_a_guest_cannot_have_fails_with_the_reason() {
 }
 
 #[test]
+fn a_node_says_how_much_any_container_gets() {
+    under_each(|containerd| {
+        containerd.import("local/hello:1", &wasm("hello.p1"));
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("node.toml");
+        std::fs::write(&file, "[ceiling]\nmemory = \"16m\"\n").expect("written");
+        let hello = |more: &[&str]| {
+            let options = ["--rm", "--runtime-config-path", file.to_str().expect("a path")];
+            run(&mut containerd.run(&[&options, more].concat(), "local/hello:1", "h", &[]))
+        };
+        let much = hello(&["--memory-limit", "33554432"]);
+        assert!(much.stderr.contains("above this host's ceiling of 16MiB"), "{much:?}");
+        hello(&["--memory-limit", "8388608"]).success();
+        std::fs::write(&file, "[ceiling]\nmemroy = \"16m\"\n").expect("written");
+        let wrong = hello(&[]);
+        assert!(wrong.stderr.contains("memroy"), "{wrong:?}");
+    });
+}
+
+#[test]
+fn what_a_guest_uses_is_its_pods() {
+    under_each(|containerd| {
+        containerd.import("local/sleep:1", &wasm("sleep.p1"));
+        let pod = format!("mote-test-{}", std::process::id());
+        let path = format!("/{pod}/one");
+        let flags = ["--detach", "--cgroup", &path];
+        run(&mut containerd.run(&flags, "local/sleep:1", "one", &["/app.wasm", "100000"]))
+            .success();
+        let cgroups = format!("/proc/{}/cgroup", containerd.pid("one"));
+        let of = |controller: &str| {
+            let cgroups = std::fs::read_to_string(&cgroups).expect("it runs");
+            let mut lines = cgroups.lines();
+            lines.any(|line| line.ends_with(&format!(":{controller}:/{pod}/mote-one")))
+        };
+        let is_v2 = std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
+        assert!(if is_v2 { of("") } else { of("memory") && of("pids") });
+        let folder = if is_v2 { "/sys/fs/cgroup" } else { "/sys/fs/cgroup/memory" };
+        let folder = std::path::Path::new(folder).join(&pod);
+        containerd.ctr(["tasks", "kill", "--signal", "SIGKILL", "one"]).success();
+        containerd.delete("one");
+        // It leaves when it has told containerd all.
+        while folder.join("mote-one").exists() {}
+        containerd.ctr(["containers", "rm", "one"]).success();
+        for name in ["cpu", "cpuacct", "memory", "pids", "cpuset", "."] {
+            let _ =
+                std::fs::remove_dir(std::path::Path::new("/sys/fs/cgroup").join(name).join(&pod));
+        }
+    });
+}
+
+#[test]
+fn an_image_that_is_a_program_and_no_files_runs() {
+    for version in [Version::OneSeven, Version::Two] {
+        let host = Host::new();
+        let containerd = Containerd::start(&host, version);
+        let config = |entrypoint: &str| {
+            let config = serde_json::json!({
+                "architecture": "wasm", "os": "wasip1", "config": { "Entrypoint": [entrypoint] },
+                "rootfs": { "type": "layers", "diff_ids": [] },
+            });
+            Blob::new("application/vnd.oci.image.config.v1+json", config.to_string())
+        };
+        for (name, program) in [("local/hello:1", "hello.p1"), ("local/hello:2", "hello.p2")] {
+            let layers = vec![Blob::new("application/wasm", wasm(program))];
+            let image = Image { config: config("/hello"), layers };
+            containerd.import_image("default", name, &image);
+            // The second time it has been compiled.
+            for id in ["a", "b"] {
+                let hello = run(&mut containerd.run(&["--rm"], name, id, &[])).success();
+                assert_eq!(hello.stdout, "hello from /hello\n", "{version:?}");
+            }
+            let named = run(&mut containerd.run(&["--rm"], name, "c", &["other", "x"])).success();
+            assert_eq!(named.stdout, "hello from other x\n");
+        }
+        let layers = vec![Blob::new("application/wasm", b"\x7fELF".to_vec())];
+        containerd.import_image("default", "local/elf:1", &Image { config: config("x"), layers });
+        let elf = run(&mut containerd.run(&["--rm"], "local/elf:1", "d", &[]));
+        assert!(elf.code != 0, "{elf:?}");
+    }
+}
+
+#[test]
 fn events_come_in_their_order_and_tell_of_memory_that_ran_out() {
     under_each(|containerd| {
         let eater = r#"(module (memory (export "memory") 1) (func (export "_start")
@@ -197,7 +279,7 @@ fn events_come_in_their_order_and_tell_of_memory_that_ran_out() {
 
 #[test]
 fn a_container_outlives_containerd_and_its_code_is_kept() {
-    for version in [Version::One, Version::Two] {
+    for version in Version::ALL {
         let host = Host::new();
         let containerd = Containerd::start(&host, version);
         containerd.import("local/sleep:1", &wasm("sleep.p1"));
@@ -228,6 +310,8 @@ fn a_shim_that_is_killed_leaves_nothing() {
         containerd.ctr(["tasks", "delete", "--force", "s"]);
         containerd.ctr(["containers", "rm", "s"]).success();
         assert!(!socket.exists(), "its socket is gone");
+        let cgroup = std::path::Path::new("/sys/fs/cgroup/memory/default/mote-s");
+        assert!(!cgroup.exists(), "its cgroup is gone");
         // Its name can be had again.
         run(&mut containerd.run(&["--rm"], "local/sleep:1", "s", &["/app.wasm", "1"])).success();
     });

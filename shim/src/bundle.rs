@@ -4,13 +4,14 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use mote_engine::machine_memory;
 use mote_spec::{
     Access, Asks, Bytes, Ceiling, CpuShare, DirGrant, Grants, LimitWants, Policy, Request, decide,
 };
 use oci_spec::runtime::{LinuxNamespaceType, LinuxResources, Mount, Spec};
 
 use crate::error::ShimError;
+use crate::metrics::Hierarchy;
+use crate::pod_cgroup::PodCgroup;
 
 /// The annotations that name the pod that a container belongs to (containerd's).
 const GROUPS: [&str; 2] = ["io.containerd.runc.v2.group", "io.kubernetes.cri.sandbox-id"];
@@ -28,6 +29,8 @@ pub(crate) struct Bundle {
     pub(crate) mounts: Vec<Mount>,
     pub(crate) network: Network,
     pub(crate) cgroups: Cgroups,
+    cgroups_path: Option<String>,
+    group: Option<String>,
     annotations: BTreeMap<String, String>,
     limits: LimitWants,
 }
@@ -55,11 +58,14 @@ fn load(bundle: &Path) -> Result<Spec, ShimError> {
 
 /// The pod that a bundle's container belongs to: a shim serves all of a pod.
 pub(crate) fn group(bundle: &Path) -> Result<Option<String>, ShimError> {
-    let spec = load(bundle)?;
+    Ok(group_of(&load(bundle)?))
+}
+
+fn group_of(spec: &Spec) -> Option<String> {
     let annotations = spec.annotations().iter().flatten();
     let annotations: BTreeMap<&String, &String> = annotations.collect();
     let named = |name: &&str| annotations.get(&(*name).to_owned()).map(|group| (*group).clone());
-    Ok(GROUPS.iter().find_map(named))
+    GROUPS.iter().find_map(named)
 }
 
 impl Bundle {
@@ -85,7 +91,7 @@ impl Bundle {
             None => LimitWants::default(),
         };
         let cgroups_path = linux.and_then(|linux| linux.cgroups_path().as_ref());
-        let cgroups_path = cgroups_path.and_then(|path| path.to_str());
+        let cgroups_path = cgroups_path.and_then(|path| path.to_str()).map(str::to_owned);
         let read_only = root.and_then(|root| root.readonly()) == Some(true);
         Ok(Bundle {
             path: path.to_owned(),
@@ -97,10 +103,12 @@ impl Bundle {
             root_access: if read_only { Access::ReadOnly } else { Access::ReadWrite },
             mounts: spec.mounts().clone().unwrap_or_default(),
             network,
-            cgroups: match cgroups_path.is_some_and(|path| path.contains(".slice:")) {
+            cgroups: match cgroups_path.as_ref().is_some_and(|path| path.contains(".slice:")) {
                 true => Cgroups::Systemd,
                 false => Cgroups::Runtime,
             },
+            cgroups_path,
+            group: group_of(&spec),
             annotations: spec.annotations().clone().unwrap_or_default().into_iter().collect(),
             limits,
         })
@@ -108,15 +116,30 @@ impl Bundle {
 
     /// Decides what the container may do. `dirs` are the directories that it was mounted. The
     /// annotations are those of whoever made the pod: they grant what they ask for.
-    pub(crate) fn policy(&self, dirs: Vec<DirGrant>) -> Result<Policy, ShimError> {
+    pub(crate) fn policy(
+        &self,
+        dirs: Vec<DirGrant>,
+        ceiling: &Ceiling,
+    ) -> Result<Policy, ShimError> {
         self.refuse_user()?;
         let mut own = self.annotations.clone();
         own.retain(|key, _| key.starts_with(mote_spec::ANNOTATION_PREFIX));
         let said = Asks::from_annotations(&own)?;
         let limits = self.limits.or(said.limits);
         let grants = Grants { dirs, net: said.net, ..Grants::default() };
-        let ceiling = Ceiling::of_machine(machine_memory());
-        Ok(decide(Request { limits, grants }, &Asks::default(), &ceiling)?)
+        Ok(decide(Request { limits, grants }, &Asks::default(), ceiling)?)
+    }
+
+    /// Whether it is the first container of a pod, which only holds the others together.
+    pub(crate) fn is_sandbox(&self) -> bool {
+        self.annotations.get("io.kubernetes.cri.container-type").is_some_and(|it| it == "sandbox")
+    }
+
+    /// The cgroup of the pod's process, where the specification places containers in any.
+    pub(crate) fn pod_cgroup(&self, hierarchy: Hierarchy, id: &str) -> Option<PodCgroup> {
+        let path = self.cgroups_path.as_deref()?;
+        let group = self.group.as_deref().unwrap_or(id);
+        Some(PodCgroup::beside(hierarchy, path, group))
     }
 
     /// A guest has no user; files are reached with the shim's rights.
@@ -170,6 +193,10 @@ mod tests {
         (folder, read)
     }
 
+    fn ceiling() -> Ceiling {
+        Ceiling::of_machine(Bytes::mib(1024))
+    }
+
     #[test]
     fn a_bundle_says_what_the_guest_gets() {
         let (folder, read) = bundle(
@@ -184,7 +211,7 @@ mod tests {
         assert_eq!(read.args, ["app.wasm", "x"]);
         assert_eq!(read.network, Network::Join("/proc/1/ns/net".into()));
         assert_eq!(read.root_access, Access::ReadOnly);
-        let policy = read.policy(Vec::new()).unwrap();
+        let policy = read.policy(Vec::new(), &ceiling()).unwrap();
         let limits = policy.limits();
         assert_eq!(limits.memory, Bytes::mib(64));
         assert_eq!(limits.cpus.bound().map(|share| share.millis()), Some(250));
@@ -196,13 +223,16 @@ mod tests {
         let (_folder, read) = bundle(
             r#"{"ociVersion":"1.1.0","process":{"cwd":"/","user":{"uid":1000,"gid":1000}}}"#,
         );
-        let error = read.unwrap().policy(Vec::new()).err().unwrap().text();
+        let error = read.unwrap().policy(Vec::new(), &ceiling()).err().unwrap().text();
         assert!(error.contains("user 1000"), "{error}");
         let (_folder, read) = bundle(r#"{"ociVersion":"1.1.0"}"#);
         assert!(read.is_err(), "no process");
         let (_folder, read) = bundle(
             r#"{"ociVersion":"1.1.0","process":{"user":{"uid":0,"gid":0},"cwd":"/"},"annotations":{"io.mote.wrong":"1"}}"#,
         );
-        assert!(read.unwrap().policy(Vec::new()).is_err(), "a word that mote does not know");
+        assert!(
+            read.unwrap().policy(Vec::new(), &ceiling()).is_err(),
+            "a word that mote does not know"
+        );
     }
 }

@@ -90,6 +90,7 @@ pub(crate) fn start(address: &str, paths: &Paths) -> Result<Logger, ShimError> {
     let mappings = ends.into_iter().zip(3..);
     let mappings = mappings.map(|(parent_fd, child_fd)| FdMapping { parent_fd, child_fd });
     command.fd_mappings(mappings.collect()).map_err(|error| failed(io::Error::other(error)))?;
+    paths.network.hold(&mut command);
     let child = tokio::process::Command::from(command).spawn().map_err(failed)?;
     let ready = pipe::Receiver::from_owned_fd(ready.into()).map_err(failed)?;
     tokio::spawn(see_to_end(child, ready, program));

@@ -15,15 +15,19 @@ mod error;
 mod execs;
 mod flags;
 mod guest;
+mod host_network;
+mod image;
 mod logger;
 mod metrics;
 mod native;
 mod pod;
+mod pod_cgroup;
 mod program;
 mod publisher;
 mod rootfs;
 mod serve;
 mod service;
+mod settings;
 mod streams;
 mod task;
 mod time;
@@ -35,14 +39,17 @@ use std::process::ExitCode;
 
 use containerd_shim_protos::protobuf::{Message, MessageField};
 use containerd_shim_protos::types::introspection::{RuntimeInfo, RuntimeVersion};
-use mote_engine::{CompileIn, Profile};
+use mote_engine::CompileIn;
 use tracing::level_filters::LevelFilter;
 
 use error::ShimError;
 use flags::{Action, Flags};
+use image::Images;
 use program::Node;
 
 const NAME: &str = "io.containerd.mote.v1";
+/// The node's configuration, which `mote` reads as well.
+const CONFIG: &str = "/etc/mote/config.toml";
 
 fn main() -> ExitCode {
     let done = Flags::read(std::env::args().skip(1)).map_err(ShimError::Invalid).and_then(run);
@@ -108,11 +115,17 @@ fn node(flags: &Flags) -> Node {
     let beside = std::env::current_exe().ok().map(|program| program.with_file_name("mote"));
     let program = beside.filter(|path| path.exists()).unwrap_or_else(|| PathBuf::from("mote"));
     let root = variable("MOTE_ROOT").unwrap_or_else(|| "/var/lib/mote".to_owned());
+    let images = Images {
+        mote: program.clone(),
+        address: flags.address.clone(),
+        namespace: flags.namespace.clone(),
+    };
     Node {
         compiled: PathBuf::from(root).join("compiled"),
         compile_in: CompileIn::Child { program, args: vec!["compile-worker".into()] },
-        profile: Profile::detect(),
+        config: PathBuf::from(variable("MOTE_CONFIG").unwrap_or_else(|| CONFIG.to_owned())),
         runc_state: runc_state(flags),
+        images,
     }
 }
 

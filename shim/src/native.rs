@@ -51,6 +51,18 @@ pub(crate) struct Process {
     wish: Option<runtime::Process>,
 }
 
+/// What makes a container, and where.
+pub(crate) struct Place<'a> {
+    pub(crate) runtime: &'a str,
+    pub(crate) state: &'a Path,
+    pub(crate) cgroups: Cgroups,
+}
+
+/// The file of a bundle in which the OCI runtime says what went wrong.
+const LOG: &str = "log.json";
+/// The file of a bundle that names the OCI runtime that made its container.
+pub(crate) const RUNTIME: &str = "oci-runtime";
+
 /// The standard streams of a native process: the files that containerd named.
 #[derive(Debug)]
 struct Files {
@@ -66,16 +78,23 @@ impl Native {
         bundle: &Path,
         rootfs: Rootfs,
         paths: Paths,
-        (state, cgroups): (&Path, Cgroups),
+        place: Place<'_>,
     ) -> Result<Native, ShimError> {
+        let Place { runtime, state, cgroups } = place;
         refuse_terminal(&paths)?;
-        let options = GlobalOpts::new().command("runc").root(state).log_json();
+        // Who clears away after a killed shim has only the bundle.
+        let note = bundle.join(RUNTIME);
+        std::fs::write(&note, runtime).map_err(|source| ShimError::File { path: note, source })?;
+        let options = GlobalOpts::new().command(runtime).root(state).log_json();
         let options = options.systemd_cgroup(cgroups == Cgroups::Systemd);
-        let runc = options.log(bundle.join("log.json")).build().map_err(failed("find"))?;
+        let mut options = options.log(bundle.join(LOG));
+        // It takes the network that it is in for the machine's.
+        options.custom_spawner(Arc::new(paths.network.clone()));
+        let runc = options.build().map_err(failed(bundle, "find"))?;
         let pid_file = bundle.join("init.pid");
         let io = Arc::new(Files::open(&paths)?);
         let options = CreateOpts::new().pid_file(&pid_file).io(io);
-        runc.create(id, bundle, Some(&options)).await.map_err(failed("create"))?;
+        runc.create(id, bundle, Some(&options)).await.map_err(failed(bundle, "create"))?;
         let init = Arc::new(Process::new(paths, None));
         let watched = read_pid(&pid_file).and_then(|pid| init.runs_as(pid).map(|()| pid));
         let pid = match watched {
@@ -93,7 +112,7 @@ impl Native {
     }
 
     pub(crate) async fn start(&self) -> Result<(), ShimError> {
-        self.runc.start(&self.id).await.map_err(failed("start"))?;
+        self.runc.start(&self.id).await.map_err(failed(&self.bundle, "start"))?;
         self.init.enter(Phase::Running);
         Ok(())
     }
@@ -106,19 +125,19 @@ impl Native {
             let gone = ["not running", "does not exist", "already finished"];
             match gone.iter().any(|word| text.contains(word)) {
                 true => ShimError::NotFound(format!("process of {} already finished", self.id)),
-                false => failed("kill")(error),
+                false => failed(&self.bundle, "kill")(error),
             }
         })
     }
 
     pub(crate) async fn pause(&self) -> Result<(), ShimError> {
-        self.runc.pause(&self.id).await.map_err(failed("pause"))?;
+        self.runc.pause(&self.id).await.map_err(failed(&self.bundle, "pause"))?;
         self.init.enter(Phase::Paused);
         Ok(())
     }
 
     pub(crate) async fn resume(&self) -> Result<(), ShimError> {
-        self.runc.resume(&self.id).await.map_err(failed("resume"))?;
+        self.runc.resume(&self.id).await.map_err(failed(&self.bundle, "resume"))?;
         self.init.enter(Phase::Running);
         Ok(())
     }
@@ -127,7 +146,7 @@ impl Native {
         &self,
         resources: &runtime::LinuxResources,
     ) -> Result<(), ShimError> {
-        self.runc.update(&self.id, resources).await.map_err(failed("update"))
+        self.runc.update(&self.id, resources).await.map_err(failed(&self.bundle, "update"))
     }
 
     pub(crate) async fn pids(&self) -> Result<Vec<u32>, ShimError> {
@@ -135,7 +154,8 @@ impl Native {
         if let Phase::Stopped { .. } = self.init.phase() {
             return Ok(vec![self.init.pid()]);
         }
-        let pids = self.runc.ps(&self.id).await.map_err(failed("list the processes of"))?;
+        let pids =
+            self.runc.ps(&self.id).await.map_err(failed(&self.bundle, "list the processes of"))?;
         Ok(pids.into_iter().filter_map(|pid| u32::try_from(pid).ok()).collect())
     }
 
@@ -150,7 +170,7 @@ impl Native {
     /// Removes what has ended; what the runtime knows of it goes by force.
     pub(crate) async fn remove(&self) -> Result<(), ShimError> {
         let options = DeleteOpts::new().force(true);
-        self.runc.delete(&self.id, Some(&options)).await.map_err(failed("delete"))?;
+        self.runc.delete(&self.id, Some(&options)).await.map_err(failed(&self.bundle, "delete"))?;
         self.rootfs.unmount();
         Ok(())
     }
@@ -173,7 +193,8 @@ impl Native {
         let io = Arc::new(Files::open(&exec.paths)?);
         let options = ExecOpts::new().pid_file(&pid_file).detach(true).io(io);
         let started = self.runc.exec(&self.id, wish, Some(&options)).await;
-        let pid = started.map_err(failed("exec in")).and_then(|()| read_pid(&pid_file));
+        let pid =
+            started.map_err(failed(&self.bundle, "exec in")).and_then(|()| read_pid(&pid_file));
         let _ = std::fs::remove_file(&pid_file);
         exec.runs_as(pid?)?;
         exec.enter(Phase::Running);
@@ -181,8 +202,25 @@ impl Native {
     }
 }
 
-fn failed(what: &'static str) -> impl Fn(runc::error::Error) -> ShimError {
-    move |source| ShimError::Runtime { what, source: Box::new(source) }
+/// The error of a runtime that failed: its own words, which are in its log.
+fn failed(bundle: &Path, what: &'static str) -> impl Fn(runc::error::Error) -> ShimError {
+    #[derive(serde::Deserialize)]
+    struct Logged {
+        level: String,
+        msg: String,
+    }
+    let log = bundle.join(LOG);
+    move |source| {
+        let log = std::fs::read_to_string(&log).unwrap_or_default();
+        let lines = log.lines().rev().filter_map(|line| serde_json::from_str::<Logged>(line).ok());
+        let said = lines.into_iter().find(|line| matches!(line.level.as_str(), "error" | "fatal"));
+        match (said, &source) {
+            (Some(said), runc::error::Error::CommandFailed { .. }) => {
+                ShimError::Invalid(format!("the OCI runtime cannot {what} it: {}", said.msg))
+            }
+            _ => ShimError::Runtime { what, source: Box::new(source) },
+        }
+    }
 }
 
 fn refuse_terminal(paths: &Paths) -> Result<(), ShimError> {

@@ -7,18 +7,21 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use containerd_shim_protos::api;
-use mote_image::Code;
+use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use rustix::thread::{LinkNameSpaceType, UnshareFlags};
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::Notify;
 
 use crate::bundle::{Bundle, Network};
 use crate::error::ShimError;
+use crate::host_network::HostNetwork;
 use crate::metrics::Hierarchy;
-use crate::native::Native;
-use crate::program::{self, Found, Node};
+use crate::native::{Native, Place};
+use crate::pod_cgroup::Seat;
+use crate::program::{self, Found, Node, Source};
 use crate::publisher::Publisher;
 use crate::rootfs::Rootfs;
+use crate::settings::Settings;
 use crate::streams::Paths;
 use crate::task::Task;
 use crate::wasm::Wasm;
@@ -30,9 +33,13 @@ const MOST_THREADS: usize = 4;
 pub(crate) struct Pod {
     pub(crate) publisher: Publisher,
     pub(crate) hierarchy: Hierarchy,
+    /// That of the machine, for what is no container of the pod.
+    pub(crate) network: HostNetwork,
     node: Node,
     tasks: Mutex<BTreeMap<String, Slot>>,
     guests: OnceLock<Runtime>,
+    /// The cgroup of its process, if it is to be in any.
+    seat: Option<Seat>,
     /// Told when the pod is over.
     pub(crate) over: Notify,
 }
@@ -52,18 +59,26 @@ pub(crate) struct Wanted<'a> {
     pub(crate) bundle: &'a Path,
     pub(crate) root: &'a [api::Mount],
     pub(crate) paths: Paths,
+    /// What containerd's configuration says of the runtime.
+    pub(crate) options: Option<&'a Any>,
 }
 
 impl Pod {
-    pub(crate) fn new(node: Node, publisher: Publisher) -> Pod {
-        Pod {
+    pub(crate) fn new(
+        node: Node,
+        publisher: Publisher,
+        seat: Option<Seat>,
+    ) -> Result<Pod, ShimError> {
+        Ok(Pod {
+            network: HostNetwork::here()?,
             publisher,
             hierarchy: Hierarchy::of_machine(),
             node,
             tasks: Mutex::default(),
             guests: OnceLock::new(),
+            seat,
             over: Notify::new(),
-        }
+        })
     }
 
     fn tasks(&self) -> MutexGuard<'_, BTreeMap<String, Slot>> {
@@ -94,12 +109,12 @@ impl Pod {
 
     /// Makes a container. Only the main thread may, since it enters the network namespace with it.
     pub(crate) async fn create(&self, wanted: Wanted<'_>) -> Result<Arc<Task>, ShimError> {
-        let Wanted { id, bundle, root, paths } = wanted;
+        let id = wanted.id;
         match self.tasks().entry(id.to_owned()) {
             Entry::Vacant(place) => drop(place.insert(Slot::Making { doomed: false })),
             Entry::Occupied(_) => return Err(ShimError::Exists(format!("container {id}"))),
         }
-        let made = self.make(id, bundle, (root, paths)).await.map(Arc::new);
+        let made = self.make(wanted).await.map(Arc::new);
         let doomed = {
             let mut tasks = self.tasks();
             let doomed = matches!(tasks.get(id), Some(Slot::Making { doomed: true }));
@@ -120,19 +135,18 @@ impl Pod {
         }
     }
 
-    async fn make(
-        &self,
-        id: &str,
-        bundle: &Path,
-        (root, paths): (&[api::Mount], Paths),
-    ) -> Result<Task, ShimError> {
-        let bundle = Bundle::read(bundle)?;
+    async fn make(&self, wanted: Wanted<'_>) -> Result<Task, ShimError> {
+        let Wanted { id, bundle, root, paths, options } = wanted;
+        let settings = Settings::read(&self.node.config, options)?;
+        let mut bundle = Bundle::read(bundle)?;
         let rootfs = Rootfs::mount(&bundle.root, root)?;
         // What was mounted is not left behind by a container that is not to be.
         let made = async {
-            match program::find(&bundle, &rootfs)? {
-                Found::Wasm(code) => self.wasm(id, (bundle, rootfs.clone()), code, paths).await,
-                Found::Native => self.native(id, &bundle, rootfs.clone(), paths).await,
+            match program::find(&self.node, id, &mut bundle, &rootfs).await? {
+                Found::Wasm(source) => {
+                    self.wasm(id, (bundle, rootfs.clone()), (source, settings), paths).await
+                }
+                Found::Native => self.native(id, (&bundle, &settings), rootfs.clone(), paths).await,
             }
         };
         made.await.inspect_err(|_| rootfs.unmount())
@@ -142,26 +156,35 @@ impl Pod {
         &self,
         id: &str,
         (bundle, mut rootfs): (Bundle, Rootfs),
-        code: Code,
+        (source, settings): (Source, Settings),
         paths: Paths,
     ) -> Result<Task, ShimError> {
         let guests = self.enter(&bundle.network)?;
         rootfs.mount_volumes(&bundle)?;
-        let policy = bundle.policy(rootfs.dirs())?;
+        let policy = bundle.policy(rootfs.dirs(), &settings.ceiling)?;
         let loading = {
-            let (node, policy) = (self.node.clone(), policy.clone());
-            guests.spawn_blocking(move || node.load(&code, &policy))
+            let (node, policy, profile) = (self.node.clone(), policy.clone(), settings.profile);
+            guests.spawn_blocking(move || node.load(&source, &policy, profile))
         };
         let program = loading.await.map_err(|error| ShimError::Invalid(error.to_string()))??;
-        let task =
-            Wasm::new(id, (bundle, rootfs), (program, policy), paths, (self.node.clone(), guests))?;
+        // What the guest uses is the pod's from its first page on.
+        if let Some(seat) = &self.seat {
+            seat.taken().await;
+        }
+        let task = Wasm::new(
+            id,
+            (bundle, rootfs),
+            (program, policy),
+            paths,
+            (self.node.clone(), settings, guests),
+        )?;
         Ok(Task::Wasm(Arc::new(task)))
     }
 
     async fn native(
         &self,
         id: &str,
-        bundle: &Bundle,
+        (bundle, settings): (&Bundle, &Settings),
         rootfs: Rootfs,
         paths: Paths,
     ) -> Result<Task, ShimError> {
@@ -170,7 +193,11 @@ impl Pod {
         if let Network::Join(_) = bundle.network {
             self.enter(&bundle.network)?;
         }
-        let place = (self.node.runc_state.as_path(), bundle.cgroups);
+        let place = Place {
+            runtime: &settings.oci_runtime,
+            state: &self.node.runc_state,
+            cgroups: bundle.cgroups,
+        };
         let native = Native::create(id, &bundle.path, rootfs, paths, place).await?;
         Ok(Task::Native(Arc::new(native)))
     }
@@ -185,7 +212,7 @@ impl Pod {
         match wanted {
             Network::Host => {}
             Network::Fresh => {
-                // SAFETY: no other thread has been made, and nothing that is open is the network's.
+                // SAFETY: no thread of guests has been made, and nothing that is open is the network's.
                 unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNET) }
                     .map_err(|error| failed("make a network namespace", error.into()))?;
             }
@@ -207,8 +234,11 @@ impl Pod {
         Ok(self.guests.get_or_init(|| runtime).handle().clone())
     }
 
-    /// Lets the threads go, without waiting for what holds them up.
+    /// Lets the threads go, without waiting for what holds them up, and leaves the pod's cgroup.
     pub(crate) fn end(&mut self) {
+        if let Some(seat) = &self.seat {
+            seat.leave();
+        }
         if let Some(guests) = self.guests.take() {
             guests.shutdown_background();
         }

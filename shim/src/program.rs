@@ -10,6 +10,7 @@ use mote_spec::{Digest, Limit, Policy};
 
 use crate::bundle::Bundle;
 use crate::error::ShimError;
+use crate::image::Images;
 use crate::rootfs::Rootfs;
 
 /// Where this machine's programs are kept, and what compiles them.
@@ -17,20 +18,28 @@ use crate::rootfs::Rootfs;
 pub(crate) struct Node {
     pub(crate) compiled: PathBuf,
     pub(crate) compile_in: CompileIn,
-    pub(crate) profile: Profile,
+    /// The node's configuration file.
+    pub(crate) config: PathBuf,
     /// Where the OCI runtime keeps what it knows of native containers.
     pub(crate) runc_state: PathBuf,
+    pub(crate) images: Images,
 }
 
 /// Whether a container is Wasm.
 pub(crate) enum Found {
-    Wasm(Code),
+    Wasm(Source),
     /// The OCI runtime runs it, or says why it cannot.
     Native,
 }
 
-/// Finds a container's program below its root; what it is, its bytes tell.
-pub(crate) fn find(bundle: &Bundle, rootfs: &Rootfs) -> Result<Found, ShimError> {
+/// Finds a container's program: below its root, or, if there is none, in its image, which then is no more
+/// than that. What it is, its bytes tell.
+pub(crate) async fn find(
+    node: &Node,
+    id: &str,
+    bundle: &mut Bundle,
+    rootfs: &Rootfs,
+) -> Result<Found, ShimError> {
     let name = bundle.args.first().map_or("the image", String::as_str);
     let search = Search {
         name,
@@ -39,11 +48,40 @@ pub(crate) fn find(bundle: &Bundle, rootfs: &Rootfs) -> Result<Found, ShimError>
         cwd: Some(bundle.cwd.as_str()),
     };
     match search.open(rootfs.path()) {
-        Ok(code) => Ok(Found::Wasm(code)),
-        Err(OpenError::Native { .. } | OpenError::NotWasm { .. } | OpenError::NoProgram { .. }) => {
-            Ok(Found::Native)
+        Ok(code) => Ok(Found::Wasm(Source::File(code))),
+        Err(OpenError::Native { .. } | OpenError::NotWasm { .. }) => Ok(Found::Native),
+        Err(missing @ (OpenError::NoProgram { .. } | OpenError::Undecided { found: 0, .. })) => {
+            match node.of_image(id, bundle).await? {
+                Some(source) => Ok(Found::Wasm(source)),
+                None if bundle.args.is_empty() => Err(missing.into()),
+                None => Ok(Found::Native),
+            }
         }
         Err(error) => Err(error.into()),
+    }
+}
+
+/// Where a program's binary is, which is read only if nobody has compiled it.
+pub(crate) enum Source {
+    /// In a file below a container's root.
+    File(Code),
+    /// In containerd's store: it is the image of that container.
+    Image { container: String, digest: Digest },
+}
+
+impl Source {
+    fn digest(&self) -> &Digest {
+        match self {
+            Source::File(code) => code.digest(),
+            Source::Image { digest, .. } => digest,
+        }
+    }
+
+    fn read(&self, images: &Images) -> Result<Vec<u8>, ShimError> {
+        match self {
+            Source::File(code) => Ok(code.read()?),
+            Source::Image { container, digest } => images.read(container, digest),
+        }
     }
 }
 
@@ -55,23 +93,46 @@ pub(crate) struct Program {
 }
 
 impl Node {
+    /// The program that is a container's image. It has no files that arguments could name.
+    async fn of_image(&self, id: &str, bundle: &mut Bundle) -> Result<Option<Source>, ShimError> {
+        if bundle.is_sandbox() {
+            return Ok(None);
+        }
+        let Some(described) = self.images.program(id).await? else { return Ok(None) };
+        if bundle.args.is_empty() {
+            bundle.args = described.args();
+        }
+        Ok(Some(Source::Image { container: id.to_owned(), digest: described.digest }))
+    }
+
     /// Loads a program; compiles it if nobody has. May take minutes, and blocks.
-    pub(crate) fn load(&self, code: &Code, policy: &Policy) -> Result<Arc<Program>, ShimError> {
+    pub(crate) fn load(
+        &self,
+        source: &Source,
+        policy: &Policy,
+        profile: Profile,
+    ) -> Result<Arc<Program>, ShimError> {
         let counting = match policy.limits().fuel {
             Limit::AtMost(_) => Counting::Fuel,
             Limit::Unlimited => Counting::Off,
         };
         let cache = Cache::open(&self.compiled)?;
-        let key = CodeKey::new(code.digest(), self.profile, counting);
+        let key = CodeKey::new(source.digest(), profile, counting);
         let trusted = match cache.get(&key) {
             Some(trusted) => trusted,
             None => {
-                let how = (self.profile, counting);
-                mote_engine::compile(&cache, &key, &code.read()?, how, &self.compile_in)?
+                let how = (profile, counting);
+                mote_engine::compile(
+                    &cache,
+                    &key,
+                    &source.read(&self.images)?,
+                    how,
+                    &self.compile_in,
+                )?
             }
         };
-        let engine = Engine::new(self.profile, counting, policy.limits().bounds.stack)?;
+        let engine = Engine::new(profile, counting, policy.limits().bounds.stack)?;
         let module = Module::load(&engine, &trusted)?;
-        Ok(Arc::new(Program { digest: code.digest().clone(), engine, module }))
+        Ok(Arc::new(Program { digest: source.digest().clone(), engine, module }))
     }
 }

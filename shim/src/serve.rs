@@ -7,9 +7,12 @@ use std::sync::Arc;
 use containerd_shim_protos::ttrpc::r#async::Server;
 use containerd_shim_protos::ttrpc::r#async::transport::Listener;
 
+use crate::bundle::Bundle;
 use crate::error::ShimError;
 use crate::flags::Flags;
+use crate::metrics::Hierarchy;
 use crate::pod::Pod;
+use crate::pod_cgroup::Seat;
 use crate::program::Node;
 use crate::publisher::Publisher;
 use crate::rootfs;
@@ -27,14 +30,24 @@ pub(crate) fn serve(flags: &Flags, node: Node, events: &str) -> Result<(), ShimE
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
         .map_err(|error| failed("take over processes")(error.into()))?;
     raise_file_limit();
+    let seat = seat(flags);
     // The bundle, where it began, goes with the first container.
     std::env::set_current_dir("/").map_err(failed("change to /"))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(failed("start the event loop"))?;
-    let served = runtime.block_on(run(flags, node, events, listener));
+    let served = runtime.block_on(run(flags, node, (events, seat), listener));
     // What a guest's file operation holds up must not hold the end up.
     runtime.shutdown_background();
     served
+}
+
+/// Begins to enter the pod's cgroup, as the bundle of its first container names it.
+fn seat(flags: &Flags) -> Option<Seat> {
+    let bundle = std::env::current_dir().ok()?;
+    let hierarchy = Hierarchy::of_machine();
+    // A bundle that cannot be read is told of when its container is made.
+    let cgroup = Bundle::read(&bundle).ok()?.pod_cgroup(hierarchy, &flags.id)?;
+    Some(Seat::take(cgroup, hierarchy))
 }
 
 /// A guest that serves has many connections, which must not keep containerd's out.
@@ -48,7 +61,7 @@ fn raise_file_limit() {
 async fn run(
     flags: &Flags,
     node: Node,
-    events: &str,
+    (events, seat): (&str, Option<Seat>),
     listener: UnixListener,
 ) -> Result<(), ShimError> {
     let address = listener.local_addr().ok();
@@ -56,7 +69,7 @@ async fn run(
     listener.set_nonblocking(true).map_err(system)?;
     let listener = tokio::net::UnixListener::from_std(listener).map_err(system)?;
     let (publisher, publishing) = Publisher::new(&flags.namespace, events);
-    let pod = Arc::new(Pod::new(node, publisher));
+    let pod = Arc::new(Pod::new(node, publisher, seat)?);
     let listener = Listener::from(listener);
     let services = service::services(&Service(Arc::clone(&pod)));
     let mut server = Server::new().add_listener(listener).register_service(services);

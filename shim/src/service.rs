@@ -136,12 +136,14 @@ impl Service {
             terminal: request.terminal,
             container: request.id.clone(),
             namespace: self.0.publisher.namespace().to_owned(),
+            network: self.0.network.clone(),
         };
         let wanted = Wanted {
             id: &request.id,
             bundle: Path::new(&request.bundle),
             root: &request.rootfs,
             paths,
+            options: request.options.as_ref(),
         };
         let task = self.0.create(wanted).await?;
         let io = events::TaskIO {
@@ -326,6 +328,7 @@ impl TaskService for Service {
             terminal: request.terminal,
             container: request.id.clone(),
             namespace: self.0.publisher.namespace().to_owned(),
+            network: self.0.network.clone(),
         };
         let (id, spec) = (request.exec_id.clone(), request.spec.into_option());
         done(async move {

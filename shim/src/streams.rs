@@ -18,6 +18,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 
 use crate::error::ShimError;
+use crate::host_network::HostNetwork;
 use crate::logger::{self, Logger};
 
 /// How many pieces of output may wait to be written, and how many bytes of input for the guest.
@@ -27,7 +28,7 @@ const TYPED_AHEAD: usize = 64 << 10;
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Where the streams of a process are; an empty one is none.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct Paths {
     pub(crate) stdin: String,
     pub(crate) stdout: String,
@@ -36,6 +37,8 @@ pub(crate) struct Paths {
     /// Whose they are, for a program that keeps its output.
     pub(crate) container: String,
     pub(crate) namespace: String,
+    /// Where such a program runs.
+    pub(crate) network: HostNetwork,
 }
 
 /// The streams of one process, open.

@@ -5,9 +5,8 @@ use std::sync::Arc;
 
 use containerd_shim_protos::api;
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
-use mote_engine::machine_memory;
 use mote_lifecycle::{Change, DriveError, Time, Usage};
-use mote_spec::{Ceiling, ExitStatus};
+use mote_spec::ExitStatus;
 use oci_spec::runtime;
 
 use crate::bundle;
@@ -184,9 +183,9 @@ impl Task {
             .map_err(|source| ShimError::Json { what: "the resources", source })?;
         match self {
             Task::Wasm(task) => {
-                let ceiling = Ceiling::of_machine(machine_memory());
                 let record = task.container.record();
-                let policy = record.policy.updated(bundle::limits(&resources)?, &ceiling);
+                let ceiling = &task.settings.ceiling;
+                let policy = record.policy.updated(bundle::limits(&resources)?, ceiling);
                 let policy = policy.map_err(|error| ShimError::Invalid(error.to_string()))?;
                 let change = Change { policy: Some(policy), ..Change::default() };
                 Ok(task.container.update(change).await?)

@@ -17,8 +17,9 @@ use crate::bundle::{Bundle, pairs};
 use crate::error::ShimError;
 use crate::execs::Execs;
 use crate::guest::{Guest, Run, Volatile};
-use crate::program::{Node, Program};
+use crate::program::{Node, Program, Source};
 use crate::rootfs::Rootfs;
+use crate::settings::Settings;
 use crate::streams::{EndOfInput, Paths, Streams};
 use crate::task::Phase;
 
@@ -32,6 +33,7 @@ pub(crate) struct Wasm {
     program: Arc<Program>,
     rootfs: Rootfs,
     node: Node,
+    pub(crate) settings: Settings,
     guests: Handle,
     pub(crate) execs: Execs<Exec>,
     /// Whether somebody starts it: from then on its driver ends it.
@@ -57,7 +59,7 @@ impl Wasm {
         (bundle, rootfs): (Bundle, Rootfs),
         (program, policy): (Arc<Program>, mote_spec::Policy),
         paths: Paths,
-        (node, guests): (Node, Handle),
+        (node, settings, guests): (Node, Settings, Handle),
     ) -> Result<Wasm, ShimError> {
         let end_of_input = EndOfInput::default();
         let streams = Streams::open(&paths, &end_of_input)?;
@@ -108,6 +110,7 @@ impl Wasm {
             program,
             rootfs,
             node,
+            settings,
             guests,
             execs: Execs::new(),
             begun: Mutex::new(false),
@@ -227,7 +230,9 @@ impl Wasm {
             ))
         })?;
         let (node, policy) = (self.node.clone(), self.container.record().policy.clone());
-        let loading = self.guests.spawn_blocking(move || node.load(&code, &policy));
+        let profile = self.settings.profile;
+        let loading =
+            self.guests.spawn_blocking(move || node.load(&Source::File(code), &policy, profile));
         loading.await.map_err(|error| ShimError::Invalid(error.to_string()))?
     }
 

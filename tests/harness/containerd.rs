@@ -12,10 +12,16 @@ use super::{Host, Out, run, tar, tool};
 /// Which containerd is driven.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Version {
-    /// Debian bookworm's.
+    /// Debian bookworm's, 1.6.
     One,
-    /// The newest of Debian, from `modules/prepare`.
+    /// Debian trixie's, 1.7.
+    OneSeven,
+    /// The newest of Debian; both from `modules/prepare`.
     Two,
+}
+
+impl Version {
+    pub const ALL: [Version; 3] = [Version::One, Version::OneSeven, Version::Two];
 }
 
 /// A running containerd; it and its tasks are ended when it is dropped.
@@ -45,6 +51,29 @@ impl<'a> Containerd<'a> {
         Containerd::start_as(host, version, (&[&CRI[..], &SLOW[..]].concat(), ""), &folder)
     }
 
+    /// Starts one in a network of its own, whose pods are at a bridge.
+    pub fn start_with_network(host: &'a Host, version: Version) -> Containerd<'a> {
+        let network = serde_json::json!({
+            "cniVersion": "0.4.0", "name": "pods",
+            "plugins": [{
+                "type": "bridge", "bridge": "pods", "isGateway": true,
+                "ipam": {
+                    "type": "host-local", "dataDir": host.path("ipam"),
+                    "ranges": [[{ "subnet": "10.89.0.0/24" }]],
+                },
+            }],
+        });
+        host.file("cni/10-pods.conflist", network.to_string());
+        let network = format!(
+            "  [plugins.\"io.containerd.grpc.v1.cri\".cni]\n    bin_dir = \"/usr/lib/cni\"\n    conf_dir = {:?}\n",
+            host.path("cni"),
+        );
+        let mut command = Command::new("unshare");
+        command.arg("--net").arg(program(version, "containerd"));
+        let more = format!("{FOR_PODS}{network}");
+        Containerd::start_by(host, (version, command), (&SLOW, &more), &programs())
+    }
+
     /// Starts one that Kubernetes could drive; the handler `mote` is the shim.
     pub fn start_with_cri(host: &'a Host, version: Version) -> Containerd<'a> {
         Containerd::start_as(host, version, (&SLOW, FOR_PODS), &programs())
@@ -53,6 +82,16 @@ impl<'a> Containerd<'a> {
     fn start_as(
         host: &'a Host,
         version: Version,
+        config: (&[&str], &str),
+        programs: &Path,
+    ) -> Containerd<'a> {
+        let command = Command::new(program(version, "containerd"));
+        Containerd::start_by(host, (version, command), config, programs)
+    }
+
+    fn start_by(
+        host: &'a Host,
+        (version, mut command): (Version, Command),
         (disabled, more): (&[&str], &str),
         programs: &Path,
     ) -> Containerd<'a> {
@@ -65,7 +104,7 @@ impl<'a> Containerd<'a> {
             socket(host),
         );
         let config = host.file("containerd/config.toml", config);
-        let mut child = Command::new(program(version, "containerd"))
+        let mut child = command
             .args(["--config", &config, "--log-level", "info"])
             .env("PATH", path(programs))
             .env("MOTE_ROOT", host.path("root"))
@@ -106,6 +145,12 @@ impl<'a> Containerd<'a> {
         self.import_in("k8s.io", name, (program, args));
     }
 
+    /// Imports an image as it is.
+    pub fn import_image(&self, namespace: &str, name: &str, image: &Image) {
+        let file = self.host.file("import.tar", image.archive(name));
+        self.ctr(["--namespace", namespace, "images", "import", &file]).success();
+    }
+
     /// Kubernetes' interface.
     pub fn cri(&self) -> Cri {
         Cri::at(socket(self.host))
@@ -126,9 +171,7 @@ impl<'a> Containerd<'a> {
             "rootfs": { "type": "layers", "diff_ids": [layer.digest()] },
         });
         let config = Blob::new("application/vnd.oci.image.config.v1+json", config.to_string());
-        let archive = Image { config, layers: vec![layer] }.archive(name);
-        let file = self.host.file("import.tar", archive);
-        self.ctr(["--namespace", namespace, "images", "import", &file]).success();
+        self.import_image(namespace, name, &Image { config, layers: vec![layer] });
     }
 
     /// `ctr run` of an image, under the shim.
@@ -229,6 +272,7 @@ fn socket(host: &Host) -> PathBuf {
 fn program(version: Version, name: &str) -> String {
     match version {
         Version::One => name.to_owned(),
+        Version::OneSeven => format!("{name}1.7"),
         Version::Two => format!("{name}2"),
     }
 }

@@ -15,7 +15,7 @@ pub use cri::{Cri, Message};
 pub use daemon::Daemon;
 pub use docker_registry::{Auth, DockerRegistry};
 pub use guests::{guest, native_program};
-pub use oci::{Image, sha256, tar};
+pub use oci::{Blob, Image, sha256, tar};
 pub use unruly::{Asked, Reply, Unruly};
 
 use std::ffi::OsStr;

@@ -12,6 +12,7 @@ mod client;
 mod commands;
 mod config;
 mod container;
+mod containerd;
 mod demo;
 mod ends;
 mod environment;

@@ -3,6 +3,7 @@
 mod check;
 mod compile;
 mod completion;
+mod containerd_program;
 mod control;
 mod cp;
 mod create;
@@ -88,6 +89,8 @@ pub(crate) enum Command {
     Man(completion::ManArgs),
     #[command(hide = true)]
     CompileWorker(compile::WorkerArgs),
+    #[command(hide = true)]
+    ContainerdProgram(containerd_program::ContainerdProgramArgs),
 }
 
 /// Look after the images of this machine
@@ -146,6 +149,7 @@ impl Command {
             Command::Completion(args) => done(args.exec()),
             Command::Man(args) => done(args.exec()),
             Command::CompileWorker(args) => done(args.exec()),
+            Command::ContainerdProgram(args) => done(args.exec()),
         }
     }
 }
