@@ -1,6 +1,6 @@
 //! The shim under real containerds, driven by `ctr`.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::process::Stdio;
 
 use crate::docker::SERVICE;
@@ -314,6 +314,45 @@ fn a_shim_that_is_killed_leaves_nothing() {
         assert!(!cgroup.exists(), "its cgroup is gone");
         // Its name can be had again.
         run(&mut containerd.run(&["--rm"], "local/sleep:1", "s", &["/app.wasm", "1"])).success();
+    });
+}
+
+#[test]
+fn a_native_process_has_a_terminal_of_the_size_that_it_is_told() {
+    under_each(|containerd| {
+        containerd.import("local/native:1", &native_program());
+        run(&mut containerd.run(&["--detach"], "local/native:1", "n", &["/app.wasm", "sleep"]))
+            .success();
+        // `ctr` wants a terminal itself.
+        let exec = ["tasks", "exec", "--tty", "--exec-id", "t", "n", "/app.wasm", "terminal"];
+        let command = containerd.ctr_command(exec);
+        let words = std::iter::once(command.get_program()).chain(command.get_args());
+        let words: Vec<String> =
+            words.map(|word| format!("{:?}", word.to_str().unwrap())).collect();
+        let line = format!("stty cols 91; {}", words.join(" "));
+        let mut script = std::process::Command::new("script");
+        script.args(["--quiet", "--return", "--command", &line, "/dev/null"]);
+        let mut script =
+            script.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("script");
+        let mut typed = script.stdin.take().expect("a pipe");
+        let mut shown = BufReader::new(script.stdout.take().expect("a pipe"));
+        let mut line = String::new();
+        while !line.contains("ready") {
+            line.clear();
+            assert_ne!(shown.read_line(&mut line).expect("read"), 0, "it ended");
+        }
+        // Its size is told after its start.
+        while !line.contains("columns 91") {
+            line.clear();
+            typed.write_all(b"x\n").expect("typed");
+            assert_ne!(shown.read_line(&mut line).expect("read"), 0, "it ended");
+        }
+        typed.write_all(b"q\n").expect("typed");
+        let mut rest = String::new();
+        shown.read_to_string(&mut rest).expect("read");
+        assert!(script.wait().expect("it ends").success(), "{rest}");
+        containerd.ctr(["tasks", "kill", "--signal", "SIGKILL", "n"]).success();
+        assert_eq!(containerd.delete("n"), 137);
     });
 }
 

@@ -30,6 +30,7 @@ mod service;
 mod settings;
 mod streams;
 mod task;
+mod terminal;
 mod time;
 mod wasm;
 
@@ -125,16 +126,21 @@ fn node(flags: &Flags) -> Node {
         compile_in: CompileIn::Child { program, args: vec!["compile-worker".into()] },
         config: PathBuf::from(variable("MOTE_CONFIG").unwrap_or_else(|| CONFIG.to_owned())),
         runc_state: runc_state(flags),
+        state: state(),
         images,
     }
+}
+
+/// What lasts no longer than the machine runs.
+fn state() -> PathBuf {
+    variable("MOTE_STATE").unwrap_or_else(|| "/run/mote".to_owned()).into()
 }
 
 /// Apart for every containerd and namespace: names are theirs. What is left by a shim that was killed
 /// is found here.
 fn runc_state(flags: &Flags) -> PathBuf {
-    let state = variable("MOTE_STATE").unwrap_or_else(|| "/run/mote".to_owned());
     let containerd = mote_image::sha256(flags.address.as_bytes());
-    PathBuf::from(state).join("runc").join(containerd.short()).join(&flags.namespace)
+    state().join("runc").join(containerd.short()).join(&flags.namespace)
 }
 
 fn log_to_containerd(flags: &Flags, bundle: &Path) {

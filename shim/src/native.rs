@@ -8,8 +8,8 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use mote_lifecycle::Time;
@@ -30,6 +30,7 @@ use crate::metrics::Hierarchy;
 use crate::rootfs::Rootfs;
 use crate::streams::Paths;
 use crate::task::Phase;
+use crate::terminal::{Socket, Terminal};
 
 /// A container.
 pub(crate) struct Native {
@@ -39,6 +40,7 @@ pub(crate) struct Native {
     runc: Runc,
     rootfs: Rootfs,
     cgroup: Cgroup,
+    sockets: PathBuf,
     pub(crate) execs: Execs<Process>,
 }
 
@@ -49,12 +51,21 @@ pub(crate) struct Process {
     phase: watch::Sender<Phase>,
     /// What an exec is to run.
     wish: Option<runtime::Process>,
+    terminal: Mutex<Option<Terminal>>,
+}
+
+/// What a native process reads and prints at: files, or a terminal.
+enum Console {
+    Files(Arc<Files>),
+    Terminal(Arc<Files>, Socket),
 }
 
 /// What makes a container, and where.
 pub(crate) struct Place<'a> {
     pub(crate) runtime: &'a str,
     pub(crate) state: &'a Path,
+    /// For sockets at which terminals are handed over.
+    pub(crate) sockets: &'a Path,
     pub(crate) cgroups: Cgroups,
 }
 
@@ -80,8 +91,7 @@ impl Native {
         paths: Paths,
         place: Place<'_>,
     ) -> Result<Native, ShimError> {
-        let Place { runtime, state, cgroups } = place;
-        refuse_terminal(&paths)?;
+        let Place { runtime, state, sockets, cgroups } = place;
         // Who clears away after a killed shim has only the bundle.
         let note = bundle.join(RUNTIME);
         std::fs::write(&note, runtime).map_err(|source| ShimError::File { path: note, source })?;
@@ -92,11 +102,18 @@ impl Native {
         options.custom_spawner(Arc::new(paths.network.clone()));
         let runc = options.build().map_err(failed(bundle, "find"))?;
         let pid_file = bundle.join("init.pid");
-        let io = Arc::new(Files::open(&paths)?);
-        let options = CreateOpts::new().pid_file(&pid_file).io(io);
+        let console = Console::open(&paths, sockets)?;
+        let mut options = CreateOpts::new().pid_file(&pid_file).io(console.io());
+        if let Some(path) = console.socket() {
+            options = options.console_socket(path);
+        }
         runc.create(id, bundle, Some(&options)).await.map_err(failed(bundle, "create"))?;
         let init = Arc::new(Process::new(paths, None));
-        let watched = read_pid(&pid_file).and_then(|pid| init.runs_as(pid).map(|()| pid));
+        let terminal = console.terminal(&init.paths).await;
+        let watched = terminal.and_then(|terminal| {
+            let pid = read_pid(&pid_file)?;
+            init.runs_as(pid, terminal).map(|()| pid)
+        });
         let pid = match watched {
             Ok(pid) => pid,
             Err(error) => {
@@ -107,8 +124,16 @@ impl Native {
             }
         };
         let cgroup = Cgroup::of(pid);
-        let bundle = bundle.to_owned();
-        Ok(Native { id: id.to_owned(), bundle, init, runc, rootfs, cgroup, execs: Execs::new() })
+        Ok(Native {
+            id: id.to_owned(),
+            bundle: bundle.to_owned(),
+            init,
+            runc,
+            rootfs,
+            cgroup,
+            sockets: sockets.to_owned(),
+            execs: Execs::new(),
+        })
     }
 
     pub(crate) async fn start(&self) -> Result<(), ShimError> {
@@ -181,7 +206,6 @@ impl Native {
         process: runtime::Process,
         paths: Paths,
     ) -> Result<(), ShimError> {
-        refuse_terminal(&paths)?;
         self.execs.add(id, || Ok(Process::new(paths, Some(process))))
     }
 
@@ -190,13 +214,17 @@ impl Native {
         let wish = wish.ok_or_else(|| ShimError::Invalid("it is no exec".to_owned()))?;
         // Another may be started at the same time.
         let pid_file = self.bundle.join(format!("exec-{:p}.pid", Arc::as_ptr(exec)));
-        let io = Arc::new(Files::open(&exec.paths)?);
-        let options = ExecOpts::new().pid_file(&pid_file).detach(true).io(io);
+        let console = Console::open(&exec.paths, &self.sockets)?;
+        let mut options = ExecOpts::new().pid_file(&pid_file).detach(true).io(console.io());
+        if let Some(path) = console.socket() {
+            options = options.console_socket(path);
+        }
         let started = self.runc.exec(&self.id, wish, Some(&options)).await;
         let pid =
             started.map_err(failed(&self.bundle, "exec in")).and_then(|()| read_pid(&pid_file));
         let _ = std::fs::remove_file(&pid_file);
-        exec.runs_as(pid?)?;
+        let pid = pid?;
+        exec.runs_as(pid, console.terminal(&exec.paths).await?)?;
         exec.enter(Phase::Running);
         Ok(())
     }
@@ -223,13 +251,6 @@ fn failed(bundle: &Path, what: &'static str) -> impl Fn(runc::error::Error) -> S
     }
 }
 
-fn refuse_terminal(paths: &Paths) -> Result<(), ShimError> {
-    match paths.terminal {
-        true => Err(ShimError::Unimplemented("a native container gets no terminal yet")),
-        false => Ok(()),
-    }
-}
-
 fn read_pid(path: &Path) -> Result<u32, ShimError> {
     let file = |source| ShimError::File { path: path.to_owned(), source };
     let text = std::fs::read_to_string(path).map_err(file)?;
@@ -238,7 +259,13 @@ fn read_pid(path: &Path) -> Result<u32, ShimError> {
 
 impl Process {
     fn new(paths: Paths, wish: Option<runtime::Process>) -> Process {
-        Process { paths, pid: AtomicU32::new(0), phase: watch::Sender::new(Phase::Created), wish }
+        Process {
+            paths,
+            pid: AtomicU32::new(0),
+            phase: watch::Sender::new(Phase::Created),
+            wish,
+            terminal: Mutex::new(None),
+        }
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -261,7 +288,8 @@ impl Process {
     }
 
     /// Notes which process it is, and waits for its end in a task of its own.
-    fn runs_as(self: &Arc<Process>, pid: u32) -> Result<(), ShimError> {
+    fn runs_as(self: &Arc<Process>, pid: u32, terminal: Option<Terminal>) -> Result<(), ShimError> {
+        *self.terminal.lock().unwrap_or_else(PoisonError::into_inner) = terminal;
         let system =
             |what, error: rustix::io::Errno| ShimError::System { what, source: error.into() };
         self.pid.store(pid, Ordering::Relaxed);
@@ -277,9 +305,20 @@ impl Process {
             // It is readable when the process has ended, and not before.
             let _ = fd.readable().await;
             let code = reap(number);
-            process.enter(Phase::Stopped { code, at: Some(Time::now()) });
+            let at = Some(Time::now());
+            let terminal = process.terminal.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(terminal) = terminal {
+                terminal.flushed().await;
+            }
+            process.enter(Phase::Stopped { code, at });
         });
         Ok(())
+    }
+
+    /// Tells its terminal's size; a process without one has none.
+    pub(crate) fn resize(&self, columns: u32, rows: u32) -> Result<(), ShimError> {
+        let terminal = self.terminal.lock().unwrap_or_else(PoisonError::into_inner);
+        terminal.as_ref().map_or(Ok(()), |terminal| terminal.resize(columns, rows))
     }
 
     pub(crate) async fn wait(&self) -> Phase {
@@ -312,6 +351,39 @@ fn reap(pid: Pid) -> u8 {
     let status = std::process::ExitStatus::from_raw(status.as_raw());
     let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
     code.and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX)
+}
+
+impl Console {
+    fn open(paths: &Paths, sockets: &Path) -> Result<Console, ShimError> {
+        if !paths.terminal {
+            return Ok(Console::Files(Arc::new(Files::open(paths)?)));
+        }
+        let nothing = || open("", OFlags::RDWR);
+        let files = Files { stdin: nothing()?, stdout: nothing()?, stderr: nothing()? };
+        Ok(Console::Terminal(Arc::new(files), Socket::make(sockets)?))
+    }
+
+    /// What the runtime itself gets.
+    fn io(&self) -> Arc<Files> {
+        match self {
+            Console::Files(files) | Console::Terminal(files, _) => Arc::clone(files),
+        }
+    }
+
+    fn socket(&self) -> Option<&Path> {
+        match self {
+            Console::Files(_) => None,
+            Console::Terminal(_, socket) => Some(socket.path()),
+        }
+    }
+
+    /// The terminal that the runtime has made.
+    async fn terminal(self, paths: &Paths) -> Result<Option<Terminal>, ShimError> {
+        match self {
+            Console::Files(_) => Ok(None),
+            Console::Terminal(_, socket) => socket.terminal(paths).await.map(Some),
+        }
+    }
 }
 
 impl Files {

@@ -196,6 +196,7 @@ impl Pod {
         let place = Place {
             runtime: &settings.oci_runtime,
             state: &self.node.runc_state,
+            sockets: &self.node.state,
             cgroups: bundle.cgroups,
         };
         let native = Native::create(id, &bundle.path, rootfs, paths, place).await?;

@@ -22,6 +22,8 @@ pub(crate) struct Node {
     pub(crate) config: PathBuf,
     /// Where the OCI runtime keeps what it knows of native containers.
     pub(crate) runc_state: PathBuf,
+    /// For sockets, whose paths have to be short.
+    pub(crate) state: PathBuf,
     pub(crate) images: Images,
 }
 

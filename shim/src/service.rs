@@ -346,8 +346,12 @@ impl TaskService for Service {
     }
 
     async fn resize_pty(&self, _: &TtrpcContext, request: ResizePtyRequest) -> TtrpcResult<Empty> {
-        // A guest is not told of a terminal's size: WASI has no word for it.
-        self.task(&request.id)?;
+        let task = self.task(&request.id)?;
+        let ResizePtyRequest { exec_id, width, height, .. } = request;
+        match exec_id.as_str() {
+            "" => task.resize(width, height)?,
+            exec => task.exec(exec)?.resize(width, height)?,
+        }
         Ok(Empty::default())
     }
 

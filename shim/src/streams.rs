@@ -25,7 +25,7 @@ use crate::logger::{self, Logger};
 const AHEAD: usize = 32;
 const TYPED_AHEAD: usize = 64 << 10;
 /// How long output may wait for its reader after the end: a fifo that nobody reads stays full.
-const PATIENCE: Duration = Duration::from_secs(2);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Where the streams of a process are; an empty one is none.
 #[derive(Debug, Clone)]
@@ -154,7 +154,7 @@ pub(crate) enum Where {
     Error,
 }
 
-type Writer = Box<dyn AsyncWrite + Send + Unpin>;
+pub(crate) type Writer = Box<dyn AsyncWrite + Send + Unpin>;
 
 fn pipe_writer(end: OwnedFd) -> Result<Writer, ShimError> {
     let failed = |source| ShimError::System { what: "write to a pipe", source };
@@ -162,7 +162,7 @@ fn pipe_writer(end: OwnedFd) -> Result<Writer, ShimError> {
 }
 
 /// Opens what output is written to.
-fn writer(uri: &str) -> Result<Option<Writer>, ShimError> {
+pub(crate) fn writer(uri: &str) -> Result<Option<Writer>, ShimError> {
     let failed = |path: &str, source: io::Error| ShimError::File { path: path.into(), source };
     match uri.split_once("://") {
         None if uri.is_empty() => Ok(None),

@@ -229,6 +229,14 @@ impl Task {
         }
     }
 
+    /// Tells the size of a terminal. A guest is not told: WASI has no word for it.
+    pub(crate) fn resize(&self, columns: u32, rows: u32) -> Result<(), ShimError> {
+        match self {
+            Task::Wasm(_) => Ok(()),
+            Task::Native(task) => task.init.resize(columns, rows),
+        }
+    }
+
     pub(crate) fn exec(&self, id: &str) -> Result<Exec, ShimError> {
         match self {
             Task::Wasm(task) => task.execs.find(id).map(Exec::Wasm),
@@ -294,6 +302,13 @@ impl Exec {
         match self {
             Exec::Wasm(exec) => exec.wait().await,
             Exec::Native(exec) => exec.wait().await,
+        }
+    }
+
+    pub(crate) fn resize(&self, columns: u32, rows: u32) -> Result<(), ShimError> {
+        match self {
+            Exec::Wasm(_) => Ok(()),
+            Exec::Native(exec) => exec.resize(columns, rows),
         }
     }
 
