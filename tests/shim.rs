@@ -300,13 +300,16 @@ fn a_shim_that_is_killed_leaves_nothing() {
         containerd.import("local/sleep:1", &wasm("sleep.p1"));
         run(&mut containerd.run(&["--detach"], "local/sleep:1", "s", &["/app.wasm", "100000"]))
             .success();
-        let address = containerd.bundle("s").join("address");
-        let socket = std::fs::read_to_string(address).expect("an address");
+        let bundle = containerd.bundle("s");
+        let socket = std::fs::read_to_string(bundle.join("address")).expect("an address");
         let socket = std::path::Path::new(socket.strip_prefix("unix://").expect("a socket"));
         assert!(socket.exists());
         let pid = rustix::process::Pid::from_raw(containerd.pid("s") as i32).expect("a process");
         rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("killed");
-        while !matches!(containerd.status("s").as_str(), "" | "STOPPED") {}
+        // containerd asks the shim to clear away, and then removes the bundle.
+        while bundle.exists() {
+            std::thread::yield_now();
+        }
         containerd.ctr(["tasks", "delete", "--force", "s"]);
         containerd.ctr(["containers", "rm", "s"]).success();
         assert!(!socket.exists(), "its socket is gone");

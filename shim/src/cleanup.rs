@@ -3,9 +3,11 @@
 //! Its guests were in its process, and its mounts in a namespace that went with it: what is left is its
 //! socket, and what the OCI runtime has made.
 
+use std::io::{self, Read};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use containerd_shim_protos::api::DeleteResponse;
 use containerd_shim_protos::protobuf::Message;
@@ -19,6 +21,9 @@ use crate::time;
 
 /// The exit status of what was killed.
 const KILLED: u32 = 137;
+
+/// How long one that is being killed may take to be gone.
+const SILENCE: Duration = Duration::from_millis(200);
 
 /// Clears away, and returns what containerd is to read.
 pub(crate) fn delete(bundle: &Path, flags: &Flags, state: &Path) -> Result<Vec<u8>, ShimError> {
@@ -43,7 +48,7 @@ pub(crate) fn delete(bundle: &Path, flags: &Flags, state: &Path) -> Result<Vec<u
     }
     if let Ok(address) = std::fs::read_to_string(bundle.join("address"))
         && let Some(path) = address.trim().strip_prefix("unix://")
-        && std::os::unix::net::UnixStream::connect(path).is_err()
+        && !is_served(Path::new(path))
     {
         // One that was never made is as good as gone.
         let _ = std::fs::remove_file(path);
@@ -60,4 +65,39 @@ pub(crate) fn delete(bundle: &Path, flags: &Flags, state: &Path) -> Result<Vec<u
     };
     let failed = |source| ShimError::Message { what: "the answer", source };
     response.write_to_bytes().map_err(failed)
+}
+
+/// Whether somebody serves at a socket. One that is being killed may still take a connection, and
+/// resets it a moment later; one that lives says nothing until it is asked.
+fn is_served(path: &Path) -> bool {
+    let silent = |mut stream: UnixStream| -> io::Result<bool> {
+        stream.set_read_timeout(Some(SILENCE))?;
+        match stream.read_exact(&mut [0]) {
+            Ok(()) => Ok(true),
+            Err(error) => Ok(error.kind() == io::ErrorKind::WouldBlock),
+        }
+    };
+    UnixStream::connect(path).and_then(silent).unwrap_or(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    #[test]
+    fn a_socket_is_served_as_long_as_somebody_has_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        assert!(!is_served(&path), "it was never made");
+        let listener = UnixListener::bind(&path).unwrap();
+        assert!(is_served(&path));
+        // One that goes while it is being asked.
+        std::thread::scope(|scope| {
+            let asking = scope.spawn(|| is_served(&path));
+            drop(listener);
+            assert!(!asking.join().unwrap());
+        });
+    }
 }
