@@ -24,6 +24,8 @@ const KILLED: u32 = 137;
 
 /// How long one that is being killed may take to be gone.
 const SILENCE: Duration = Duration::from_millis(200);
+/// How long it may take to give back its memory, after which it is in no cgroup.
+const DYING: Duration = Duration::from_secs(5);
 
 /// Clears away, and returns what containerd is to read.
 pub(crate) fn delete(bundle: &Path, flags: &Flags, state: &Path) -> Result<Vec<u8>, ShimError> {
@@ -52,11 +54,11 @@ pub(crate) fn delete(bundle: &Path, flags: &Flags, state: &Path) -> Result<Vec<u
     {
         // One that was never made is as good as gone.
         let _ = std::fs::remove_file(path);
-    }
-    if let Ok(read) = Bundle::read(bundle)
-        && let Some(cgroup) = read.pod_cgroup(Hierarchy::of_machine(), &flags.id)
-    {
-        cgroup.remove();
+        if let Ok(read) = Bundle::read(bundle)
+            && let Some(cgroup) = read.pod_cgroup(Hierarchy::of_machine(), &flags.id)
+        {
+            cgroup.remove_within(DYING);
+        }
     }
     let response = DeleteResponse {
         exit_status: KILLED,

@@ -13,6 +13,7 @@ mod cgroup;
 mod cleanup;
 mod error;
 mod execs;
+mod fifo;
 mod flags;
 mod guest;
 mod host_network;

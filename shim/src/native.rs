@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use mote_lifecycle::Time;
@@ -25,6 +25,7 @@ use crate::bundle::Cgroups;
 use crate::cgroup::Cgroup;
 use crate::error::ShimError;
 use crate::execs::Execs;
+use crate::fifo::Fifo;
 use crate::logger::{self, Logger};
 use crate::metrics::Hierarchy;
 use crate::rootfs::Rootfs;
@@ -51,12 +52,18 @@ pub(crate) struct Process {
     phase: watch::Sender<Phase>,
     /// What an exec is to run.
     wish: Option<runtime::Process>,
-    terminal: Mutex<Option<Terminal>>,
+    shown: Mutex<Option<Shown>>,
+}
+
+/// Where a process prints to.
+enum Shown {
+    Files(Vec<Fifo>),
+    Terminal(Terminal),
 }
 
 /// What a native process reads and prints at: files, or a terminal.
 enum Console {
-    Files(Arc<Files>),
+    Files(Arc<Files>, Vec<Fifo>),
     Terminal(Arc<Files>, Socket),
 }
 
@@ -102,17 +109,17 @@ impl Native {
         options.custom_spawner(Arc::new(paths.network.clone()));
         let runc = options.build().map_err(failed(bundle, "find"))?;
         let pid_file = bundle.join("init.pid");
-        let console = Console::open(&paths, sockets)?;
+        let console = Console::open(&paths, sockets).await?;
         let mut options = CreateOpts::new().pid_file(&pid_file).io(console.io());
         if let Some(path) = console.socket() {
             options = options.console_socket(path);
         }
         runc.create(id, bundle, Some(&options)).await.map_err(failed(bundle, "create"))?;
         let init = Arc::new(Process::new(paths, None));
-        let terminal = console.terminal(&init.paths).await;
-        let watched = terminal.and_then(|terminal| {
+        let shown = console.shown(&init.paths).await;
+        let watched = shown.and_then(|shown| {
             let pid = read_pid(&pid_file)?;
-            init.runs_as(pid, terminal).map(|()| pid)
+            init.runs_as(pid, shown).map(|()| pid)
         });
         let pid = match watched {
             Ok(pid) => pid,
@@ -214,7 +221,7 @@ impl Native {
         let wish = wish.ok_or_else(|| ShimError::Invalid("it is no exec".to_owned()))?;
         // Another may be started at the same time.
         let pid_file = self.bundle.join(format!("exec-{:p}.pid", Arc::as_ptr(exec)));
-        let console = Console::open(&exec.paths, &self.sockets)?;
+        let console = Console::open(&exec.paths, &self.sockets).await?;
         let mut options = ExecOpts::new().pid_file(&pid_file).detach(true).io(console.io());
         if let Some(path) = console.socket() {
             options = options.console_socket(path);
@@ -224,7 +231,7 @@ impl Native {
             started.map_err(failed(&self.bundle, "exec in")).and_then(|()| read_pid(&pid_file));
         let _ = std::fs::remove_file(&pid_file);
         let pid = pid?;
-        exec.runs_as(pid, console.terminal(&exec.paths).await?)?;
+        exec.runs_as(pid, console.shown(&exec.paths).await?)?;
         exec.enter(Phase::Running);
         Ok(())
     }
@@ -264,7 +271,7 @@ impl Process {
             pid: AtomicU32::new(0),
             phase: watch::Sender::new(Phase::Created),
             wish,
-            terminal: Mutex::new(None),
+            shown: Mutex::new(None),
         }
     }
 
@@ -274,6 +281,10 @@ impl Process {
 
     pub(crate) fn phase(&self) -> Phase {
         *self.phase.borrow()
+    }
+
+    fn shown(&self) -> MutexGuard<'_, Option<Shown>> {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The first end stays.
@@ -288,8 +299,8 @@ impl Process {
     }
 
     /// Notes which process it is, and waits for its end in a task of its own.
-    fn runs_as(self: &Arc<Process>, pid: u32, terminal: Option<Terminal>) -> Result<(), ShimError> {
-        *self.terminal.lock().unwrap_or_else(PoisonError::into_inner) = terminal;
+    fn runs_as(self: &Arc<Process>, pid: u32, shown: Shown) -> Result<(), ShimError> {
+        *self.shown() = Some(shown);
         let system =
             |what, error: rustix::io::Errno| ShimError::System { what, source: error.into() };
         self.pid.store(pid, Ordering::Relaxed);
@@ -306,9 +317,15 @@ impl Process {
             let _ = fd.readable().await;
             let code = reap(number);
             let at = Some(Time::now());
-            let terminal = process.terminal.lock().unwrap_or_else(PoisonError::into_inner).take();
-            if let Some(terminal) = terminal {
-                terminal.flushed().await;
+            let shown = process.shown().take();
+            match shown {
+                Some(Shown::Terminal(terminal)) => terminal.flushed().await,
+                Some(Shown::Files(fifos)) => {
+                    for fifo in fifos {
+                        fifo.until_read().await;
+                    }
+                }
+                None => {}
             }
             process.enter(Phase::Stopped { code, at });
         });
@@ -317,8 +334,10 @@ impl Process {
 
     /// Tells its terminal's size; a process without one has none.
     pub(crate) fn resize(&self, columns: u32, rows: u32) -> Result<(), ShimError> {
-        let terminal = self.terminal.lock().unwrap_or_else(PoisonError::into_inner);
-        terminal.as_ref().map_or(Ok(()), |terminal| terminal.resize(columns, rows))
+        match &*self.shown() {
+            Some(Shown::Terminal(terminal)) => terminal.resize(columns, rows),
+            Some(Shown::Files(_)) | None => Ok(()),
+        }
     }
 
     pub(crate) async fn wait(&self) -> Phase {
@@ -354,9 +373,11 @@ fn reap(pid: Pid) -> u8 {
 }
 
 impl Console {
-    fn open(paths: &Paths, sockets: &Path) -> Result<Console, ShimError> {
+    async fn open(paths: &Paths, sockets: &Path) -> Result<Console, ShimError> {
         if !paths.terminal {
-            return Ok(Console::Files(Arc::new(Files::open(paths)?)));
+            let (output, error) = tokio::join!(fifo(&paths.stdout), fifo(&paths.stderr));
+            let fifos = [output?, error?].into_iter().flatten().collect();
+            return Ok(Console::Files(Arc::new(Files::open(paths)?), fifos));
         }
         let nothing = || open("", OFlags::RDWR);
         let files = Files { stdin: nothing()?, stdout: nothing()?, stderr: nothing()? };
@@ -366,24 +387,36 @@ impl Console {
     /// What the runtime itself gets.
     fn io(&self) -> Arc<Files> {
         match self {
-            Console::Files(files) | Console::Terminal(files, _) => Arc::clone(files),
+            Console::Files(files, _) | Console::Terminal(files, _) => Arc::clone(files),
         }
     }
 
     fn socket(&self) -> Option<&Path> {
         match self {
-            Console::Files(_) => None,
+            Console::Files(..) => None,
             Console::Terminal(_, socket) => Some(socket.path()),
         }
     }
 
-    /// The terminal that the runtime has made.
-    async fn terminal(self, paths: &Paths) -> Result<Option<Terminal>, ShimError> {
+    /// Where the process that the runtime has made prints to.
+    async fn shown(self, paths: &Paths) -> Result<Shown, ShimError> {
         match self {
-            Console::Files(_) => Ok(None),
-            Console::Terminal(_, socket) => socket.terminal(paths).await.map(Some),
+            Console::Files(_, fifos) => Ok(Shown::Files(fifos)),
+            Console::Terminal(_, socket) => socket.terminal(paths).await.map(Shown::Terminal),
         }
     }
+}
+
+/// The fifo that output goes to, if it is one.
+async fn fifo(uri: &str) -> Result<Option<Fifo>, ShimError> {
+    let path = match uri.split_once("://") {
+        None if uri.is_empty() => return Ok(None),
+        None => uri,
+        Some(("fifo", path)) => path,
+        Some(_) => return Ok(None),
+    };
+    let file = |source| ShimError::File { path: path.into(), source };
+    Fifo::with_reader(path).await.map_err(file)
 }
 
 impl Files {

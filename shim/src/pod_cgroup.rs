@@ -6,6 +6,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
@@ -15,6 +16,9 @@ use crate::metrics::Hierarchy;
 const ROOT: &str = "/sys/fs/cgroup";
 /// Those of the first kind that a pod is bounded and counted by; each is mounted under its name.
 const CONTROLLERS: [&str; 4] = ["cpu", "cpuacct", "memory", "pids"];
+
+/// How long to wait before looking again whether a process is gone.
+const GLANCE: Duration = Duration::from_millis(2);
 
 /// The cgroup of a pod's process, which need not be there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,6 +100,17 @@ impl PodCgroup {
         for folder in &self.folders {
             // The pod may go on.
             let _ = std::fs::remove_dir(folder);
+        }
+    }
+
+    /// Removes it as soon as whoever was in it, and was killed, is gone.
+    pub(crate) fn remove_within(&self, patience: Duration) {
+        let start = Instant::now();
+        let is_there = || self.folders.iter().any(|folder| folder.exists());
+        self.remove();
+        while is_there() && start.elapsed() < patience {
+            std::thread::sleep(GLANCE);
+            self.remove();
         }
     }
 }

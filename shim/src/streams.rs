@@ -1,14 +1,13 @@
 //! The standard streams of a task, as containerd names them: fifos of its own, or files.
 //!
-//! A fifo of output is opened for both ways: so nobody waits for the other end, and a reader that goes and comes
-//! back, as containerd does when it is replaced, finds what was written in between.
+//! A fifo of output is opened for both ways, once it has a reader: one that goes and comes back, as containerd
+//! does when it is replaced, finds what was written in between.
 
 use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use mote_engine::{Feed, Input, Output, Room, Sink, Stdio, Terminal};
@@ -18,14 +17,13 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 
 use crate::error::ShimError;
+use crate::fifo::{Fifo, PATIENCE};
 use crate::host_network::HostNetwork;
 use crate::logger::{self, Logger};
 
 /// How many pieces of output may wait to be written, and how many bytes of input for the guest.
 const AHEAD: usize = 32;
 const TYPED_AHEAD: usize = 64 << 10;
-/// How long output may wait for its reader after the end: a fifo that nobody reads stays full.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Where the streams of a process are; an empty one is none.
 #[derive(Debug, Clone)]
@@ -154,11 +152,52 @@ pub(crate) enum Where {
     Error,
 }
 
-pub(crate) type Writer = Box<dyn AsyncWrite + Send + Unpin>;
+/// What output is written to.
+pub(crate) enum Writer {
+    File(Box<dyn AsyncWrite + Send + Unpin>),
+    /// A fifo, which is opened when there is a reader.
+    Fifo(String),
+    /// For both ways, and what has been written to it.
+    Read(pipe::Sender, Option<Fifo>),
+}
+
+impl Writer {
+    /// Waits until somebody reads. What nobody reads is kept as far as the fifo holds it.
+    pub(crate) async fn begin(&mut self) -> io::Result<()> {
+        if let Writer::Fifo(path) = self {
+            let fifo = Fifo::with_reader(path).await?;
+            let to = pipe::OpenOptions::new().read_write(true).open_sender(path.as_str())?;
+            *self = Writer::Read(to, fifo);
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn write(&mut self, piece: &[u8]) -> io::Result<()> {
+        self.begin().await?;
+        match self {
+            Writer::File(to) => to.write_all(piece).await,
+            Writer::Read(to, _) => to.write_all(piece).await,
+            Writer::Fifo(_) => unreachable!("it has begun"),
+        }
+    }
+
+    /// Waits until all is where it belongs.
+    pub(crate) async fn end(self) -> io::Result<()> {
+        match self {
+            Writer::File(mut to) => to.flush().await?,
+            Writer::Read(to, Some(fifo)) => {
+                drop(to);
+                fifo.until_read().await;
+            }
+            Writer::Read(_, None) | Writer::Fifo(_) => {}
+        }
+        Ok(())
+    }
+}
 
 fn pipe_writer(end: OwnedFd) -> Result<Writer, ShimError> {
     let failed = |source| ShimError::System { what: "write to a pipe", source };
-    Ok(Box::new(pipe::Sender::from_owned_fd(end).map_err(failed)?))
+    Ok(Writer::File(Box::new(pipe::Sender::from_owned_fd(end).map_err(failed)?)))
 }
 
 /// Opens what output is written to.
@@ -167,8 +206,8 @@ pub(crate) fn writer(uri: &str) -> Result<Option<Writer>, ShimError> {
     match uri.split_once("://") {
         None if uri.is_empty() => Ok(None),
         None => {
-            let fifo = pipe::OpenOptions::new().read_write(true).open_sender(uri);
-            Ok(Some(Box::new(fifo.map_err(|source| failed(uri, source))?)))
+            std::fs::metadata(uri).map_err(|source| failed(uri, source))?;
+            Ok(Some(Writer::Fifo(uri.to_owned())))
         }
         Some(("fifo", path)) => writer(path),
         Some(("file", path)) => {
@@ -179,7 +218,7 @@ pub(crate) fn writer(uri: &str) -> Result<Option<Writer>, ShimError> {
             }
             let file = std::fs::File::options().create(true).append(true).open(&path);
             let file = file.map_err(|source| ShimError::File { path, source })?;
-            Ok(Some(Box::new(tokio::fs::File::from_std(file))))
+            Ok(Some(Writer::File(Box::new(tokio::fs::File::from_std(file)))))
         }
         Some((scheme, _)) => Err(ShimError::Invalid(format!(
             "output cannot go to {scheme}://: fifos, file:// and binary:// are understood"
@@ -191,14 +230,16 @@ pub(crate) fn writer(uri: &str) -> Result<Option<Writer>, ShimError> {
 fn pump(pumps: &mut Vec<JoinHandle<()>>, mut to: Writer) -> mpsc::Sender<Bytes> {
     let (sender, mut pieces) = mpsc::channel::<Bytes>(AHEAD);
     let writing = async move {
-        while let Some(piece) = pieces.recv().await {
-            if let Err(error) = to.write_all(&piece).await {
-                tracing::warn!(%error, "output is lost");
-                return;
+        let all = async {
+            to.begin().await?;
+            while let Some(piece) = pieces.recv().await {
+                to.write(&piece).await?;
             }
+            to.end().await
+        };
+        if let Err(error) = all.await {
+            tracing::warn!(%error, "output is lost");
         }
-        // What cannot be flushed was said above.
-        let _ = to.flush().await;
     };
     pumps.push(tokio::spawn(writing));
     sender

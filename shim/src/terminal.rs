@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
 use rustix::termios::Winsize;
-use tokio::io::AsyncWriteExt;
 use tokio::io::unix::AsyncFd;
 use tokio::net::unix::pipe;
 use tokio::net::{UnixListener, UnixStream};
@@ -128,7 +127,7 @@ impl Terminal {
         if let Some(typing) = typing {
             typing.abort();
         }
-        let patience = crate::streams::PATIENCE;
+        let patience = 2 * crate::fifo::PATIENCE;
         if tokio::time::timeout(patience, &mut showing).await.is_err() {
             showing.abort();
         }
@@ -143,6 +142,12 @@ fn watch(end: OwnedFd) -> Result<AsyncFd<std::fs::File>, ShimError> {
 
 /// Passes on what the process shows, until nobody has its terminal any more.
 async fn show(terminal: AsyncFd<std::fs::File>, mut to: Option<crate::streams::Writer>) {
+    // A fifo whose reader waits for a writer has one now.
+    if let Some(writer) = &mut to
+        && writer.begin().await.is_err()
+    {
+        to = None;
+    }
     let mut piece = vec![0; PIECE];
     let read = |file: &std::fs::File, piece: &mut [u8]| (&*file).read(piece);
     // At its end it is an error (EIO).
@@ -150,10 +155,14 @@ async fn show(terminal: AsyncFd<std::fs::File>, mut to: Option<crate::streams::W
         terminal.async_io(tokio::io::Interest::READABLE, |file| read(file, &mut piece)).await
     {
         let Some(writer) = &mut to else { continue };
-        if writer.write_all(&piece[..count]).await.is_err() {
+        if writer.write(&piece[..count]).await.is_err() {
             // What nobody reads is not kept.
             to = None;
         }
+    }
+    if let Some(writer) = to {
+        // What nobody reads is not kept.
+        let _ = writer.end().await;
     }
 }
 
