@@ -178,7 +178,7 @@ impl Pod {
             paths,
             (self.node.clone(), settings, guests),
         )?;
-        Ok(Task::Wasm(Arc::new(task)))
+        Ok(task.into())
     }
 
     async fn native(
@@ -200,7 +200,7 @@ impl Pod {
             cgroups: bundle.cgroups,
         };
         let native = Native::create(id, &bundle.path, rootfs, paths, place).await?;
-        Ok(Task::Native(Arc::new(native)))
+        Ok(native.into())
     }
 
     /// Enters the network namespace of the first container, in which all of a pod are, and makes the

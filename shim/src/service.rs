@@ -255,10 +255,12 @@ impl TaskService for Service {
 
     async fn start(&self, _: &TtrpcContext, request: StartRequest) -> TtrpcResult<StartResponse> {
         let (service, task) = (self.clone(), self.task(&request.id)?);
+        let _under_way = task.under_way().await;
+        let starting = Arc::clone(&task);
         let pid = done(async move {
             match request.exec_id.as_str() {
-                "" => service.start_task(task).await,
-                exec => service.start_exec(&task, exec).await,
+                "" => service.start_task(starting).await,
+                exec => service.start_exec(&starting, exec).await,
             }
         })
         .await?;
@@ -275,7 +277,9 @@ impl TaskService for Service {
     }
 
     async fn pids(&self, _: &TtrpcContext, request: PidsRequest) -> TtrpcResult<PidsResponse> {
-        let pids = self.task(&request.id)?.pids().await?;
+        let task = self.task(&request.id)?;
+        let _under_way = task.under_way().await;
+        let pids = task.pids().await?;
         let one = |pid| ProcessInfo { pid, ..ProcessInfo::default() };
         let processes = pids.into_iter().map(one).collect();
         Ok(PidsResponse { processes, ..PidsResponse::default() })
@@ -283,7 +287,9 @@ impl TaskService for Service {
 
     async fn pause(&self, _: &TtrpcContext, request: PauseRequest) -> TtrpcResult<Empty> {
         let task = self.task(&request.id)?;
-        done(async move { task.pause().await }).await?;
+        let _under_way = task.under_way().await;
+        let it = Arc::clone(&task);
+        done(async move { it.pause().await }).await?;
         let event = events::TaskPaused { container_id: request.id, ..Default::default() };
         self.publish("/tasks/paused", &event);
         Ok(Empty::default())
@@ -291,7 +297,9 @@ impl TaskService for Service {
 
     async fn resume(&self, _: &TtrpcContext, request: ResumeRequest) -> TtrpcResult<Empty> {
         let task = self.task(&request.id)?;
-        done(async move { task.resume().await }).await?;
+        let _under_way = task.under_way().await;
+        let it = Arc::clone(&task);
+        done(async move { it.resume().await }).await?;
         let event = events::TaskResumed { container_id: request.id, ..Default::default() };
         self.publish("/tasks/resumed", &event);
         Ok(Empty::default())
@@ -299,8 +307,9 @@ impl TaskService for Service {
 
     async fn kill(&self, _: &TtrpcContext, request: KillRequest) -> TtrpcResult<Empty> {
         let task = self.task(&request.id).inspect_err(|_| self.0.doom(&request.id))?;
+        let _under_way = task.under_way().await;
         if request.exec_id.is_empty() {
-            let service = self.clone();
+            let (service, task) = (self.clone(), Arc::clone(&task));
             done(async move {
                 if task.kill(request.signal, request.all).await? {
                     service.tell_exit(task.id(), task.id(), (task.pid(), task.phase()));
@@ -331,9 +340,11 @@ impl TaskService for Service {
             network: self.0.network.clone(),
         };
         let (id, spec) = (request.exec_id.clone(), request.spec.into_option());
+        let _under_way = task.under_way().await;
+        let it = Arc::clone(&task);
         done(async move {
             let spec = spec.map(|any| any.value);
-            task.add_exec(&id, spec.as_deref().unwrap_or(b"{}"), paths).await
+            it.add_exec(&id, spec.as_deref().unwrap_or(b"{}"), paths).await
         })
         .await?;
         let event = events::TaskExecAdded {
@@ -367,9 +378,11 @@ impl TaskService for Service {
 
     async fn update(&self, _: &TtrpcContext, request: UpdateTaskRequest) -> TtrpcResult<Empty> {
         let task = self.task(&request.id)?;
+        let _under_way = task.under_way().await;
+        let it = Arc::clone(&task);
         done(async move {
             let resources = request.resources.as_ref().map(|any| any.value.as_slice());
-            task.update(resources.unwrap_or(b"{}")).await
+            it.update(resources.unwrap_or(b"{}")).await
         })
         .await?;
         Ok(Empty::default())

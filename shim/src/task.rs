@@ -8,6 +8,7 @@ use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use mote_lifecycle::{Change, DriveError, Time, Usage};
 use mote_spec::ExitStatus;
 use oci_spec::runtime;
+use tokio::sync::{RwLock, RwLockReadGuard};
 
 use crate::bundle;
 use crate::error::ShimError;
@@ -37,7 +38,14 @@ impl Phase {
 }
 
 /// A container.
-pub(crate) enum Task {
+pub(crate) struct Task {
+    kind: Kind,
+    /// Calls that are under way share it; whoever removes the container waits until it has it alone, since
+    /// containerd then hangs up.
+    calls: RwLock<()>,
+}
+
+enum Kind {
     /// In this process.
     Wasm(Arc<Wasm>),
     /// In a process of its own, which the OCI runtime has made.
@@ -62,40 +70,57 @@ fn end_of_guest(signal: u32) -> Option<ExitStatus> {
     }
 }
 
+impl From<Wasm> for Task {
+    fn from(task: Wasm) -> Task {
+        Task { kind: Kind::Wasm(Arc::new(task)), calls: RwLock::default() }
+    }
+}
+
+impl From<Native> for Task {
+    fn from(task: Native) -> Task {
+        Task { kind: Kind::Native(Arc::new(task)), calls: RwLock::default() }
+    }
+}
+
 impl Task {
+    /// Held by a call that is under way.
+    pub(crate) async fn under_way(&self) -> RwLockReadGuard<'_, ()> {
+        self.calls.read().await
+    }
+
     pub(crate) fn id(&self) -> &str {
-        match self {
-            Task::Wasm(task) => &task.id,
-            Task::Native(task) => &task.id,
+        match &self.kind {
+            Kind::Wasm(task) => &task.id,
+            Kind::Native(task) => &task.id,
         }
     }
 
     pub(crate) fn bundle(&self) -> &Path {
-        match self {
-            Task::Wasm(task) => &task.bundle,
-            Task::Native(task) => &task.bundle,
+        match &self.kind {
+            Kind::Wasm(task) => &task.bundle,
+            Kind::Native(task) => &task.bundle,
         }
     }
 
     pub(crate) fn paths(&self) -> &Paths {
-        match self {
-            Task::Wasm(task) => &task.paths,
-            Task::Native(task) => &task.init.paths,
+        match &self.kind {
+            Kind::Wasm(task) => &task.paths,
+            Kind::Native(task) => &task.init.paths,
         }
     }
 
     /// A process that is in the container's network namespace: this one, for a guest.
     pub(crate) fn pid(&self) -> u32 {
-        match self {
-            Task::Wasm(_) => std::process::id(),
-            Task::Native(task) => task.init.pid(),
+        match &self.kind {
+            Kind::Wasm(_) => std::process::id(),
+            Kind::Native(task) => task.init.pid(),
         }
     }
 
     pub(crate) fn phase(&self) -> Phase {
-        match self {
-            Task::Wasm(task) => task.phase(),
-            Task::Native(task) => task.init.phase(),
+        match &self.kind {
+            Kind::Wasm(task) => task.phase(),
+            Kind::Native(task) => task.init.phase(),
         }
     }
 
@@ -106,15 +131,15 @@ impl Task {
                 return Err(ShimError::Precondition(format!("{} was started before", self.id())));
             }
         }
-        match self {
-            Task::Wasm(task) if !task.begin() => {
+        match &self.kind {
+            Kind::Wasm(task) if !task.begin() => {
                 Err(ShimError::Precondition(format!("{} was killed before", task.id)))
             }
-            Task::Wasm(task) => match task.container.start().await {
+            Kind::Wasm(task) => match task.container.start().await {
                 Err(DriveError::Start(why)) => Err(ShimError::Invalid(why)),
                 started => Ok(started?),
             },
-            Task::Native(task) => task.start().await,
+            Kind::Native(task) => task.start().await,
         }
     }
 
@@ -124,65 +149,66 @@ impl Task {
         if matches!(self.phase(), Phase::Stopped { .. }) {
             return Err(ShimError::NotFound(format!("process of {} already finished", self.id())));
         }
-        match self {
-            Task::Wasm(task) => match end_of_guest(signal) {
+        match &self.kind {
+            Kind::Wasm(task) => match end_of_guest(signal) {
                 None => {}
                 Some(_) if task.kill_unstarted() => return Ok(true),
                 Some(ExitStatus::Killed) => task.container.kill().await?,
                 Some(_) => task.container.stop().await?,
             },
-            Task::Native(task) => task.kill(signal, all).await?,
+            Kind::Native(task) => task.kill(signal, all).await?,
         }
         Ok(false)
     }
 
     pub(crate) async fn pause(&self) -> Result<(), ShimError> {
-        match self {
-            Task::Wasm(task) => Ok(task.container.pause().await?),
-            Task::Native(task) => task.pause().await,
+        match &self.kind {
+            Kind::Wasm(task) => Ok(task.container.pause().await?),
+            Kind::Native(task) => task.pause().await,
         }
     }
 
     pub(crate) async fn resume(&self) -> Result<(), ShimError> {
-        match self {
-            Task::Wasm(task) => Ok(task.container.unpause().await?),
-            Task::Native(task) => task.resume().await,
+        match &self.kind {
+            Kind::Wasm(task) => Ok(task.container.unpause().await?),
+            Kind::Native(task) => task.resume().await,
         }
     }
 
     /// Waits for its end.
     pub(crate) async fn ended(&self) -> Phase {
-        match self {
-            Task::Wasm(task) => task.ended().await,
-            Task::Native(task) => task.init.wait().await,
+        match &self.kind {
+            Kind::Wasm(task) => task.ended().await,
+            Kind::Native(task) => task.init.wait().await,
         }
     }
 
     /// Whether it has run out of memory.
     pub(crate) fn is_out_of_memory(&self) -> bool {
-        match self {
-            Task::Wasm(task) => task.container.record().ending() == Some(ExitStatus::OutOfMemory),
-            Task::Native(task) => task.is_out_of_memory(),
+        match &self.kind {
+            Kind::Wasm(task) => task.container.record().ending() == Some(ExitStatus::OutOfMemory),
+            Kind::Native(task) => task.is_out_of_memory(),
         }
     }
 
     /// Removes what has ended, and unmounts what it saw.
     pub(crate) async fn remove(&self) -> Result<(), ShimError> {
-        match self {
-            Task::Wasm(task) => {
+        let _alone = self.calls.write().await;
+        match &self.kind {
+            Kind::Wasm(task) => {
                 task.container.remove().await?;
                 task.unmount();
                 Ok(())
             }
-            Task::Native(task) => task.remove().await,
+            Kind::Native(task) => task.remove().await,
         }
     }
 
     pub(crate) async fn update(&self, resources: &[u8]) -> Result<(), ShimError> {
         let resources: runtime::LinuxResources = serde_json::from_slice(resources)
             .map_err(|source| ShimError::Json { what: "the resources", source })?;
-        match self {
-            Task::Wasm(task) => {
+        match &self.kind {
+            Kind::Wasm(task) => {
                 let record = task.container.record();
                 let ceiling = &task.settings.ceiling;
                 let policy = record.policy.updated(bundle::limits(&resources)?, ceiling);
@@ -190,13 +216,13 @@ impl Task {
                 let change = Change { policy: Some(policy), ..Change::default() };
                 Ok(task.container.update(change).await?)
             }
-            Task::Native(task) => task.update(&resources).await,
+            Kind::Native(task) => task.update(&resources).await,
         }
     }
 
     pub(crate) fn stats(&self, hierarchy: Hierarchy) -> Any {
-        match self {
-            Task::Wasm(task) => {
+        match &self.kind {
+            Kind::Wasm(task) => {
                 let usage = Usage::from(&*task.container.gauge());
                 let record = task.container.record();
                 metrics::of_guest(
@@ -208,46 +234,46 @@ impl Task {
                     },
                 )
             }
-            Task::Native(task) => task.stats(hierarchy),
+            Kind::Native(task) => task.stats(hierarchy),
         }
     }
 
     /// The processes of the container.
     pub(crate) async fn pids(&self) -> Result<Vec<u32>, ShimError> {
-        match self {
-            Task::Wasm(_) => Ok(vec![std::process::id()]),
-            Task::Native(task) => task.pids().await,
+        match &self.kind {
+            Kind::Wasm(_) => Ok(vec![std::process::id()]),
+            Kind::Native(task) => task.pids().await,
         }
     }
 
     /// Ends the input of the container.
     pub(crate) fn close_input(&self) {
-        match self {
-            Task::Wasm(task) => task.end_of_input.tell(),
+        match &self.kind {
+            Kind::Wasm(task) => task.end_of_input.tell(),
             // The fifo is the process's own.
-            Task::Native(_) => {}
+            Kind::Native(_) => {}
         }
     }
 
     /// Tells the size of a terminal. A guest is not told: WASI has no word for it.
     pub(crate) fn resize(&self, columns: u32, rows: u32) -> Result<(), ShimError> {
-        match self {
-            Task::Wasm(_) => Ok(()),
-            Task::Native(task) => task.init.resize(columns, rows),
+        match &self.kind {
+            Kind::Wasm(_) => Ok(()),
+            Kind::Native(task) => task.init.resize(columns, rows),
         }
     }
 
     pub(crate) fn exec(&self, id: &str) -> Result<Exec, ShimError> {
-        match self {
-            Task::Wasm(task) => task.execs.find(id).map(Exec::Wasm),
-            Task::Native(task) => task.execs.find(id).map(Exec::Native),
+        match &self.kind {
+            Kind::Wasm(task) => task.execs.find(id).map(Exec::Wasm),
+            Kind::Native(task) => task.execs.find(id).map(Exec::Native),
         }
     }
 
     pub(crate) fn forget_exec(&self, id: &str) {
-        match self {
-            Task::Wasm(task) => task.execs.forget(id),
-            Task::Native(task) => task.execs.forget(id),
+        match &self.kind {
+            Kind::Wasm(task) => task.execs.forget(id),
+            Kind::Native(task) => task.execs.forget(id),
         }
     }
 
@@ -259,17 +285,17 @@ impl Task {
     ) -> Result<(), ShimError> {
         let process: runtime::Process = serde_json::from_slice(process)
             .map_err(|source| ShimError::Json { what: "the process to run", source })?;
-        match self {
-            Task::Wasm(task) => task.add_exec(id, &process, paths).await,
-            Task::Native(task) => task.add_exec(id, process, paths),
+        match &self.kind {
+            Kind::Wasm(task) => task.add_exec(id, &process, paths).await,
+            Kind::Native(task) => task.add_exec(id, process, paths),
         }
     }
 
     pub(crate) async fn start_exec(&self, exec: &Exec) -> Result<(), ShimError> {
-        match (self, exec) {
-            (Task::Wasm(task), Exec::Wasm(exec)) => task.start_exec(exec).await,
-            (Task::Native(task), Exec::Native(exec)) => task.start_exec(exec).await,
-            (Task::Wasm(_), Exec::Native(_)) | (Task::Native(_), Exec::Wasm(_)) => {
+        match (&self.kind, exec) {
+            (Kind::Wasm(task), Exec::Wasm(exec)) => task.start_exec(exec).await,
+            (Kind::Native(task), Exec::Native(exec)) => task.start_exec(exec).await,
+            (Kind::Wasm(_), Exec::Native(_)) | (Kind::Native(_), Exec::Wasm(_)) => {
                 unreachable!("an exec is its task's own")
             }
         }
