@@ -47,6 +47,7 @@ async fn pull_and_run(image: &ImageRef, folder: PathBuf) -> Result<String, Error
         gauge: Default::default(),
         control: Control::new(policy.limits()).into(),
         begun: None,
+        wall: None,
     };
     Ok(mote_engine::run(&engine, &module, launch).await?.status.to_string())
 }

@@ -90,37 +90,44 @@ fn assemble(text: &str) -> Vec<u8> {
 
 #[test]
 fn a_running_container_is_paused_measured_and_ended() {
+    // In the shim's process, and in one of its own.
     under_each(|containerd| {
         containerd.import("local/spin:1", &wasm("spin.p1"));
-        containerd.run_detached(&["--memory-limit", "33554432"], "local/spin:1", "s");
-        let cpu = || {
-            let shown = containerd.ctr(["tasks", "metrics", "s"]).success().stdout;
-            let line = shown.lines().find(|line| {
-                line.starts_with("cpuacct.usage ") || line.starts_with("cpu.usage_usec")
-            });
-            let value = line.and_then(|line| line.split_whitespace().nth(1)).expect("a figure");
-            value.parse::<u64>().expect("a number")
-        };
-        let shown = containerd.ctr(["tasks", "metrics", "s"]).success().stdout;
-        assert!(shown.contains("33554432"), "{shown}");
-        let before = cpu();
-        while cpu() == before {}
-        containerd.ctr(["tasks", "pause", "s"]).success();
-        assert_eq!(containerd.status("s"), "PAUSED");
-        // What was under way when it was told may still have to be counted.
-        let mut paused = cpu();
-        while cpu() != paused {
-            paused = cpu();
-        }
-        containerd.ctr(["tasks", "ls"]).success();
-        assert_eq!(cpu(), paused, "it computes nothing");
-        containerd.ctr(["tasks", "resume", "s"]).success();
-        while cpu() == paused {}
-        containerd.ctr(["tasks", "kill", "--signal", "SIGTERM", "s"]).success();
-        assert_eq!(containerd.delete("s"), 143);
-        assert_eq!(containerd.status("s"), "");
-        containerd.ctr(["containers", "rm", "s"]).success();
+        containerd.import_for_user("local/spin:2", &wasm("spin.p1"), "1000:1000");
+        is_paused_measured_and_ended(containerd, "local/spin:1");
+        is_paused_measured_and_ended(containerd, "local/spin:2");
     });
+}
+
+fn is_paused_measured_and_ended(containerd: &Containerd<'_>, image: &str) {
+    containerd.run_detached(&["--memory-limit", "33554432"], image, "s");
+    let cpu = || {
+        let shown = containerd.ctr(["tasks", "metrics", "s"]).success().stdout;
+        let line = shown
+            .lines()
+            .find(|line| line.starts_with("cpuacct.usage ") || line.starts_with("cpu.usage_usec"));
+        let value = line.and_then(|line| line.split_whitespace().nth(1)).expect("a figure");
+        value.parse::<u64>().expect("a number")
+    };
+    let shown = containerd.ctr(["tasks", "metrics", "s"]).success().stdout;
+    assert!(shown.contains("33554432"), "{shown}");
+    let before = cpu();
+    while cpu() == before {}
+    containerd.ctr(["tasks", "pause", "s"]).success();
+    assert_eq!(containerd.status("s"), "PAUSED");
+    // What was under way when it was told may still have to be counted; then it computes nothing.
+    let (mut paused, mut still) = (cpu(), 0);
+    while still < 5 {
+        let now = cpu();
+        still = if now == paused { still + 1 } else { 0 };
+        paused = now;
+    }
+    containerd.ctr(["tasks", "resume", "s"]).success();
+    while cpu() == paused {}
+    containerd.ctr(["tasks", "kill", "--signal", "SIGTERM", "s"]).success();
+    assert_eq!(containerd.delete("s"), 143);
+    assert_eq!(containerd.status("s"), "");
+    containerd.ctr(["containers", "rm", "s"]).success();
 }
 
 #[test]
@@ -317,6 +324,143 @@ fn a_shim_that_is_killed_leaves_nothing() {
         assert!(!cgroup.exists(), "its cgroup is gone");
         // Its name can be had again.
         run(&mut containerd.run(&["--rm"], "local/sleep:1", "s", &["/app.wasm", "1"])).success();
+    });
+}
+
+/// The value of a line of `/proc/PID/status`.
+fn status_of(pid: u32, name: &str) -> String {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    line.expect("a line").split_whitespace().next().expect("a value").to_owned()
+}
+
+#[test]
+fn another_user_has_a_process_of_its_own_and_that_users_rights() {
+    under_each(|containerd| {
+        for (name, program) in [("write", "write.p2"), ("read", "read.p1"), ("sleep", "sleep.p1")] {
+            containerd.import_for_user(&format!("local/{name}:1"), &wasm(program), "1000:1001");
+        }
+        let folder = tempfile::tempdir().expect("a folder");
+        let is_for = |name: &str, mode| {
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+            std::fs::set_permissions(folder.path().join(name), mode).expect("changed");
+        };
+        is_for("", 0o777);
+        std::fs::write(folder.path().join("secret"), "root's").expect("written");
+        is_for("secret", 0o600);
+        let source = folder.path().display();
+        let volume = format!("type=bind,src={source},dst=/data,options=rbind:rw");
+        let as_user = |image: &str, args: &[&str]| {
+            run(&mut containerd.run(&["--rm", "--mount", &volume], image, "u", args))
+        };
+        let wrote = as_user("local/write:1", &["/app.wasm", "/data/mine", "1000"]).success();
+        assert_eq!(wrote.stdout, "wrote 1000\n");
+        let mine = std::fs::metadata(folder.path().join("mine")).expect("a file");
+        use std::os::unix::fs::MetadataExt;
+        assert_eq!((mine.uid(), mine.gid(), mine.len()), (1000, 1001, 1000));
+        let secret = as_user("local/read:1", &["/app.wasm", "/data/secret"]);
+        assert!(!secret.stdout.contains("root's"), "{secret:?}");
+        assert!(secret.stdout.contains("PermissionDenied"), "{secret:?}");
+        // Whoever runs beside it is that user as well, unless told otherwise.
+        run(&mut containerd.run(&["--detach"], "local/sleep:1", "s", &["/app.wasm", "100000"]))
+            .success();
+        let pid = containerd.pid("s");
+        assert_eq!(status_of(pid, "Uid"), "1000");
+        assert_eq!(status_of(pid, "Groups"), "1001");
+        assert_eq!(status_of(pid, "NoNewPrivs"), "1");
+        assert_eq!(u64::from_str_radix(&status_of(pid, "CapPrm"), 16), Ok(0));
+        let exec = ["tasks", "exec", "--exec-id", "x", "s", "/check.wasm"];
+        assert_eq!(containerd.ctr(exec).success().code, 0);
+        let shim: i32 = status_of(pid, "PPid").parse().expect("a number");
+        let shim = rustix::process::Pid::from_raw(shim).expect("a process");
+        rustix::process::kill_process(shim, rustix::process::Signal::KILL).expect("killed");
+        while std::path::Path::new(&format!("/proc/{pid}")).exists() {}
+        while containerd.bundle("s").exists() {}
+        containerd.ctr(["tasks", "delete", "--force", "s"]);
+        containerd.ctr(["containers", "rm", "s"]).success();
+    });
+}
+
+/// A guest that makes a directory, and ends with the error's number (`errno` of preview 1).
+const MAKE_DIRECTORY: &str = r#"(module
+    (import "wasi_snapshot_preview1" "path_create_directory"
+        (func $make (param i32 i32 i32) (result i32)))
+    (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+    (memory (export "memory") 1) (data (i32.const 0) "data/made")
+    (func (export "_start") (call $exit (call $make (i32.const 3) (i32.const 0) (i32.const 9)))))"#;
+
+#[test]
+fn a_seccomp_profile_is_for_guests_as_well() {
+    under_each(|containerd| {
+        containerd.import("local/make:1", &assemble(MAKE_DIRECTORY));
+        containerd.import("local/sleep:1", &wasm("sleep.p1"));
+        let make = |flags: &[&str]| {
+            let flags = [&["--rm"], flags].concat();
+            run(&mut containerd.run(&flags, "local/make:1", "m", &[])).code
+        };
+        assert_eq!(make(&[]), 0);
+        assert_eq!(make(&["--seccomp"]), 0, "containerd's own profile");
+        let folder = tempfile::tempdir().expect("a folder");
+        let profile = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).expect("written");
+            path.display().to_string()
+        };
+        let refused = profile(
+            "refuse.json",
+            r#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[
+                {"names":["mkdir","mkdirat"],"action":"SCMP_ACT_ERRNO","errnoRet":1}]}"#,
+        );
+        let refused = ["--seccomp", "--seccomp-profile", &refused];
+        const EPERM: i32 = 63;
+        assert_eq!(make(&refused), EPERM);
+        let killed = profile(
+            "kill.json",
+            r#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[
+                {"names":["mkdir","mkdirat"],"action":"SCMP_ACT_KILL_PROCESS"}]}"#,
+        );
+        let killed = ["--rm", "--seccomp", "--seccomp-profile", &killed];
+        run(&mut containerd.run(&killed, "local/make:1", "m", &[]))
+            .fails(134, &["seccomp profile kills"]);
+        let wrong = profile("wrong.json", r#"{"defaultAction":"SCMP_ACT_NOTIFY"}"#);
+        let wrong = ["--rm", "--seccomp", "--seccomp-profile", &wrong];
+        run(&mut containerd.run(&wrong, "local/make:1", "m", &[]))
+            .fails(1, &["the seccomp profile cannot be honoured"]);
+        containerd.ctr(["containers", "rm", "m"]);
+        let flags = [&["--detach"], &refused[..]].concat();
+        run(&mut containerd.run(&flags, "local/sleep:1", "s", &["/app.wasm", "100000"])).success();
+        assert_eq!(status_of(containerd.pid("s"), "Seccomp"), "2");
+        containerd.ctr(["tasks", "kill", "--signal", "SIGKILL", "s"]).success();
+        assert_eq!(containerd.delete("s"), 137);
+    });
+}
+
+#[test]
+fn a_later_container_of_a_group_has_the_network_that_it_names() {
+    under_each(|containerd| {
+        containerd.import("local/sleep:1", &wasm("sleep.p1"));
+        let network = |id: &str, flags: &[&str]| {
+            let pod = ["--detach", "--annotation", "io.containerd.runc.v2.group=pod"];
+            let flags = [&pod, flags].concat();
+            run(&mut containerd.run(&flags, "local/sleep:1", id, &["/app.wasm", "100000"]))
+                .success();
+            let pid = containerd.pid(id);
+            let network = std::fs::read_link(format!("/proc/{pid}/ns/net")).expect("a namespace");
+            (pid, network)
+        };
+        let of_machine = std::fs::read_link("/proc/self/ns/net").expect("a namespace");
+        let (shim, first) = network("first", &[]);
+        let (other, second) = network("second", &[]);
+        let (_, third) = network("third", &["--net-host"]);
+        assert!(first != of_machine && second != of_machine && first != second && shim != other);
+        assert_eq!(third, of_machine);
+        let with = format!("network:/proc/{other}/ns/net");
+        assert_eq!(network("fourth", &["--with-ns", &with]).1, second);
+        for id in ["fourth", "third", "second", "first"] {
+            containerd.ctr(["tasks", "kill", "--signal", "SIGKILL", id]).success();
+            assert_eq!(containerd.delete(id), 137);
+            containerd.ctr(["containers", "rm", id]).success();
+        }
     });
 }
 

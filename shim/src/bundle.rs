@@ -4,10 +4,11 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use mote_engine::{SeccompProfile, User, Wall};
 use mote_spec::{
     Access, Asks, Bytes, Ceiling, CpuShare, DirGrant, Grants, LimitWants, Policy, Request, decide,
 };
-use oci_spec::runtime::{LinuxNamespaceType, LinuxResources, Mount, Spec};
+use oci_spec::runtime::{Linux, LinuxNamespaceType, LinuxResources, Mount, Process, Spec};
 
 use crate::error::ShimError;
 use crate::metrics::Hierarchy;
@@ -20,7 +21,8 @@ const GROUPS: [&str; 2] = ["io.containerd.runc.v2.group", "io.kubernetes.cri.san
 #[derive(Clone)]
 pub(crate) struct Bundle {
     pub(crate) path: PathBuf,
-    user: (u32, u32),
+    /// What a process of the container gives up.
+    pub(crate) wall: Wall,
     pub(crate) args: Vec<String>,
     pub(crate) env: Vec<String>,
     pub(crate) cwd: String,
@@ -28,6 +30,8 @@ pub(crate) struct Bundle {
     pub(crate) root_access: Access,
     pub(crate) mounts: Vec<Mount>,
     pub(crate) network: Network,
+    /// Whether its users are to be others outside than inside.
+    maps_users: bool,
     pub(crate) cgroups: Cgroups,
     cgroups_path: Option<String>,
     group: Option<String>,
@@ -79,8 +83,9 @@ impl Bundle {
         let root = spec.root().as_ref();
         let linux = spec.linux().as_ref();
         let namespaces = linux.and_then(|linux| linux.namespaces().as_ref());
-        let network = namespaces.into_iter().flatten();
-        let network = network.into_iter().find(|one| one.typ() == LinuxNamespaceType::Network);
+        let mut namespaces = namespaces.into_iter().flatten();
+        let maps_users = namespaces.clone().any(|one| one.typ() == LinuxNamespaceType::User);
+        let network = namespaces.find(|one| one.typ() == LinuxNamespaceType::Network);
         let network = match network.map(|one| one.path()) {
             None => Network::Host,
             Some(None) => Network::Fresh,
@@ -95,7 +100,7 @@ impl Bundle {
         let read_only = root.and_then(|root| root.readonly()) == Some(true);
         Ok(Bundle {
             path: path.to_owned(),
-            user: (process.user().uid(), process.user().gid()),
+            wall: wall(process, seccomp(linux)?),
             args: process.args().clone().unwrap_or_default(),
             env: process.env().clone().unwrap_or_default(),
             cwd: process.cwd().display().to_string(),
@@ -103,6 +108,7 @@ impl Bundle {
             root_access: if read_only { Access::ReadOnly } else { Access::ReadWrite },
             mounts: spec.mounts().clone().unwrap_or_default(),
             network,
+            maps_users,
             cgroups: match cgroups_path.as_ref().is_some_and(|path| path.contains(".slice:")) {
                 true => Cgroups::Systemd,
                 false => Cgroups::Runtime,
@@ -121,7 +127,9 @@ impl Bundle {
         dirs: Vec<DirGrant>,
         ceiling: &Ceiling,
     ) -> Result<Policy, ShimError> {
-        self.refuse_user()?;
+        if self.maps_users {
+            return Err(ShimError::Invalid("a Wasm container cannot be in a user namespace yet: leave `hostUsers: false` and --uidmap out, or name a user that has no rights on the machine".to_owned()));
+        }
         let mut own = self.annotations.clone();
         own.retain(|key, _| key.starts_with(mote_spec::ANNOTATION_PREFIX));
         let said = Asks::from_annotations(&own)?;
@@ -142,20 +150,47 @@ impl Bundle {
         Some(PodCgroup::beside(hierarchy, path, group))
     }
 
-    /// A guest has no user; files are reached with the shim's rights.
-    fn refuse_user(&self) -> Result<(), ShimError> {
-        match self.user {
-            (0, 0) => Ok(()),
-            (user, group) => Err(ShimError::Invalid(format!(
-                "the container is to run as user {user} of group {group}, and a Wasm guest in the shim's process has no user of its own: leave runAsUser and --user out"
-            ))),
-        }
-    }
-
     /// The environment in pairs.
     pub(crate) fn variables(&self) -> Vec<(String, String)> {
         pairs(&self.env)
     }
+}
+
+/// What a process gives up that runs as a specification says.
+pub(crate) fn wall(process: &Process, seccomp: Option<SeccompProfile>) -> Wall {
+    let user = process.user();
+    let capabilities = process.capabilities().as_ref().and_then(|sets| match user.uid() {
+        0 => sets.bounding().as_ref(),
+        // All that another user's process has after its start (capabilities(7)).
+        _ => sets.ambient().as_ref(),
+    });
+    let capabilities = match (process.capabilities(), capabilities) {
+        (None, _) if user.uid() == 0 => None,
+        (_, kept) => Some(kept.into_iter().flatten().map(ToString::to_string).collect()),
+    };
+    Wall {
+        user: Some(User {
+            uid: user.uid(),
+            gid: user.gid(),
+            groups: user.additional_gids().clone().unwrap_or_default(),
+            umask: user.umask(),
+        }),
+        capabilities,
+        seccomp,
+    }
+}
+
+/// Whether only a process of its own can be behind a wall: guests of the shim's process are root's, and
+/// under no filter.
+pub(crate) fn needs_process(wall: &Wall) -> bool {
+    wall.seccomp.is_some() || wall.user.as_ref().is_some_and(|user| (user.uid, user.gid) != (0, 0))
+}
+
+fn seccomp(linux: Option<&Linux>) -> Result<Option<SeccompProfile>, ShimError> {
+    let Some(profile) = linux.and_then(|linux| linux.seccomp().as_ref()) else { return Ok(None) };
+    let json = serde_json::to_vec(profile)
+        .map_err(|source| ShimError::Json { what: "the seccomp profile", source })?;
+    Ok(Some(SeccompProfile::from_json(&json)?))
 }
 
 pub(crate) fn pairs(env: &[String]) -> Vec<(String, String)> {
@@ -219,12 +254,35 @@ mod tests {
     }
 
     #[test]
+    fn what_only_a_process_can_have_is_told() {
+        let wall = |user: &str, linux: &str| {
+            let json = format!(
+                r#"{{"ociVersion":"1.1.0","process":{{"cwd":"/","user":{user},"capabilities":{{
+                "bounding":["CAP_CHOWN"],"ambient":["CAP_NET_RAW"]}}}},"linux":{linux}}}"#
+            );
+            bundle(&json).1.map(|read| read.wall)
+        };
+        let root = wall(r#"{"uid":0,"gid":0,"additionalGids":[7]}"#, "{}").unwrap();
+        assert!(!needs_process(&root));
+        assert_eq!(root.capabilities.as_deref(), Some(&["CAP_CHOWN".to_owned()][..]));
+        let other = wall(r#"{"uid":1000,"gid":0,"additionalGids":[7],"umask":18}"#, "{}").unwrap();
+        assert!(needs_process(&other));
+        assert_eq!(other.capabilities.as_deref(), Some(&["CAP_NET_RAW".to_owned()][..]));
+        let user = User { uid: 1000, gid: 0, groups: vec![7], umask: Some(18) };
+        assert_eq!(other.user, Some(user));
+        let seccomp = r#"{"seccomp":{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[
+            {"names":["ptrace"],"action":"SCMP_ACT_ERRNO"}]}}"#;
+        assert!(needs_process(&wall(r#"{"uid":0,"gid":0}"#, seccomp).unwrap()));
+        let notify = r#"{"seccomp":{"defaultAction":"SCMP_ACT_NOTIFY"}}"#;
+        assert!(wall(r#"{"uid":0,"gid":0}"#, notify).is_err());
+    }
+
+    #[test]
     fn what_no_guest_can_have_is_refused() {
         let (_folder, read) = bundle(
-            r#"{"ociVersion":"1.1.0","process":{"cwd":"/","user":{"uid":1000,"gid":1000}}}"#,
+            r#"{"ociVersion":"1.1.0","process":{"cwd":"/","user":{"uid":0,"gid":0}},"linux":{"namespaces":[{"type":"user"}]}}"#,
         );
-        let error = read.unwrap().policy(Vec::new(), &ceiling()).err().unwrap().text();
-        assert!(error.contains("user 1000"), "{error}");
+        assert!(read.unwrap().policy(Vec::new(), &ceiling()).is_err(), "a user namespace");
         let (_folder, read) = bundle(r#"{"ociVersion":"1.1.0"}"#);
         assert!(read.is_err(), "no process");
         let (_folder, read) = bundle(

@@ -10,6 +10,8 @@ pub(crate) enum Action {
     Delete,
     Info,
     Version,
+    /// Run a guest, as the socket that is its standard input says.
+    Guest,
 }
 
 /// The arguments, as far as they say something here.
@@ -35,6 +37,7 @@ impl Flags {
                 flags.action = match arg.as_str() {
                     "start" => Action::Start,
                     "delete" => Action::Delete,
+                    "guest" => Action::Guest,
                     other => return Err(format!("`{other}` is no action: start and delete are")),
                 };
                 continue;

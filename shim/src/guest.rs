@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use mote_engine::{Blocking, Call, Control, Gauge, Launch, Process};
+use mote_engine::{Blocking, Call, Control, EngineError, Gauge, Launch, Process, Wall, Worker};
 use mote_lifecycle::{Ended, Keep, Record, RecordsError, Running, Workload};
 use mote_spec::{ExitStatus, Policy};
 use tokio::runtime::Handle;
@@ -24,6 +24,14 @@ impl Keep for Volatile {
     }
 }
 
+/// Where a guest is run.
+pub(crate) enum Place {
+    /// In this process.
+    Here,
+    /// In a process of its own, which gives up what the wall says.
+    Apart(Box<Worker>, Wall),
+}
+
 /// All that a guest is run with.
 pub(crate) struct Run {
     pub(crate) name: String,
@@ -35,6 +43,7 @@ pub(crate) struct Run {
     pub(crate) call: Call,
     pub(crate) streams: Streams,
     pub(crate) terminal: bool,
+    pub(crate) place: Place,
 }
 
 impl Run {
@@ -43,7 +52,10 @@ impl Run {
     /// # Errors
     /// Fails with a text for a person if it does not get as far as its first instruction.
     pub(crate) async fn start(self, guests: &Handle) -> Result<Running, String> {
-        let gauge = Arc::new(Gauge::default());
+        let gauge = match &self.place {
+            Place::Here => Arc::new(Gauge::default()),
+            Place::Apart(worker, _) => worker.gauge(),
+        };
         let control = Arc::new(Control::new(self.policy.limits()));
         let (begin, begun) = oneshot::channel();
         let task = self.see_to_end(Arc::clone(&gauge), Arc::clone(&control), begin);
@@ -56,19 +68,39 @@ impl Run {
         control: Arc<Control>,
         begin: oneshot::Sender<()>,
     ) -> Ended {
-        let Run { name, program, policy, args, env, cwd, call, mut streams, terminal } = self;
-        let blocking = Blocking::Never;
-        let launch = Launch {
-            policy: &policy,
-            process: Process { args, env, cwd, call, blocking },
-            stdio: streams.stdio(terminal),
-            root: None,
-            scratch: None,
-            gauge,
-            control,
-            begun: Some(begin),
+        let Run { name, program, policy, args, env, cwd, call, mut streams, terminal, place } =
+            self;
+        // Those in this process share its threads.
+        let blocking = match place {
+            Place::Here => Blocking::Never,
+            Place::Apart(..) => Blocking::Allowed,
         };
-        let outcome = mote_engine::run(&program.engine, &program.module, launch).await;
+        let process = Process { args, env, cwd, call, blocking };
+        let outcome = match place {
+            Place::Here => {
+                let launch = Launch {
+                    policy: &policy,
+                    process,
+                    stdio: streams.stdio(terminal),
+                    root: None,
+                    scratch: None,
+                    gauge,
+                    control,
+                    begun: Some(begin),
+                    wall: None,
+                };
+                mote_engine::run(&program.engine, &program.module, launch).await
+            }
+            Place::Apart(worker, wall) => {
+                let order = program.order(policy.clone(), process, (terminal, wall));
+                let ended = match streams.pipes() {
+                    Ok(pipes) => worker.run(&order, pipes, &control, begin).await,
+                    Err(source) => Err(EngineError::Worker { source }),
+                };
+                streams.passed().await;
+                ended
+            }
+        };
         let ended = match outcome {
             Ok(outcome) => {
                 streams.say(&outcome.results, Where::Output).await;

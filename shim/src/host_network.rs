@@ -3,7 +3,8 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
+use std::path::PathBuf;
 use std::process::{Command, ExitStatus};
 use std::sync::Arc;
 
@@ -21,6 +22,11 @@ impl HostNetwork {
         let file = File::open("/proc/thread-self/ns/net");
         let file = file.map_err(|source| ShimError::System { what: "find the network", source })?;
         Ok(HostNetwork(Arc::new(file)))
+    }
+
+    /// A path that stands for it, for as long as this process has it open.
+    pub(crate) fn path(&self) -> PathBuf {
+        format!("/proc/{}/fd/{}", std::process::id(), self.0.as_raw_fd()).into()
     }
 
     /// Has a program run in it.

@@ -36,12 +36,13 @@ mod time;
 mod wasm;
 
 use std::io::{Read, Write};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use containerd_shim_protos::protobuf::{Message, MessageField};
 use containerd_shim_protos::types::introspection::{RuntimeInfo, RuntimeVersion};
-use mote_engine::CompileIn;
+use mote_engine::{CompileIn, WorkIn};
 use tracing::level_filters::LevelFilter;
 
 use error::ShimError;
@@ -83,6 +84,7 @@ fn run(flags: Flags) -> Result<Vec<u8>, ShimError> {
         }
         Action::Info => info(),
         Action::Version => Ok(version().into_bytes()),
+        Action::Guest => guest(),
         Action::Serve => {
             log_to_containerd(&flags, &folder);
             let served = serve::serve(&flags, node(&flags), &events_address(&flags));
@@ -90,6 +92,14 @@ fn run(flags: Flags) -> Result<Vec<u8>, ShimError> {
             Ok(Vec::new())
         }
     }
+}
+
+/// Runs one guest in this process, which the process of its pod has started.
+fn guest() -> Result<Vec<u8>, ShimError> {
+    let failed = |source| ShimError::System { what: "run a guest", source };
+    let socket = std::io::stdin().as_fd().try_clone_to_owned().map_err(failed)?;
+    mote_engine::work(socket).map_err(failed)?;
+    Ok(Vec::new())
 }
 
 /// What containerd says at standard input.
@@ -125,6 +135,8 @@ fn node(flags: &Flags) -> Node {
     Node {
         compiled: PathBuf::from(root).join("compiled"),
         compile_in: CompileIn::Child { program, args: vec!["compile-worker".into()] },
+        // The program that runs, whatever has been installed since.
+        work_in: WorkIn { program: "/proc/self/exe".into(), args: vec!["guest".into()] },
         config: PathBuf::from(variable("MOTE_CONFIG").unwrap_or_else(|| CONFIG.to_owned())),
         runc_state: runc_state(flags),
         state: state(),

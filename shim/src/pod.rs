@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use containerd_shim_protos::api;
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
+use mote_engine::Worker;
 use rustix::thread::{LinkNameSpaceType, UnshareFlags};
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::Notify;
@@ -24,7 +25,7 @@ use crate::rootfs::Rootfs;
 use crate::settings::Settings;
 use crate::streams::Paths;
 use crate::task::Task;
-use crate::wasm::Wasm;
+use crate::wasm::{Apart, Wasm};
 
 /// How many threads guests compute on, at most: a pod is small, and each thread has a stack.
 const MOST_THREADS: usize = 4;
@@ -159,7 +160,7 @@ impl Pod {
         (source, settings): (Source, Settings),
         paths: Paths,
     ) -> Result<Task, ShimError> {
-        let guests = self.enter(&bundle.network)?;
+        let (guests, network) = self.way_to(&bundle.network)?;
         rootfs.mount_volumes(&bundle)?;
         let policy = bundle.policy(rootfs.dirs(), &settings.ceiling)?;
         let loading = {
@@ -171,12 +172,18 @@ impl Pod {
         if let Some(seat) = &self.seat {
             seat.taken().await;
         }
+        let apart = Apart { network, wall: bundle.wall.clone() };
+        let worker = match apart.is_needed() {
+            true => Some(Worker::spawn(&self.node.work_in, &apart.network).await?),
+            false => None,
+        };
         let task = Wasm::new(
             id,
             (bundle, rootfs),
             (program, policy),
             paths,
             (self.node.clone(), settings, guests),
+            (apart, worker),
         )?;
         Ok(task.into())
     }
@@ -201,6 +208,30 @@ impl Pod {
         };
         let native = Native::create(id, &bundle.path, rootfs, paths, place).await?;
         Ok(native.into())
+    }
+
+    /// Enters the network namespace of the pod, if this is its first container, and tells how a process of
+    /// its own gets to the container's.
+    fn way_to(&self, wanted: &Network) -> Result<(Handle, mote_engine::Network), ShimError> {
+        if self.guests.get().is_none() {
+            return Ok((self.enter(wanted)?, mote_engine::Network::Inherited));
+        }
+        let guests = self.enter(wanted)?;
+        let path = match wanted {
+            Network::Fresh => return Ok((guests, mote_engine::Network::Fresh)),
+            Network::Join(path) => path.clone(),
+            Network::Host => self.network.path(),
+        };
+        let file = |path: &Path| {
+            let found = rustix::fs::stat(path).map(|found| (found.st_dev, found.st_ino));
+            found.map_err(|error| ShimError::File { path: path.to_owned(), source: error.into() })
+        };
+        let is_ours = file(&path)? == file(Path::new("/proc/thread-self/ns/net"))?;
+        let way = match is_ours {
+            true => mote_engine::Network::Inherited,
+            false => mote_engine::Network::Join(path),
+        };
+        Ok((guests, way))
     }
 
     /// Enters the network namespace of the first container, in which all of a pod are, and makes the

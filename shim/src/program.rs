@@ -4,7 +4,9 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use mote_engine::{Cache, CodeKey, CompileIn, Counting, Engine, Module, Profile};
+use mote_engine::{
+    Cache, CodeKey, CompileIn, Counting, Engine, Module, Order, Process, Profile, Wall, WorkIn,
+};
 use mote_image::{Code, OpenError, Search};
 use mote_spec::{Digest, Limit, Policy};
 
@@ -18,6 +20,8 @@ use crate::rootfs::Rootfs;
 pub(crate) struct Node {
     pub(crate) compiled: PathBuf,
     pub(crate) compile_in: CompileIn,
+    /// What runs a guest in a process of its own.
+    pub(crate) work_in: WorkIn,
     /// The node's configuration file.
     pub(crate) config: PathBuf,
     /// Where the OCI runtime keeps what it knows of native containers.
@@ -90,8 +94,33 @@ impl Source {
 /// A program that is ready to be started.
 pub(crate) struct Program {
     pub(crate) digest: Digest,
+    /// Where its code is kept.
+    cache: PathBuf,
+    profile: Profile,
+    counting: Counting,
     pub(crate) engine: Engine,
     pub(crate) module: Module,
+}
+
+impl Program {
+    /// What another process is told that is to run it.
+    pub(crate) fn order(
+        &self,
+        policy: Policy,
+        process: Process,
+        (terminal, wall): (bool, Wall),
+    ) -> Order {
+        Order {
+            cache: self.cache.clone(),
+            program: self.digest.clone(),
+            profile: self.profile,
+            counting: self.counting,
+            policy,
+            process,
+            terminal,
+            wall,
+        }
+    }
 }
 
 impl Node {
@@ -135,6 +164,14 @@ impl Node {
         };
         let engine = Engine::new(profile, counting, policy.limits().bounds.stack)?;
         let module = Module::load(&engine, &trusted)?;
-        Ok(Arc::new(Program { digest: source.digest().clone(), engine, module }))
+        let digest = source.digest().clone();
+        Ok(Arc::new(Program {
+            digest,
+            cache: self.compiled.clone(),
+            profile,
+            counting,
+            engine,
+            module,
+        }))
     }
 }

@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use mote_engine::{Feed, Input, Output, Room, Sink, Stdio, Terminal};
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 use tokio::net::unix::pipe;
@@ -46,6 +46,8 @@ pub(crate) struct Streams {
     error: Option<mpsc::Sender<Bytes>>,
     /// What writes; it goes on when this is dropped, until all is written.
     pumps: Vec<JoinHandle<()>>,
+    /// What comes from a guest in another process.
+    passing: Vec<JoinHandle<()>>,
     _typing: Option<Typing>,
 }
 
@@ -97,7 +99,7 @@ impl Streams {
             true => output.clone(),
             false => error.map(|to| pump(&mut pumps, to)),
         };
-        Ok(Streams { input, output, error, pumps, _typing: typing })
+        Ok(Streams { input, output, error, pumps, passing: Vec::new(), _typing: typing })
     }
 
     /// What the guest gets of them.
@@ -111,6 +113,34 @@ impl Streams {
             output: sink(&self.output, "standard output"),
             error: sink(&self.error, "standard error"),
             terminal: if terminal { Terminal::AsIs } else { Terminal::No },
+        }
+    }
+
+    /// What a guest in a process of its own gets of them, which passes through this process.
+    ///
+    /// # Errors
+    /// Fails if there are no files to be had.
+    pub(crate) fn pipes(&mut self) -> io::Result<[OwnedFd; 3]> {
+        let input = match self.input.take() {
+            None => std::fs::File::open("/dev/null")?.into(),
+            Some(mut typed) => {
+                let (theirs, ours) = io::pipe()?;
+                let mut ours = pipe::Sender::from_owned_fd(ours.into())?;
+                // It ends with what is typed, or with the guest, which needs no more.
+                tokio::spawn(async move { tokio::io::copy(&mut typed, &mut ours).await });
+                theirs.into()
+            }
+        };
+        let output = passed_on(&mut self.passing, self.output.as_ref())?;
+        let error = passed_on(&mut self.passing, self.error.as_ref())?;
+        Ok([input, output, error])
+    }
+
+    /// Waits until all is passed on that came through pipes. Nobody has their other ends any more.
+    pub(crate) async fn passed(&mut self) {
+        for passing in self.passing.drain(..) {
+            // It cannot fail but by a panic, which has been told.
+            let _ = passing.await;
         }
     }
 
@@ -130,7 +160,7 @@ impl Streams {
 
     /// Waits until all that was printed is written, if somebody reads it.
     pub(crate) async fn flushed(self) {
-        let Streams { input: _, output, error, mut pumps, _typing } = self;
+        let Streams { input: _, output, error, mut pumps, passing: _, _typing } = self;
         drop((output, error));
         let all = async {
             for pump in &mut pumps {
@@ -143,6 +173,27 @@ impl Streams {
             tracing::warn!("some output is lost: nobody reads it");
         }
     }
+}
+
+/// A pipe whose output is passed on.
+fn passed_on(
+    passing: &mut Vec<JoinHandle<()>>,
+    to: Option<&mpsc::Sender<Bytes>>,
+) -> io::Result<OwnedFd> {
+    let Some(to) = to.cloned() else {
+        return Ok(std::fs::File::options().write(true).open("/dev/null")?.into());
+    };
+    let (ours, theirs) = io::pipe()?;
+    let mut ours = pipe::Receiver::from_owned_fd(ours.into())?;
+    passing.push(tokio::spawn(async move {
+        let mut piece = BytesMut::new();
+        while let Ok(1..) = ours.read_buf(&mut piece).await {
+            if to.send(piece.split().freeze()).await.is_err() {
+                return;
+            }
+        }
+    }));
+    Ok(theirs.into())
 }
 
 /// One of the two streams that are printed to.

@@ -112,7 +112,7 @@ impl Task {
     /// A process that is in the container's network namespace: this one, for a guest.
     pub(crate) fn pid(&self) -> u32 {
         match &self.kind {
-            Kind::Wasm(_) => std::process::id(),
+            Kind::Wasm(task) => task.pid,
             Kind::Native(task) => task.init.pid(),
         }
     }
@@ -241,7 +241,7 @@ impl Task {
     /// The processes of the container.
     pub(crate) async fn pids(&self) -> Result<Vec<u32>, ShimError> {
         match &self.kind {
-            Kind::Wasm(_) => Ok(vec![std::process::id()]),
+            Kind::Wasm(task) => Ok(vec![task.pid]),
             Kind::Native(task) => task.pids().await,
         }
     }
@@ -312,7 +312,7 @@ impl Exec {
 
     pub(crate) fn pid(&self) -> u32 {
         match self {
-            Exec::Wasm(_) => std::process::id(),
+            Exec::Wasm(exec) => exec.pid(),
             Exec::Native(exec) => exec.pid(),
         }
     }

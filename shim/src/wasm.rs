@@ -1,9 +1,10 @@
 //! A Wasm container of a pod: its driver, its root, and what is run beside it.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use mote_engine::Call;
+use mote_engine::{Call, Network, Wall, Worker};
 use mote_image::Search;
 use mote_lifecycle::{
     Container, Image, Made, Record, RestartPolicy, Setup, Status, Time, Workload,
@@ -13,15 +14,30 @@ use oci_spec::runtime;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
-use crate::bundle::{Bundle, pairs};
+use crate::bundle::{self, Bundle, pairs};
 use crate::error::ShimError;
 use crate::execs::Execs;
-use crate::guest::{Guest, Run, Volatile};
+use crate::guest::{Guest, Place, Run, Volatile};
 use crate::program::{Node, Program, Source};
 use crate::rootfs::Rootfs;
 use crate::settings::Settings;
 use crate::streams::{EndOfInput, Paths, Streams};
 use crate::task::Phase;
+
+/// What a container has of its own that a process of the pod has not.
+#[derive(Debug, Clone)]
+pub(crate) struct Apart {
+    /// How a new process gets to its network.
+    pub(crate) network: Network,
+    pub(crate) wall: Wall,
+}
+
+impl Apart {
+    /// Whether only a process of its own has that.
+    pub(crate) fn is_needed(&self) -> bool {
+        self.network != Network::Inherited || bundle::needs_process(&self.wall)
+    }
+}
 
 /// A container.
 pub(crate) struct Wasm {
@@ -30,6 +46,9 @@ pub(crate) struct Wasm {
     pub(crate) paths: Paths,
     pub(crate) container: Container,
     pub(crate) end_of_input: EndOfInput,
+    /// The process that it is in: this one, or its own.
+    pub(crate) pid: u32,
+    apart: Apart,
     program: Arc<Program>,
     rootfs: Rootfs,
     node: Node,
@@ -47,6 +66,10 @@ pub(crate) struct Exec {
     pub(crate) paths: Paths,
     pub(crate) end_of_input: EndOfInput,
     run: Mutex<Option<Run>>,
+    /// What it has of its own.
+    apart: Apart,
+    /// The process that it is in.
+    pid: AtomicU32,
     phase: watch::Sender<Phase>,
     /// Told to end it, and how.
     end: watch::Sender<Option<ExitStatus>>,
@@ -60,6 +83,7 @@ impl Wasm {
         (program, policy): (Arc<Program>, mote_spec::Policy),
         paths: Paths,
         (node, settings, guests): (Node, Settings, Handle),
+        (mut apart, worker): (Apart, Option<Worker>),
     ) -> Result<Wasm, ShimError> {
         let end_of_input = EndOfInput::default();
         let streams = Streams::open(&paths, &end_of_input)?;
@@ -70,6 +94,15 @@ impl Wasm {
             }
             _ => Call::Main,
         };
+        let pid = worker.as_ref().map_or_else(std::process::id, Worker::pid);
+        let place = match worker {
+            Some(worker) => Place::Apart(Box::new(worker), apart.wall.clone()),
+            None => Place::Here,
+        };
+        if apart.network != Network::Inherited {
+            // What runs beside it is where it is.
+            apart.network = Network::Join(format!("/proc/{pid}/ns/net").into());
+        }
         let run = Run {
             name: id.to_owned(),
             program: Arc::clone(&program),
@@ -80,6 +113,7 @@ impl Wasm {
             call,
             streams,
             terminal: paths.terminal,
+            place,
         };
         let digest = mote_image::sha256(id.as_bytes());
         let made = Made {
@@ -107,6 +141,8 @@ impl Wasm {
             paths,
             container,
             end_of_input,
+            pid,
+            apart,
             program,
             rootfs,
             node,
@@ -197,11 +233,15 @@ impl Wasm {
                 call,
                 streams,
                 terminal: paths.terminal,
+                place: Place::Here,
             };
+            let wall = bundle::wall(process, self.apart.wall.seccomp.clone());
             Ok(Exec {
                 paths,
                 end_of_input,
                 run: Mutex::new(Some(run)),
+                apart: Apart { network: self.apart.network.clone(), wall },
+                pid: AtomicU32::new(std::process::id()),
                 phase: watch::Sender::new(Phase::Created),
                 end: watch::Sender::new(None),
             })
@@ -242,7 +282,13 @@ impl Wasm {
             return Err(ShimError::Precondition(format!("container {} does not run", self.id)));
         }
         let run = exec.run.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let run = run.ok_or_else(|| ShimError::Precondition("it was started before".to_owned()))?;
+        let mut run =
+            run.ok_or_else(|| ShimError::Precondition("it was started before".to_owned()))?;
+        if exec.apart.is_needed() {
+            let worker = Worker::spawn(&self.node.work_in, &exec.apart.network).await?;
+            exec.pid.store(worker.pid(), Ordering::Relaxed);
+            run.place = Place::Apart(Box::new(worker), exec.apart.wall.clone());
+        }
         let running = match run.start(&self.guests).await {
             Ok(running) => running,
             Err(why) => {
@@ -273,6 +319,10 @@ impl Wasm {
 }
 
 impl Exec {
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn phase(&self) -> Phase {
         *self.phase.borrow()
     }

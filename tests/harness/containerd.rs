@@ -137,12 +137,17 @@ impl<'a> Containerd<'a> {
 
     /// Imports an image whose one file is a program, `/app.wasm`, beside a few folders.
     pub fn import(&self, name: &str, program: &[u8]) {
-        self.import_in("default", name, (program, &[]));
+        self.import_in("default", name, (program, &[]), "");
+    }
+
+    /// Imports one whose program is to run as another user, such as `1000:1000`.
+    pub fn import_for_user(&self, name: &str, program: &[u8], user: &str) {
+        self.import_in("default", name, (program, &[]), user);
     }
 
     /// Imports one for Kubernetes' pods, whose entrypoint has arguments.
     pub fn import_for_pods(&self, name: &str, program: &[u8], args: &[&str]) {
-        self.import_in("k8s.io", name, (program, args));
+        self.import_in("k8s.io", name, (program, args), "");
     }
 
     /// Imports an image as it is.
@@ -156,7 +161,13 @@ impl<'a> Containerd<'a> {
         Cri::at(socket(self.host))
     }
 
-    fn import_in(&self, namespace: &str, name: &str, (program, args): (&[u8], &[&str])) {
+    fn import_in(
+        &self,
+        namespace: &str,
+        name: &str,
+        (program, args): (&[u8], &[&str]),
+        user: &str,
+    ) {
         let layer = tar(&[
             ("app.wasm", program),
             ("etc/hosts", b"127.0.0.1 localhost\n"),
@@ -167,7 +178,7 @@ impl<'a> Containerd<'a> {
         let entrypoint = [&["/app.wasm"], args].concat();
         let config = serde_json::json!({
             "architecture": "amd64", "os": "linux",
-            "config": { "Entrypoint": entrypoint, "Env": ["PATH=/"] },
+            "config": { "Entrypoint": entrypoint, "Env": ["PATH=/"], "User": user },
             "rootfs": { "type": "layers", "diff_ids": [layer.digest()] },
         });
         let config = Blob::new("application/vnd.oci.image.config.v1+json", config.to_string());

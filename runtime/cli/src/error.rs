@@ -270,7 +270,11 @@ impl From<EngineError> for CliError {
             | EngineError::Load { .. }
             | EngineError::Call { .. }
             | EngineError::Scratch { .. }
-            | EngineError::Start { .. } => (FAILED, None),
+            | EngineError::Start { .. }
+            | EngineError::Worker { .. }
+            | EngineError::Apart { .. }
+            | EngineError::Wall { .. }
+            | EngineError::Seccomp { .. } => (FAILED, None),
         };
         CliError::of(error, code, hint)
     }

@@ -217,7 +217,9 @@ impl Workload for Once {
         let running = (Arc::clone(&gauge), Arc::clone(&control));
         let guest = async move {
             let (policy, begun) = (&policy, None);
-            let launch = Launch { policy, process, stdio, root, scratch, gauge, control, begun };
+            let wall = None;
+            let launch =
+                Launch { policy, process, stdio, root, scratch, gauge, control, begun, wall };
             let outcome = mote_engine::run(&ready.engine, &ready.module, launch).await;
             let how = match &outcome {
                 Ok(outcome) => Ended { status: outcome.status, detail: outcome.detail.clone() },

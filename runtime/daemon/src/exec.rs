@@ -255,6 +255,7 @@ impl Daemon {
                 gauge: joined.gauge(),
                 control: joined.control(),
                 begun: None,
+                wall: None,
             };
             let outcome = mote_engine::run(&program.engine, &program.module, launch).await;
             if let Ok(outcome) = &outcome {

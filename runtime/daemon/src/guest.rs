@@ -96,6 +96,7 @@ impl Guest {
             gauge,
             control,
             begun: Some(begun),
+            wall: None,
         };
         let outcome = mote_engine::run(&program.engine, &program.module, launch).await;
         match &outcome {

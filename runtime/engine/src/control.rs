@@ -8,10 +8,14 @@ use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use mote_spec::{Bytes, CpuShare, Limit, Limits, Rate};
+use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
 
 /// The switches of one running guest.
 #[derive(Debug)]
 pub struct Control {
+    /// Told when anything is switched: the guest may be in another process.
+    told: Notify,
     paused: AtomicBool,
     /// The guest's task, while it waits to go on.
     sleeper: Mutex<Option<Waker>>,
@@ -22,6 +26,15 @@ pub struct Control {
     net_rate: AtomicU64,
 }
 
+/// Where all switches are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Switches {
+    paused: bool,
+    memory: u64,
+    cpu_millis: u32,
+    net_rate: u64,
+}
+
 /// No rate and no share of a CPU that a limit can be.
 const NO_RATE: u64 = u64::MAX;
 const NO_SHARE: u32 = u32::MAX;
@@ -30,6 +43,7 @@ impl Control {
     /// Switches for a guest that runs under these limits.
     pub fn new(limits: &Limits) -> Control {
         let control = Control {
+            told: Notify::new(),
             paused: AtomicBool::new(false),
             sleeper: Mutex::new(None),
             memory: AtomicU64::new(0),
@@ -43,18 +57,42 @@ impl Control {
     /// Holds the guest to other limits from now on: memory, CPU share and network rate. What it has
     /// above a lower memory limit it keeps, and gets no more.
     pub fn apply(&self, limits: &Limits) {
-        self.memory.store(limits.memory.get(), Ordering::Relaxed);
-        let millis = limits.cpus.bound().map_or(NO_SHARE, CpuShare::millis);
-        self.cpu_millis.store(millis, Ordering::Relaxed);
-        let rate = limits.net_rate.bound().map_or(NO_RATE, Rate::per_second);
-        self.net_rate.store(rate, Ordering::Relaxed);
+        self.switch(Switches {
+            paused: self.paused.load(Ordering::Relaxed),
+            memory: limits.memory.get(),
+            cpu_millis: limits.cpus.bound().map_or(NO_SHARE, CpuShare::millis),
+            net_rate: limits.net_rate.bound().map_or(NO_RATE, Rate::per_second),
+        });
+    }
+
+    /// Where the switches are, for the same in another process.
+    pub(crate) fn switches(&self) -> Switches {
+        Switches {
+            paused: self.paused.load(Ordering::Acquire),
+            memory: self.memory.load(Ordering::Relaxed),
+            cpu_millis: self.cpu_millis.load(Ordering::Relaxed),
+            net_rate: self.net_rate.load(Ordering::Relaxed),
+        }
+    }
+
+    pub(crate) fn switch(&self, to: Switches) {
+        self.memory.store(to.memory, Ordering::Relaxed);
+        self.cpu_millis.store(to.cpu_millis, Ordering::Relaxed);
+        self.net_rate.store(to.net_rate, Ordering::Relaxed);
+        self.paused.store(to.paused, Ordering::Release);
         // One that rests for its old share looks again.
         self.wake();
+    }
+
+    /// Waits until anything is switched, or has been since it was last waited for.
+    pub(crate) async fn changed(&self) {
+        self.told.notified().await;
     }
 
     /// Stops polling the guest; a busy one stops at the next tick of its engine.
     pub fn pause(&self) {
         self.paused.store(true, Ordering::Release);
+        self.told.notify_one();
     }
 
     /// Lets the guest go on exactly where it was.
@@ -64,6 +102,7 @@ impl Control {
     }
 
     fn wake(&self) {
+        self.told.notify_one();
         let sleeper = self.sleeper.lock().unwrap_or_else(PoisonError::into_inner).take();
         sleeper.into_iter().for_each(Waker::wake);
     }
@@ -161,6 +200,7 @@ mod tests {
             gauge: Arc::clone(gauge),
             control: Arc::clone(control),
             begun: None,
+            wall: None,
         };
         tokio::select! {
             outcome = crate::run(&engine, &module, launch) => Some(outcome.unwrap().status),
@@ -206,7 +246,7 @@ mod tests {
         let limits = *guest.2.limits();
         let (control, gauge) = (Arc::new(Control::new(&limits)), Arc::new(Gauge::default()));
         let driver = async {
-            until(|| gauge.refused.load(Ordering::Relaxed)).await;
+            until(|| gauge.is_refused()).await;
             control.apply(&Limits { memory: Bytes::mib(10), ..limits });
             std::future::pending::<()>().await;
         };

@@ -53,4 +53,13 @@ pub enum EngineError {
     MemoryAtStart { limit: Bytes },
     #[error("the program cannot be started")]
     Start { source: wasmtime::Error },
+    #[error("cannot run a program in a process of its own")]
+    Worker { source: io::Error },
+    /// What its process has said.
+    #[error("{why}")]
+    Apart { why: String },
+    #[error("its process cannot {what}")]
+    Wall { what: &'static str, source: io::Error },
+    #[error("the seccomp profile cannot be honoured: {why}")]
+    Seccomp { why: String },
 }

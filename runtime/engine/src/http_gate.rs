@@ -11,7 +11,7 @@ use mote_spec::{NetGrants, Network, Scheme};
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
 use crate::denied::{Denied, printable};
-use crate::limiter::Gauge;
+use crate::gauge::Gauge;
 use crate::sockets::Pace;
 
 pub(crate) struct HttpGate {

@@ -8,6 +8,7 @@
 //! into open directories and sockets. Never reads the process environment, and never prints.
 
 mod alive;
+mod apart;
 mod cache;
 mod compile;
 #[cfg(feature = "compiler")]
@@ -19,6 +20,7 @@ mod control;
 mod denied;
 mod describe;
 mod error;
+mod gauge;
 mod handles;
 mod hooks;
 mod http_gate;
@@ -36,6 +38,7 @@ mod sockets;
 mod sockets_p3;
 mod stdio;
 
+pub use apart::{Network, Order, SeccompProfile, User, Wall, WorkIn, Worker, work};
 pub use cache::{Cache, CodeKey, ENGINE_VERSION, Trusted};
 pub use compile::{CompileIn, compile};
 #[cfg(feature = "compiler")]
@@ -44,7 +47,7 @@ pub use control::Control;
 pub use denied::Refusal;
 pub use describe::{Description, Kind, World, describe};
 pub use error::EngineError;
-pub use limiter::Gauge;
+pub use gauge::{Counters, Gauge};
 pub use module::{Engine, Module};
 pub use profile::{Counting, Profile, UnknownProfile, machine_memory};
 pub use run::{Blocking, Call, Launch, Outcome, Process, RootFiles, run};

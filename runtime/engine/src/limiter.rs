@@ -1,25 +1,13 @@
 //! Holds a container to its memory: all its linear memories and tables together.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use mote_spec::Bounds;
 use wasmtime::ResourceLimiter;
 
 use crate::control::Control;
-
-/// What a container uses now; shared with whoever looks at it.
-#[derive(Debug, Default)]
-pub struct Gauge {
-    pub memory: AtomicU64,
-    pub memory_peak: AtomicU64,
-    pub cpu_nanos: AtomicU64,
-    pub stored: AtomicU64,
-    pub received: AtomicU64,
-    pub sent: AtomicU64,
-    /// Whether the last request for memory was refused.
-    pub(crate) refused: AtomicBool,
-}
+use crate::gauge::Gauge;
 
 /// What a table's element costs.
 const ELEMENT: u64 = 16;
@@ -41,7 +29,7 @@ impl Limiter {
     fn take(&mut self, bytes: u64) -> bool {
         let used = self.gauge.memory.load(Ordering::Relaxed).saturating_add(bytes);
         let fits = used <= self.control.memory().get();
-        self.gauge.refused.store(!fits, Ordering::Relaxed);
+        self.gauge.refuse(!fits);
         if fits {
             self.last = bytes;
             self.gauge.memory.store(used, Ordering::Relaxed);

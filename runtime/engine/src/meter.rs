@@ -15,7 +15,7 @@ use mote_spec::Limit;
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::control::Control;
-use crate::limiter::Gauge;
+use crate::gauge::Gauge;
 
 /// How long a guest may compute before it gives way.
 const TICK: Duration = Duration::from_millis(5);

@@ -7,12 +7,13 @@ use std::fmt;
 use std::str::FromStr;
 
 use mote_spec::Bytes;
+use serde::{Deserialize, Serialize};
 use wasmtime::{Config, InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails};
 
 use crate::error::EngineError;
 
 /// The three ways to use a machine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Profile {
     /// Small boards: memories start small and move when they grow, stacks are small.
     Micro,
@@ -23,7 +24,7 @@ pub enum Profile {
 }
 
 /// Whether instructions are counted. Only containers that ask for it pay for it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Counting {
     Off,
     Fuel,

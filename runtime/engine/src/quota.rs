@@ -17,8 +17,8 @@ use cap_std::fs::Dir;
 use mote_spec::{Access, Bytes, Limit};
 
 use crate::alive::{Alive, FileKey, Taken, key_in_dir, key_of};
+use crate::gauge::Gauge;
 use crate::handles::OpenDir;
-use crate::limiter::Gauge;
 
 /// What may be written below one directory.
 #[derive(Debug, Clone, Copy)]

@@ -13,7 +13,7 @@ use wasmtime::component::{
 };
 use wasmtime::{AsContextMut, StoreContextMut};
 
-use crate::limiter::Gauge;
+use crate::gauge::Gauge;
 use crate::sandbox::Sandbox;
 use crate::sockets::Pace;
 

@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use mote_spec::{Bytes, ExitStatus, Limit, NetGrants, Policy};
 use serde::{Deserialize, Serialize};
@@ -10,12 +9,13 @@ use tokio::sync::oneshot;
 use wasmtime::{Store, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
+use crate::apart::Wall;
 use crate::control::Control;
 use crate::denied::Refusal;
 use crate::describe::{World, world};
 use crate::error::EngineError;
+use crate::gauge::Gauge;
 use crate::handles;
-use crate::limiter::Gauge;
 use crate::link;
 use crate::meter::Metered;
 use crate::module::{Code, Engine, Module};
@@ -23,7 +23,7 @@ use crate::sandbox::{self, Sandbox};
 use crate::stdio::Stdio;
 
 /// How the program is started.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Process {
     pub args: Vec<String>,
     pub env: Vec<(String, String)>,
@@ -68,7 +68,7 @@ impl Call {
 ///
 /// It saves a change of threads for each; a guest that may be stopped in the middle of one, or
 /// that shares its thread with others, must not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Blocking {
     Never,
     Allowed,
@@ -97,10 +97,12 @@ pub struct Launch<'a> {
     pub control: Arc<Control>,
     /// Told when the program stands, and nothing but its own doing can end it.
     pub begun: Option<oneshot::Sender<()>>,
+    /// What this process gives up for good once all that is granted is open.
+    pub wall: Option<&'a Wall>,
 }
 
 /// How a program ended.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Outcome {
     pub status: ExitStatus,
     /// What a person wants to know of a trap: its reason and the Wasm stack.
@@ -170,13 +172,16 @@ pub async fn run(
     module: &Module,
     launch: Launch<'_>,
 ) -> Result<Outcome, EngineError> {
-    let Launch { policy, process, stdio, root, scratch, gauge, control, begun } = launch;
+    let Launch { policy, process, stdio, root, scratch, gauge, control, begun, wall } = launch;
     check_sockets(module, policy)?;
     let handles =
         handles::open(policy.grants(), root.as_ref(), scratch.as_deref(), process.cwd.as_deref())?;
     let net = Arc::clone(&handles.net);
     net.check_ports().map_err(|(address, source)| EngineError::Port { address, source })?;
     let mut store = sandbox::store(engine, policy, handles, &process, &stdio, (&gauge, &control))?;
+    if let Some(wall) = wall {
+        wall.raise()?;
+    }
     let limits = policy.limits();
     let guest = async {
         let ended = start(engine, module, &mut store, (&process.call, begun), limits.memory).await;
@@ -195,7 +200,7 @@ pub async fn run(
     let Some((ended, fuel_used)) = finished else {
         return Ok(Outcome { denied, ..Outcome::of_status(ExitStatus::TimedOut) });
     };
-    let refused = gauge.refused.load(Ordering::Relaxed);
+    let refused = gauge.is_refused();
     let (status, detail, results) = match ended? {
         Ok((code, results)) => (ExitStatus::Exited(code), None, results),
         Err(error) => {
@@ -267,7 +272,7 @@ fn instantiation(
     if error.is::<Trap>() || error.is::<I32Exit>() {
         return Ok(Err(error));
     }
-    match store.data().gauge.refused.load(Ordering::Relaxed) {
+    match store.data().gauge.is_refused() {
         true => Err(EngineError::MemoryAtStart { limit: memory }),
         false => Err(EngineError::Start { source: error }),
     }
@@ -277,10 +282,13 @@ fn instantiation(
 struct Begun(Option<oneshot::Sender<()>>);
 
 impl Begun {
-    /// Tells that the next thing that happens is the guest's own.
-    fn tell(self) {
-        // Nobody may be waiting for it.
-        self.0.map(|begun| begun.send(()));
+    /// Tells that the next thing that happens is the guest's own, and lets whoever is told act on it.
+    async fn tell(self) {
+        if let Some(begun) = self.0 {
+            // Nobody may be waiting for it.
+            let _ = begun.send(());
+            tokio::task::yield_now().await;
+        }
     }
 }
 
@@ -309,7 +317,7 @@ async fn core_call(
     let ty = function.ty(&*store);
     let arguments = core_arguments(name, arguments.unwrap_or_default(), &ty)?;
     let mut results = vec![wasmtime::Val::I32(0); ty.results().len()];
-    begun.tell();
+    begun.tell().await;
     let ended = function.call_async(&mut *store, &arguments, &mut results).await;
     Ok(ended.map(|()| (0, results.iter().map(show).collect())))
 }
@@ -372,7 +380,7 @@ async fn component_call(
 ) -> Result<Ended, EngineError> {
     let (name, arguments) = match call {
         Call::Main => {
-            begun.tell();
+            begun.tell().await;
             let is_p3 = code.get_export_index(None, "wasi:cli/run@0.3.0").is_some();
             let ended = match is_p3 {
                 true => run_p3(store, instance).await,
@@ -443,7 +451,7 @@ async fn component_function(
         values.push(Val::from_wave(ty, word).map_err(|error| wrong(error.to_string()))?);
     }
     let mut results = vec![Val::Bool(false); ty.results().len()];
-    begun.tell();
+    begun.tell().await;
     let ended = function.call_async(&mut *store, &values, &mut results).await;
     let shown = |value: &Val| value.to_wave().unwrap_or_else(|error| error.to_string());
     Ok(ended.map(|()| (0, results.iter().map(shown).collect())))

@@ -13,9 +13,10 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::control::Control;
 use crate::error::EngineError;
+use crate::gauge::Gauge;
 use crate::handles::Handles;
 use crate::http_gate::HttpGate;
-use crate::limiter::{Gauge, Limiter};
+use crate::limiter::Limiter;
 use crate::module::Engine;
 use crate::net_gate::NetGate;
 use crate::profile::Counting;

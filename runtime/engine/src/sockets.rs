@@ -26,7 +26,7 @@ use wasmtime_wasi::p2::{
 use wasmtime_wasi::sockets::WasiSocketsView;
 
 use crate::control::Control;
-use crate::limiter::Gauge;
+use crate::gauge::Gauge;
 use crate::sandbox::Sandbox;
 
 /// Spreads bytes over time, so that no more than a rate passes.

@@ -70,6 +70,8 @@ pub enum Terminal {
     No,
     /// It is told so of those streams that really are one; a feed and a sink count as such.
     AsIs,
+    /// It is told so of every stream.
+    Yes,
 }
 
 /// The standard streams of a guest.
@@ -153,7 +155,7 @@ struct Sunk {
 
 impl IsTerminal for Sunk {
     fn is_terminal(&self) -> bool {
-        self.terminal == Terminal::AsIs
+        self.terminal != Terminal::No
     }
 }
 
@@ -232,7 +234,11 @@ struct Veiled<S> {
 
 impl<S: IsTerminal> IsTerminal for Veiled<S> {
     fn is_terminal(&self) -> bool {
-        self.terminal == Terminal::AsIs && self.inner.is_terminal()
+        match self.terminal {
+            Terminal::No => false,
+            Terminal::AsIs => self.inner.is_terminal(),
+            Terminal::Yes => true,
+        }
     }
 }
 

@@ -140,7 +140,7 @@ async fn start(call: Call, exec: Arc<Exec>) -> Reply {
         return Ok(answer::empty());
     }
     let talks = match exec.wish.terminal {
-        Terminal::AsIs => Talks::Terminal,
+        Terminal::AsIs | Terminal::Yes => Talks::Terminal,
         Terminal::No => Talks::Streams,
     };
     let (reply, taken) = match attach::take_over(&mut request, talks) {

@@ -1,0 +1,256 @@
+//! A seccomp profile as the OCI runtime specification has it (`config-linux.md`, Seccomp), turned into
+//! filters for the kernel.
+//!
+//! The kernel takes the strictest answer of all filters, and of equals that of the last: so one filter has
+//! the default for what no rule names, and one more each of the other actions.
+
+use std::collections::BTreeMap;
+use std::str::FromStr;
+
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule, TargetArch,
+};
+use serde::{Deserialize, Serialize};
+use syscalls::Sysno;
+
+use crate::error::EngineError;
+
+/// A profile.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SeccompProfile {
+    default_action: Action,
+    #[serde(default)]
+    default_errno_ret: Option<u32>,
+    #[serde(default)]
+    syscalls: Vec<Syscalls>,
+}
+
+/// What happens to a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+enum Action {
+    #[serde(rename = "SCMP_ACT_KILL_PROCESS")]
+    KillProcess,
+    #[serde(rename = "SCMP_ACT_KILL_THREAD", alias = "SCMP_ACT_KILL")]
+    KillThread,
+    #[serde(rename = "SCMP_ACT_TRAP")]
+    Trap,
+    #[serde(rename = "SCMP_ACT_ERRNO")]
+    Errno,
+    #[serde(rename = "SCMP_ACT_TRACE")]
+    Trace,
+    #[serde(rename = "SCMP_ACT_LOG")]
+    Log,
+    #[serde(rename = "SCMP_ACT_ALLOW")]
+    Allow,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Syscalls {
+    names: Vec<String>,
+    action: Action,
+    #[serde(default)]
+    errno_ret: Option<u32>,
+    #[serde(default)]
+    args: Vec<Argument>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Argument {
+    index: u8,
+    value: u64,
+    #[serde(default)]
+    value_two: u64,
+    op: Operator,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+enum Operator {
+    #[serde(rename = "SCMP_CMP_NE")]
+    Ne,
+    #[serde(rename = "SCMP_CMP_LT")]
+    Lt,
+    #[serde(rename = "SCMP_CMP_LE")]
+    Le,
+    #[serde(rename = "SCMP_CMP_EQ")]
+    Eq,
+    #[serde(rename = "SCMP_CMP_GE")]
+    Ge,
+    #[serde(rename = "SCMP_CMP_GT")]
+    Gt,
+    #[serde(rename = "SCMP_CMP_MASKED_EQ")]
+    MaskedEq,
+}
+
+/// The error that a refused call has where none is named: EPERM.
+const EPERM: u32 = 1;
+
+impl Action {
+    fn with(self, value: Option<u32>) -> SeccompAction {
+        match self {
+            Action::KillProcess => SeccompAction::KillProcess,
+            Action::KillThread => SeccompAction::KillThread,
+            Action::Trap => SeccompAction::Trap,
+            Action::Errno => SeccompAction::Errno(value.unwrap_or(EPERM)),
+            Action::Trace => SeccompAction::Trace(value.unwrap_or_default()),
+            Action::Log => SeccompAction::Log,
+            Action::Allow => SeccompAction::Allow,
+        }
+    }
+}
+
+impl Argument {
+    fn condition(&self) -> Result<SeccompCondition, seccompiler::BackendError> {
+        let (op, value) = match self.op {
+            Operator::Ne => (SeccompCmpOp::Ne, self.value),
+            Operator::Lt => (SeccompCmpOp::Lt, self.value),
+            Operator::Le => (SeccompCmpOp::Le, self.value),
+            Operator::Eq => (SeccompCmpOp::Eq, self.value),
+            Operator::Ge => (SeccompCmpOp::Ge, self.value),
+            Operator::Gt => (SeccompCmpOp::Gt, self.value),
+            Operator::MaskedEq => (SeccompCmpOp::MaskedEq(self.value), self.value_two),
+        };
+        SeccompCondition::new(self.index, SeccompCmpArgLen::Qword, op, value)
+    }
+}
+
+/// Rules by the number of the call that they are for; none means always.
+type Rules = BTreeMap<i64, Vec<SeccompRule>>;
+
+impl SeccompProfile {
+    /// Reads a profile.
+    ///
+    /// # Errors
+    /// Fails if it is no profile, or one that cannot be honoured here.
+    pub fn from_json(json: &[u8]) -> Result<SeccompProfile, EngineError> {
+        let bad = |error: &dyn std::fmt::Display| EngineError::Seccomp { why: error.to_string() };
+        let profile: SeccompProfile = serde_json::from_slice(json).map_err(|error| bad(&error))?;
+        profile.filters()?;
+        Ok(profile)
+    }
+
+    /// The filters, in the order in which they are to be installed.
+    pub(crate) fn filters(&self) -> Result<Vec<BpfProgram>, EngineError> {
+        let bad =
+            |error: seccompiler::BackendError| EngineError::Seccomp { why: error.to_string() };
+        let here = TargetArch::try_from(std::env::consts::ARCH).map_err(bad)?;
+        let default = self.default_action.with(self.default_errno_ret);
+        let mut named = Rules::new();
+        let mut others: Vec<(SeccompAction, Rules)> = Vec::new();
+        for entry in &self.syscalls {
+            let action = entry.action.with(entry.errno_ret);
+            if action == default {
+                continue;
+            }
+            // A profile is for every processor: calls that this one does not have never happen.
+            let numbers = entry.names.iter().filter_map(|name| Sysno::from_str(name).ok());
+            for number in numbers.map(|number| i64::from(number.id())) {
+                add(&mut named, number, &entry.args).map_err(bad)?;
+                if action == SeccompAction::Allow {
+                    continue;
+                }
+                let place = others.iter().position(|(other, _)| *other == action);
+                let place = place.unwrap_or_else(|| {
+                    others.push((action.clone(), Rules::new()));
+                    others.len() - 1
+                });
+                add(&mut others[place].1, number, &entry.args).map_err(bad)?;
+            }
+        }
+        let filter = |rules, (other, matched): (SeccompAction, SeccompAction)| {
+            BpfProgram::try_from(SeccompFilter::new(rules, other, matched, here)?)
+        };
+        let mut filters = Vec::new();
+        if default != SeccompAction::Allow {
+            filters.push(filter(named, (default, SeccompAction::Allow)).map_err(bad)?);
+        }
+        for (action, rules) in others {
+            filters.push(filter(rules, (SeccompAction::Allow, action)).map_err(bad)?);
+        }
+        Ok(filters)
+    }
+}
+
+/// Adds what an entry says of a call. One without conditions is for every call.
+fn add(rules: &mut Rules, number: i64, args: &[Argument]) -> Result<(), seccompiler::BackendError> {
+    let conditions = args.iter().map(Argument::condition).collect::<Result<Vec<_>, _>>()?;
+    // Several of one argument are alternatives, as libseccomp and `runc` read them.
+    let mut indexes: Vec<u8> = args.iter().map(|arg| arg.index).collect();
+    indexes.sort_unstable();
+    let alternatives = indexes.windows(2).any(|two| two[0] == two[1]);
+    let is_free = rules.get(&number).is_some_and(Vec::is_empty);
+    let rules = rules.entry(number).or_default();
+    if conditions.is_empty() || is_free {
+        rules.clear();
+        return Ok(());
+    }
+    if alternatives {
+        for condition in conditions {
+            rules.push(SeccompRule::new(vec![condition])?);
+        }
+    } else {
+        rules.push(SeccompRule::new(conditions)?);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs something in a thread that has a profile, and returns what it said.
+    fn under<T: Send + 'static>(json: &str, work: fn() -> T) -> T {
+        let filters = SeccompProfile::from_json(json.as_bytes()).unwrap().filters().unwrap();
+        let thread = std::thread::spawn(move || {
+            for filter in &filters {
+                seccompiler::apply_filter(filter).unwrap();
+            }
+            work()
+        });
+        thread.join().unwrap()
+    }
+
+    #[test]
+    fn a_profile_that_refuses_some_calls_leaves_the_others() {
+        let refuse = r#"{"defaultAction":"SCMP_ACT_ALLOW","architectures":["SCMP_ARCH_X86_64"],"syscalls":[
+            {"names":["getcwd","no_such_call"],"action":"SCMP_ACT_ERRNO"},
+            {"names":["socket"],"action":"SCMP_ACT_ERRNO","errnoRet":97,
+             "args":[{"index":0,"value":1,"op":"SCMP_CMP_EQ"}]}]}"#;
+        let said = under(refuse, || {
+            let socket =
+                |family| rustix::net::socket(family, rustix::net::SocketType::STREAM, None).err();
+            let cwd = std::env::current_dir().err().and_then(|error| error.raw_os_error());
+            let (unix, inet) = (rustix::net::AddressFamily::UNIX, rustix::net::AddressFamily::INET);
+            (cwd, socket(unix), socket(inet))
+        });
+        assert_eq!(said, (Some(1), Some(rustix::io::Errno::AFNOSUPPORT), None));
+    }
+
+    #[test]
+    fn a_profile_that_allows_some_calls_refuses_the_others() {
+        // What a thread needs to say something, and to end.
+        let allow = r#"{"defaultAction":"SCMP_ACT_ERRNO","defaultErrnoRet":1,"syscalls":[
+            {"names":["seccomp","prctl","futex","munmap","mmap","madvise","exit","exit_group","write","sigaltstack",
+              "rt_sigprocmask","mprotect","sched_yield","rseq","set_robust_list","gettid","close"],"action":"SCMP_ACT_ALLOW"},
+            {"names":["getcwd"],"action":"SCMP_ACT_ERRNO","errnoRet":38}]}"#;
+        let said = under(allow, || {
+            let cwd = std::env::current_dir().err().and_then(|error| error.raw_os_error());
+            let open = std::fs::File::open("/").err().and_then(|error| error.raw_os_error());
+            (cwd, open)
+        });
+        assert_eq!(said, (Some(38), Some(1)));
+    }
+
+    #[test]
+    fn what_is_no_profile_is_an_error() {
+        for bad in ["", "{}", r#"{"defaultAction":"SCMP_ACT_NOTIFY"}"#] {
+            assert!(SeccompProfile::from_json(bad.as_bytes()).is_err(), "{bad}");
+        }
+        let bad = r#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["read"],
+            "action":"SCMP_ACT_ERRNO","args":[{"index":9,"value":0,"op":"SCMP_CMP_EQ"}]}]}"#;
+        assert!(SeccompProfile::from_json(bad.as_bytes()).is_err());
+    }
+}
