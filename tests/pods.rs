@@ -1,7 +1,11 @@
 //! Pods of Wasm and native containers, as Kubernetes makes them: through containerd's CRI.
 
+use serde_json::Value;
+
 use crate::docker::SERVICE;
-use crate::harness::{Containerd, Cri, Host, Message, Version, guest, native_program};
+use crate::harness::{
+    Blob, Containerd, Cri, Host, Image, Message, Version, guest, native_program, tar,
+};
 
 /// A pod in the host's network, whose first container is native.
 struct Pod<'a> {
@@ -18,14 +22,24 @@ impl<'a> Pod<'a> {
     }
 
     fn run_in(host: &Host, cri: &'a Cri, (name, network): (&str, u64)) -> Pod<'a> {
+        let annotations = [("io.mote.timeout", "1h")];
+        Pod::run_with(host, cri, (name, network), annotations)
+    }
+
+    fn run_with<'b>(
+        host: &Host,
+        cri: &'a Cri,
+        (name, network): (&str, u64),
+        annotations: impl IntoIterator<Item = (&'b str, &'b str)>,
+    ) -> Pod<'a> {
         let metadata = Message::new().with(1, name).with(2, name).with(3, "default");
         let options = Message::new().with(1, network);
         let linux = Message::new().with(2, Message::new().with(1, options));
-        let config = Message::new()
-            .with(1, metadata)
-            .with(3, host.folder("pods").as_str())
-            .with_entry(7, "io.mote.timeout", "1h")
-            .with(8, linux);
+        let config =
+            Message::new().with(1, metadata).with(3, host.folder("pods").as_str()).with(8, linux);
+        let config = annotations
+            .into_iter()
+            .fold(config, |config, (key, value)| config.with_entry(7, key, value));
         let request = Message::new().with(1, config.clone()).with(2, "mote");
         let id = cri.call("RunPodSandbox", request).expect("a pod").text(1);
         Pod { cri, config, id }
@@ -55,6 +69,11 @@ impl<'a> Pod<'a> {
         for word in command {
             container = container.with(3, *word);
         }
+        self.create_as(container)
+    }
+
+    /// Makes a container as a `ContainerConfig` says.
+    fn create_as(&self, container: Message) -> String {
         let request = Message::new()
             .with(1, self.id.as_str())
             .with(2, container)
@@ -190,6 +209,153 @@ fn a_guest_serves_at_its_pods_address_and_its_sidecar_has_it_on_localhost() {
             while server.status(id).0 != EXITED {}
         }
         for pod in [&server, &client] {
+            pod.call("StopPodSandbox", &pod.id).expect("it ends");
+            pod.call("RemovePodSandbox", &pod.id).expect("removed");
+        }
+    }
+}
+
+/// A manifest of `examples/kubernetes`.
+fn manifest(name: &str) -> Value {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/kubernetes");
+    let text = std::fs::read_to_string(format!("{folder}/{name}.yaml")).expect("an example");
+    serde_norway::from_str(&text).expect("YAML")
+}
+
+/// The words of a list; none where there is no list.
+fn words(list: &Value) -> Vec<&str> {
+    list.as_array().into_iter().flatten().map(|word| word.as_str().expect("a text")).collect()
+}
+
+/// A quantity of Kubernetes, as far as examples have some, in units of `unit`.
+fn quantity(value: &Value, unit: (&str, u64)) -> Option<u64> {
+    let text = value.as_str()?.strip_suffix(unit.0).expect("a quantity");
+    Some(text.parse::<u64>().expect("a number") * unit.1)
+}
+
+/// What kubelet asks for a container of a manifest (`ContainerConfig`).
+fn config_of(container: &Value) -> Message {
+    let name = container["name"].as_str().expect("a name");
+    let image = container["image"].as_str().expect("an image");
+    let limits = &container["resources"]["limits"];
+    let mut resources = Message::new();
+    if let Some(quota) = quantity(&limits["cpu"], ("m", 100)) {
+        resources = resources.with(1, 100_000).with(2, quota);
+    }
+    if let Some(memory) = quantity(&limits["memory"], ("Mi", 1 << 20)) {
+        resources = resources.with(4, memory);
+    }
+    let mut linux = Message::new().with(1, resources);
+    let context = &container["securityContext"];
+    if let Some(user) = context["runAsUser"].as_u64() {
+        let number = |number: u64| Message::new().with(1, number);
+        let group = context["runAsGroup"].as_u64().expect("a group");
+        let dropped = words(&context["capabilities"]["drop"]);
+        let dropped = dropped.into_iter().fold(Message::new(), |all, one| all.with(2, one));
+        assert_eq!(context["seccompProfile"]["type"], "RuntimeDefault");
+        assert_eq!(context["allowPrivilegeEscalation"], false);
+        let context = Message::new()
+            .with(1, dropped)
+            .with(5, number(user))
+            .with(11, 1)
+            .with(12, number(group))
+            // RuntimeDefault is 0, as nothing is.
+            .with(15, Message::new());
+        linux = linux.with(2, context);
+    }
+    let mut config = Message::new()
+        .with(1, Message::new().with(1, name))
+        .with(2, Message::new().with(1, image))
+        .with(11, format!("{name}.log").as_str())
+        .with(15, linux);
+    for (field, list) in [(3, "command"), (4, "args")] {
+        config =
+            words(&container[list]).into_iter().fold(config, |all, word| all.with(field, word));
+    }
+    config
+}
+
+/// An image of the examples, whose entrypoint is its one program.
+fn image_of(path: &str, program: &[u8], entrypoint: &[&str]) -> Image {
+    let layer = tar(&[(path, program), ("etc/hosts", b"127.0.0.1 localhost\n")]);
+    let layer = Blob::new("application/vnd.oci.image.layer.v1.tar", layer);
+    let config = serde_json::json!({
+        "architecture": "amd64", "os": "linux",
+        "config": { "Entrypoint": entrypoint, "Env": ["PATH=/bin"] },
+        "rootfs": { "type": "layers", "diff_ids": [layer.digest()] },
+    });
+    let config = Blob::new("application/vnd.oci.image.config.v1+json", config.to_string());
+    Image { config, layers: vec![layer] }
+}
+
+#[test]
+fn the_examples_for_kubernetes_run_as_they_are() {
+    const POD: u64 = 0;
+    let class = manifest("runtimeclass");
+    assert_eq!((&class["kind"], &class["handler"]), (&"RuntimeClass".into(), &"mote".into()));
+    for version in Version::ALL {
+        let host = Host::new();
+        let containerd = Containerd::start_with_network(&host, version);
+        containerd.import_for_pods("example.test/pause:1", &native_program(), &["sleep"]);
+        let import = |name: &str, image| containerd.import_image("k8s.io", name, &image);
+        let guest = |name: &str| std::fs::read(guest(name)).expect("a guest");
+        let service = wat::parse_str(SERVICE).expect("it is WebAssembly");
+        import(
+            "registry.example/hello:1",
+            image_of("hello.wasm", &guest("hello.p1"), &["/hello.wasm"]),
+        );
+        import(
+            "registry.example/listen:1",
+            image_of("listen.wasm", &guest("listen.p2"), &["/listen.wasm"]),
+        );
+        import(
+            "registry.example/service:1",
+            image_of("service.wasm", &service, &["/service.wasm"]),
+        );
+        import("docker.io/library/busybox:1.36", image_of("bin/sleep", &native_program(), &[]));
+        let cri = containerd.cri();
+        let run = |manifest: &Value| {
+            let (metadata, spec) = (&manifest["metadata"], &manifest["spec"]);
+            assert_eq!(&spec["runtimeClassName"], &class["metadata"]["name"]);
+            let annotations = metadata["annotations"].as_object().into_iter().flatten();
+            let annotations =
+                annotations.map(|(key, value)| (key.as_str(), value.as_str().expect("a text")));
+            let name = spec["containers"][0]["name"].as_str().expect("a name");
+            let pod = Pod::run_with(&host, &cri, (name, POD), annotations);
+            let containers = spec["containers"].as_array().expect("containers").iter();
+            let started = containers.map(|container| {
+                let id = pod.create_as(config_of(container));
+                pod.call("StartContainer", &id).expect("it starts");
+                id
+            });
+            let started: Vec<String> = started.collect();
+            (pod, started)
+        };
+        let log = |name: &str| {
+            std::fs::read_to_string(host.path(&format!("pods/{name}.log"))).unwrap_or_default()
+        };
+        let (hello_pod, hello) = run(&manifest("pod"));
+        while hello_pod.status(&hello[0]).0 != EXITED {}
+        assert_eq!(hello_pod.status(&hello[0]), (EXITED, 0), "{}", log("hello"));
+        assert!(log("hello").contains("hello from /hello.wasm kubernetes"), "{}", log("hello"));
+
+        let deployment = manifest("deployment");
+        let template = &deployment["spec"]["template"];
+        assert_eq!(template["metadata"]["labels"], deployment["spec"]["selector"]["matchLabels"]);
+        let (service_pod, service) = run(template);
+        for probe in ["livenessProbe", "readinessProbe"] {
+            let command = &template["spec"]["containers"][0][probe]["exec"]["command"];
+            let probed = service_pod.exec(&service[0], &words(command)).expect("it runs");
+            assert_eq!(probed.1, 0, "{probe}: {probed:?}");
+        }
+
+        let (mixed_pod, mixed) = run(&manifest("mixed-pod"));
+        while !log("server").contains("listening") {
+            assert_eq!(mixed_pod.status(&mixed[0]).0, RUNNING, "{}", log("server"));
+        }
+        let asked = mixed_pod.exec(&mixed[1], &["sleep", "ask", "8080"]);
+        assert_eq!(asked, Ok(("you said hi".to_owned(), 0)), "on localhost");
+        for pod in [hello_pod, service_pod, mixed_pod] {
             pod.call("StopPodSandbox", &pod.id).expect("it ends");
             pod.call("RemovePodSandbox", &pod.id).expect("removed");
         }

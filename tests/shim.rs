@@ -4,7 +4,9 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::process::Stdio;
 
 use crate::docker::SERVICE;
-use crate::harness::{Blob, Containerd, Host, Image, Version, guest, native_program, run, tool};
+use crate::harness::{
+    Blob, Containerd, Host, Image, Version, guest, native_program, run, tar, tool,
+};
 
 fn wasm(name: &str) -> Vec<u8> {
     std::fs::read(guest(name)).expect("a guest")
@@ -146,6 +148,30 @@ fn a_function_runs_beside_its_container() {
         assert!(missing.stderr.contains("nothing is no function"), "{missing:?}");
         containerd.ctr(["tasks", "kill", "--signal", "SIGKILL", "web"]).success();
         assert_eq!(containerd.delete("web"), 137);
+    });
+}
+
+#[test]
+fn an_image_of_many_layers_runs() {
+    under_each(|containerd| {
+        let layer = |number: u32| {
+            let name = format!("layer-{number}");
+            let content = tar(&[(&name, b"x")]);
+            Blob::new("application/vnd.oci.image.layer.v1.tar", content)
+        };
+        let mut layers: Vec<Blob> = (0..70).map(layer).collect();
+        let program = tar(&[("hello.wasm", &wasm("hello.p1"))]);
+        layers.push(Blob::new("application/vnd.oci.image.layer.v1.tar", program));
+        let digests: Vec<String> = layers.iter().map(Blob::digest).collect();
+        let config = serde_json::json!({
+            "architecture": "amd64", "os": "linux",
+            "config": { "Entrypoint": ["/hello.wasm"] },
+            "rootfs": { "type": "layers", "diff_ids": digests },
+        });
+        let config = Blob::new("application/vnd.oci.image.config.v1+json", config.to_string());
+        containerd.import_image("default", "local/many:1", &Image { config, layers });
+        let said = run(&mut containerd.run(&["--rm"], "local/many:1", "m", &["/hello.wasm", "x"]));
+        assert_eq!(said.success().stdout, "hello from /hello.wasm x\n");
     });
 }
 

@@ -21,6 +21,8 @@ mod image;
 mod logger;
 mod metrics;
 mod native;
+mod orphans;
+mod overlay;
 mod pod;
 mod pod_cgroup;
 mod program;

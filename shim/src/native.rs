@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use mote_lifecycle::Time;
@@ -49,6 +49,8 @@ pub(crate) struct Native {
 pub(crate) struct Process {
     pub(crate) paths: Paths,
     pid: AtomicU32,
+    /// Stands for the process, also when it is gone.
+    handle: OnceLock<OwnedFd>,
     phase: watch::Sender<Phase>,
     /// What an exec is to run.
     wish: Option<runtime::Process>,
@@ -233,6 +235,10 @@ impl Native {
         let pid = pid?;
         exec.runs_as(pid, console.shown(&exec.paths).await?)?;
         exec.enter(Phase::Running);
+        if let Phase::Stopped { .. } = exec.phase() {
+            // It was killed while the runtime made it; or it has ended by itself, and nobody is there.
+            let _ = exec.signal(Signal::KILL);
+        }
         Ok(())
     }
 }
@@ -269,6 +275,7 @@ impl Process {
         Process {
             paths,
             pid: AtomicU32::new(0),
+            handle: OnceLock::new(),
             phase: watch::Sender::new(Phase::Created),
             wish,
             shown: Mutex::new(None),
@@ -308,6 +315,11 @@ impl Process {
         let number = number.ok_or_else(|| ShimError::Invalid(format!("{pid} is no process")))?;
         let fd = rustix::process::pidfd_open(number, PidfdFlags::empty())
             .map_err(|error| system("watch a process", error))?;
+        let handle = fd
+            .try_clone()
+            .map_err(|source| ShimError::System { what: "watch a process", source })?;
+        // It is noted once.
+        let _ = self.handle.set(handle);
         // SAFETY: an OwnedFd names the same open file for as long as it lives, and goes with the AsyncFd.
         let fd = unsafe { AsyncFd::register(fd) }
             .map_err(|error| ShimError::System { what: "watch a process", source: error.into() })?;
@@ -352,10 +364,14 @@ impl Process {
             return Ok(());
         }
         let number = i32::try_from(signal).ok().and_then(Signal::from_named_raw);
-        let number = number.ok_or_else(|| ShimError::Invalid(format!("{signal} is no signal")))?;
-        let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw);
+        self.signal(number.ok_or_else(|| ShimError::Invalid(format!("{signal} is no signal")))?)
+    }
+
+    fn signal(&self, signal: Signal) -> Result<(), ShimError> {
+        // Its number may be another's by now; this is not.
         let gone = || ShimError::NotFound("process already finished".to_owned());
-        rustix::process::kill_process(pid.ok_or_else(gone)?, number).map_err(|_| gone())
+        let process = self.handle.get().ok_or_else(gone)?;
+        rustix::process::pidfd_send_signal(process, signal).map_err(|_| gone())
     }
 }
 

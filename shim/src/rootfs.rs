@@ -16,6 +16,7 @@ use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 
 use crate::bundle::Bundle;
 use crate::error::ShimError;
+use crate::overlay::Compact;
 
 /// What a container sees, until it is unmounted.
 #[derive(Clone)]
@@ -225,12 +226,18 @@ fn mount_root(mount: &api::Mount, target: &Path) -> Result<(), ShimError> {
 
 fn mount_new(
     source: &str,
-    target: impl AsRef<Path>,
+    target: impl AsRef<Path> + Sync,
     kind: &str,
     (flags, data): (MountFlags, &str),
 ) -> io::Result<()> {
-    let data = CString::new(data).map_err(|_| io::ErrorKind::InvalidInput)?;
-    Ok(rustix::mount::mount(source, target.as_ref(), kind, flags, data.as_c_str())?)
+    let mount = |data: &str| -> io::Result<()> {
+        let data = CString::new(data).map_err(|_| io::ErrorKind::InvalidInput)?;
+        Ok(rustix::mount::mount(source, target.as_ref(), kind, flags, data.as_c_str())?)
+    };
+    match Compact::of(data)? {
+        Some(compact) => compact.there(|| mount(&compact.data)),
+        None => mount(data),
+    }
 }
 
 /// Parts mount options into flags and what is the file system's own.

@@ -11,6 +11,7 @@ use crate::bundle::Bundle;
 use crate::error::ShimError;
 use crate::flags::Flags;
 use crate::metrics::Hierarchy;
+use crate::orphans;
 use crate::pod::Pod;
 use crate::pod_cgroup::Seat;
 use crate::program::Node;
@@ -75,6 +76,7 @@ async fn run(
     let mut server = Server::new().add_listener(listener).register_service(services);
     let failed = |error| ShimError::Invalid(format!("cannot serve: {error}"));
     server.start().await.map_err(failed)?;
+    orphans::watch();
     tracing::info!(id = flags.id, "serving");
     pod.over.notified().await;
     tracing::info!("the pod is over");

@@ -9,12 +9,14 @@
 
 mod common;
 mod containerd;
+mod figures;
 mod peers;
 
 use std::time::{Duration, Instant};
 
 use common::guests::{HELLO, SLEEP};
-use common::{CHATTY, Client, Daemon, GROW, Output, SPIN, median, percentile, timed};
+use common::{CHATTY, Client, Daemon, GROW, Output, SPIN};
+use figures::{median, percentile, timed};
 
 const STARTS: usize = 300;
 const CLIENTS: usize = 16;

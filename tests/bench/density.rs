@@ -5,11 +5,13 @@
 #![allow(clippy::print_stdout, reason = "a benchmark prints")]
 
 mod common;
+mod figures;
 
 use std::time::Duration;
 
+use common::Daemon;
 use common::guests::SLEEP;
-use common::{Daemon, timed};
+use figures::{Plot, mib, timed};
 
 /// How many containers are started between two readings.
 const STEP: usize = 1_000;
@@ -51,9 +53,14 @@ fn main() {
     let mut client = daemon.client();
     let api = timed(|| drop(client.call("GET", "/containers/json", "")));
     println!("GET /containers/json: {:.0} ms", api.as_secs_f64() * 1000.0);
-    let plot = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/density.svg");
-    std::fs::write(plot, svg(&points)).expect("the plot is written");
-    println!("plot: target/density.svg");
+    let line = points.iter().map(|(count, bytes)| (*count, mib(*bytes))).collect();
+    let plot = Plot {
+        title: "resident memory of the daemon, MiB",
+        counted: "idle containers",
+        lines: &[("mote", line)],
+        limit: Some((1024.0, "1 GiB")),
+    };
+    plot.write("density");
 }
 
 fn start(daemon: &Daemon, count: usize) {
@@ -68,32 +75,4 @@ fn start(daemon: &Daemon, count: usize) {
             });
         }
     });
-}
-
-fn mib(bytes: u64) -> f64 {
-    bytes as f64 / f64::from(1 << 20)
-}
-
-/// Resident memory over the number of containers, and the line that is not to be crossed.
-fn svg(points: &[(usize, u64)]) -> String {
-    let most = points.last().expect("one").0.max(1) as f64;
-    let top = 1024.0_f64.max(points.iter().map(|(_, bytes)| mib(*bytes)).fold(0.0, f64::max));
-    let x = |count: usize| 60.0 + 500.0 * count as f64 / most;
-    let y = |mib: f64| 320.0 - 280.0 * mib / top;
-    let line: Vec<String> = points
-        .iter()
-        .map(|(count, bytes)| format!("{:.1},{:.1}", x(*count), y(mib(*bytes))))
-        .collect();
-    format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"600\" height=\"360\" font-family=\"sans-serif\" font-size=\"12\">\n\
-         <rect width=\"600\" height=\"360\" fill=\"white\"/>\n\
-         <polyline points=\"60,40 60,320 560,320\" fill=\"none\" stroke=\"black\"/>\n\
-         <line x1=\"60\" x2=\"560\" y1=\"{limit:.1}\" y2=\"{limit:.1}\" stroke=\"red\" stroke-dasharray=\"4\"/>\n\
-         <text x=\"64\" y=\"{limit:.1}\" dy=\"-4\" fill=\"red\">1 GiB</text>\n\
-         <polyline points=\"{}\" fill=\"none\" stroke=\"steelblue\" stroke-width=\"2\"/>\n\
-         <text x=\"560\" y=\"340\" text-anchor=\"end\">{most} idle containers</text>\n\
-         <text x=\"60\" y=\"30\">resident memory of the daemon ({top:.0} MiB at the top)</text>\n</svg>\n",
-        line.join(" "),
-        limit = y(1024.0),
-    )
 }

@@ -48,7 +48,7 @@ int main(int argc, char **argv) {
   if (argc > 1 && !strcmp(argv[1], "exit")) return atoi(argv[2]);
   printf("native %s\n", argc > 1 ? argv[1] : "");
   fflush(stdout);
-  if (argc > 1 && !strcmp(argv[1], "sleep")) for (;;) pause();
+  if (strstr(argv[0], "sleep") || (argc > 1 && !strcmp(argv[1], "sleep"))) for (;;) pause();
   return 0;
 }"#;
 

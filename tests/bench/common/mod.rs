@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 #[path = "../../harness/api.rs"]
 mod api;
@@ -158,21 +158,4 @@ impl Output {
     pub fn first(&mut self) {
         self.0.read_exact(&mut [0]).expect("output");
     }
-}
-
-pub fn median(times: &mut [Duration]) -> Duration {
-    times.sort_unstable();
-    times[times.len() / 2]
-}
-
-/// The value that so many of a hundred are below.
-pub fn percentile(times: &mut [Duration], of_hundred: usize) -> Duration {
-    times.sort_unstable();
-    times[(times.len() * of_hundred / 100).min(times.len() - 1)]
-}
-
-pub fn timed(work: impl FnOnce()) -> Duration {
-    let start = Instant::now();
-    work();
-    start.elapsed()
 }

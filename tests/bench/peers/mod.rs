@@ -5,8 +5,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::common::{Daemon, median, timed};
+use crate::common::Daemon;
 use crate::containerd::Containerd;
+use crate::figures::{median, timed};
 
 const RUNS: usize = 20;
 

@@ -36,12 +36,7 @@ pub(crate) struct InstallArgs {
 
 const SHIM: &str = "containerd-shim-mote-v1";
 
-const CLASS: &str = "apiVersion: node.k8s.io/v1
-kind: RuntimeClass
-metadata:
-  name: mote
-handler: mote
-";
+const CLASS: &str = include_str!("../../../../examples/kubernetes/runtimeclass.yaml");
 
 impl Shim {
     pub(crate) fn exec(self) -> Result<(), CliError> {
