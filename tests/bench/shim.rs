@@ -195,7 +195,7 @@ impl Bench {
                 };
                 start(&first);
                 times.push(start(&second));
-                [&second, &first].map(|id| self.remove(id));
+                [second, first].iter().for_each(|id| self.remove(id));
             }
         }
         for (contender, times) in contenders.iter().zip(&mut times) {
