@@ -329,27 +329,29 @@ fn a_container_outlives_containerd_and_its_code_is_kept() {
 
 #[test]
 fn a_shim_that_is_killed_leaves_nothing() {
+    // Its cgroup has the name alone, and other tests have containers as well.
+    const ID: &str = "killed";
     under_each(|containerd| {
         containerd.import("local/sleep:1", &wasm("sleep.p1"));
-        run(&mut containerd.run(&["--detach"], "local/sleep:1", "s", &["/app.wasm", "100000"]))
+        run(&mut containerd.run(&["--detach"], "local/sleep:1", ID, &["/app.wasm", "100000"]))
             .success();
-        let bundle = containerd.bundle("s");
+        let bundle = containerd.bundle(ID);
         let socket = std::fs::read_to_string(bundle.join("address")).expect("an address");
         let socket = std::path::Path::new(socket.strip_prefix("unix://").expect("a socket"));
         assert!(socket.exists());
-        let pid = rustix::process::Pid::from_raw(containerd.pid("s") as i32).expect("a process");
+        let pid = rustix::process::Pid::from_raw(containerd.pid(ID) as i32).expect("a process");
         rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("killed");
         // containerd asks the shim to clear away, and then removes the bundle.
         while bundle.exists() {
             std::thread::yield_now();
         }
-        containerd.ctr(["tasks", "delete", "--force", "s"]);
-        containerd.ctr(["containers", "rm", "s"]).success();
+        containerd.ctr(["tasks", "delete", "--force", ID]);
+        containerd.ctr(["containers", "rm", ID]).success();
         assert!(!socket.exists(), "its socket is gone");
-        let cgroup = std::path::Path::new("/sys/fs/cgroup/memory/default/mote-s");
+        let cgroup = std::path::Path::new("/sys/fs/cgroup/memory/default/mote-killed");
         assert!(!cgroup.exists(), "its cgroup is gone");
         // Its name can be had again.
-        run(&mut containerd.run(&["--rm"], "local/sleep:1", "s", &["/app.wasm", "1"])).success();
+        run(&mut containerd.run(&["--rm"], "local/sleep:1", ID, &["/app.wasm", "1"])).success();
     });
 }
 

@@ -8,7 +8,9 @@ use mote_engine::{SeccompProfile, User, Wall};
 use mote_spec::{
     Access, Asks, Bytes, Ceiling, CpuShare, DirGrant, Grants, LimitWants, Policy, Request, decide,
 };
-use oci_spec::runtime::{Linux, LinuxNamespaceType, LinuxResources, Mount, Process, Spec};
+use oci_spec::runtime::{
+    Capability, Linux, LinuxNamespaceType, LinuxResources, Mount, Process, Spec,
+};
 
 use crate::error::ShimError;
 use crate::metrics::Hierarchy;
@@ -166,7 +168,7 @@ pub(crate) fn wall(process: &Process, seccomp: Option<SeccompProfile>) -> Wall {
     });
     let capabilities = match (process.capabilities(), capabilities) {
         (None, _) if user.uid() == 0 => None,
-        (_, kept) => Some(kept.into_iter().flatten().map(ToString::to_string).collect()),
+        (_, kept) => Some(kept.into_iter().flatten().filter_map(name_of).collect()),
     };
     Wall {
         user: Some(User {
@@ -177,13 +179,26 @@ pub(crate) fn wall(process: &Process, seccomp: Option<SeccompProfile>) -> Wall {
         }),
         capabilities,
         seccomp,
+        oom_score: process.oom_score_adj(),
     }
 }
+
+/// A capability's name in a specification, such as `CAP_CHOWN`.
+fn name_of(capability: &Capability) -> Option<String> {
+    serde_json::to_value(capability).ok()?.as_str().map(str::to_owned)
+}
+
+/// What root may do to files and ports, and so a guest in the shim's process: one without it is elsewhere.
+const OF_ROOT: [&str; 5] =
+    ["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_NET_BIND_SERVICE"];
 
 /// Whether only a process of its own can be behind a wall: guests of the shim's process are root's, and
 /// under no filter.
 pub(crate) fn needs_process(wall: &Wall) -> bool {
-    wall.seccomp.is_some() || wall.user.as_ref().is_some_and(|user| (user.uid, user.gid) != (0, 0))
+    let lacks = |kept: &Vec<String>| !OF_ROOT.iter().all(|one| kept.iter().any(|has| has == one));
+    wall.seccomp.is_some()
+        || wall.user.as_ref().is_some_and(|user| (user.uid, user.gid) != (0, 0))
+        || wall.capabilities.as_ref().is_some_and(lacks)
 }
 
 fn seccomp(linux: Option<&Linux>) -> Result<Option<SeccompProfile>, ShimError> {
@@ -263,8 +278,11 @@ mod tests {
             bundle(&json).1.map(|read| read.wall)
         };
         let root = wall(r#"{"uid":0,"gid":0,"additionalGids":[7]}"#, "{}").unwrap();
-        assert!(!needs_process(&root));
         assert_eq!(root.capabilities.as_deref(), Some(&["CAP_CHOWN".to_owned()][..]));
+        assert!(needs_process(&root), "it is a root of few rights");
+        let usual = Some(OF_ROOT.map(str::to_owned).to_vec());
+        assert!(!needs_process(&Wall { capabilities: usual, ..root.clone() }));
+        assert!(!needs_process(&Wall { capabilities: None, ..root }));
         let other = wall(r#"{"uid":1000,"gid":0,"additionalGids":[7],"umask":18}"#, "{}").unwrap();
         assert!(needs_process(&other));
         assert_eq!(other.capabilities.as_deref(), Some(&["CAP_NET_RAW".to_owned()][..]));

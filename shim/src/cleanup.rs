@@ -1,7 +1,7 @@
 //! `delete`: clears away what a shim left that was killed.
 //!
-//! Its guests were in its process, and its mounts in a namespace that went with it: what is left is its
-//! socket, and what the OCI runtime has made.
+//! Its guests were in its process or die with it, and its mounts were in a namespace of theirs: what is left
+//! is its socket, its cgroup, and what the OCI runtime has made.
 
 use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
@@ -23,9 +23,10 @@ use crate::time;
 const KILLED: u32 = 137;
 
 /// How long one that is being killed may take to be gone.
-const SILENCE: Duration = Duration::from_millis(200);
-/// How long it may take to give back its memory, after which it is in no cgroup.
-const DYING: Duration = Duration::from_secs(5);
+const SILENCE: Duration = Duration::from_millis(50);
+/// How long it may take to give back its memory, after which it is in no cgroup. containerd waits for five
+/// seconds for all of it.
+const DYING: Duration = Duration::from_secs(2);
 
 /// Clears away, and returns what containerd is to read.
 pub(crate) fn delete(bundle: &Path, flags: &Flags, state: &Path) -> Result<Vec<u8>, ShimError> {

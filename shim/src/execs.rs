@@ -22,6 +22,11 @@ impl<T> Execs<T> {
         found.ok_or_else(|| ShimError::NotFound(format!("exec {id}")))
     }
 
+    /// What is told of each, where it is told.
+    pub(crate) fn running<R>(&self, tell: impl Fn(&T) -> Option<R>) -> Vec<R> {
+        self.all().values().filter_map(|exec| tell(exec)).collect()
+    }
+
     /// Adds what `make` makes, if the id is not taken.
     pub(crate) fn add(
         &self,

@@ -42,9 +42,13 @@ impl Fifo {
 
     /// Waits until all is read, for as long as there is a reader that may. Whoever wrote has let go.
     pub(crate) async fn until_read(self) {
-        let start = Instant::now();
+        self.until_read_or(Instant::now() + PATIENCE).await;
+    }
+
+    /// The same with a deadline, which several may share.
+    pub(crate) async fn until_read_or(self, deadline: Instant) {
         let is_unread = || rustix::io::ioctl_fionread(&self.0).is_ok_and(|bytes| bytes > 0);
-        while self.has_reader() && is_unread() && start.elapsed() < PATIENCE {
+        while self.has_reader() && is_unread() && Instant::now() < deadline {
             tokio::time::sleep(GLANCE).await;
         }
     }

@@ -8,8 +8,9 @@ use mote_spec::{ExitStatus, Policy};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
+use crate::presence::Presence;
 use crate::program::Program;
-use crate::streams::{Streams, Where};
+use crate::streams::Streams;
 
 /// A container's record, which lasts as long as the shim: containerd remembers the rest.
 pub(crate) struct Volatile;
@@ -32,6 +33,18 @@ pub(crate) enum Place {
     Apart(Box<Worker>, Wall),
 }
 
+impl Place {
+    /// A process of its own, which is present until it is gone.
+    pub(crate) fn apart(worker: Worker, wall: Wall, presence: Presence) -> Place {
+        let mut gone = worker.gone();
+        tokio::spawn(async move {
+            gone.wait().await;
+            drop(presence);
+        });
+        Place::Apart(Box::new(worker), wall)
+    }
+}
+
 /// All that a guest is run with.
 pub(crate) struct Run {
     pub(crate) name: String,
@@ -44,6 +57,8 @@ pub(crate) struct Run {
     pub(crate) streams: Streams,
     pub(crate) terminal: bool,
     pub(crate) place: Place,
+    /// What is to be waited for when it has ended.
+    pub(crate) presence: Presence,
 }
 
 impl Run {
@@ -68,8 +83,19 @@ impl Run {
         control: Arc<Control>,
         begin: oneshot::Sender<()>,
     ) -> Ended {
-        let Run { name, program, policy, args, env, cwd, call, mut streams, terminal, place } =
-            self;
+        let Run {
+            name,
+            program,
+            policy,
+            args,
+            env,
+            cwd,
+            call,
+            mut streams,
+            terminal,
+            place,
+            presence: _presence,
+        } = self;
         // Those in this process share its threads.
         let blocking = match place {
             Place::Here => Blocking::Never,
@@ -93,28 +119,23 @@ impl Run {
             }
             Place::Apart(worker, wall) => {
                 let order = program.order(policy.clone(), process, (terminal, wall));
-                let ended = match streams.pipes() {
+                match streams.pipes() {
                     Ok(pipes) => worker.run(&order, pipes, &control, begin).await,
                     Err(source) => Err(EngineError::Worker { source }),
-                };
-                streams.passed().await;
-                ended
+                }
             }
         };
-        let ended = match outcome {
+        match outcome {
             Ok(outcome) => {
-                streams.say(&outcome.results, Where::Output).await;
-                streams.say(&outcome.explain(&name, &policy), Where::Error).await;
+                streams.end(&outcome.results, &outcome.explain(&name, &policy)).await;
                 Ended { status: outcome.status, detail: outcome.detail }
             }
             Err(error) => {
                 let why = crate::error::ShimError::from(error).text();
-                streams.say(&[format!("{name}: {why}")], Where::Error).await;
+                streams.end(&[], &[format!("{name}: {why}")]).await;
                 Ended { status: ExitStatus::NotStarted, detail: Some(why) }
             }
-        };
-        streams.flushed().await;
-        ended
+        }
     }
 }
 

@@ -24,6 +24,13 @@ impl HostNetwork {
         Ok(HostNetwork(Arc::new(file)))
     }
 
+    /// The one that a process is in, which has not been waited for.
+    pub(crate) fn of(pid: u32) -> Result<HostNetwork, ShimError> {
+        let path = PathBuf::from(format!("/proc/{pid}/ns/net"));
+        let file = File::open(&path).map_err(|source| ShimError::File { path, source })?;
+        Ok(HostNetwork(Arc::new(file)))
+    }
+
     /// A path that stands for it, for as long as this process has it open.
     pub(crate) fn path(&self) -> PathBuf {
         format!("/proc/{}/fd/{}", std::process::id(), self.0.as_raw_fd()).into()

@@ -25,6 +25,7 @@ mod orphans;
 mod overlay;
 mod pod;
 mod pod_cgroup;
+mod presence;
 mod program;
 mod publisher;
 mod rootfs;

@@ -10,6 +10,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Instant;
 
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use mote_lifecycle::Time;
@@ -25,7 +26,7 @@ use crate::bundle::Cgroups;
 use crate::cgroup::Cgroup;
 use crate::error::ShimError;
 use crate::execs::Execs;
-use crate::fifo::Fifo;
+use crate::fifo::{Fifo, PATIENCE};
 use crate::logger::{self, Logger};
 use crate::metrics::Hierarchy;
 use crate::rootfs::Rootfs;
@@ -233,7 +234,14 @@ impl Native {
             started.map_err(failed(&self.bundle, "exec in")).and_then(|()| read_pid(&pid_file));
         let _ = std::fs::remove_file(&pid_file);
         let pid = pid?;
-        exec.runs_as(pid, console.shown(&exec.paths).await?)?;
+        let shown = console.shown(&exec.paths).await;
+        if let Err(error) = shown.and_then(|shown| exec.runs_as(pid, shown)) {
+            // Nobody else knows of it. It is an orphan then, and reaped as such.
+            if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+                let _ = rustix::process::kill_process(pid, Signal::KILL);
+            }
+            return Err(error);
+        }
         exec.enter(Phase::Running);
         if let Phase::Stopped { .. } = exec.phase() {
             // It was killed while the runtime made it; or it has ended by itself, and nobody is there.
@@ -333,8 +341,9 @@ impl Process {
             match shown {
                 Some(Shown::Terminal(terminal)) => terminal.flushed().await,
                 Some(Shown::Files(fifos)) => {
+                    let deadline = Instant::now() + PATIENCE;
                     for fifo in fifos {
-                        fifo.until_read().await;
+                        fifo.until_read_or(deadline).await;
                     }
                 }
                 None => {}

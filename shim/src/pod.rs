@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use containerd_shim_protos::api;
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use mote_engine::Worker;
-use rustix::thread::{LinkNameSpaceType, UnshareFlags};
+use rustix::thread::LinkNameSpaceType;
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::Notify;
 
@@ -243,11 +243,8 @@ impl Pod {
         }
         match wanted {
             Network::Host => {}
-            Network::Fresh => {
-                // SAFETY: no thread of guests has been made, and nothing that is open is the network's.
-                unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNET) }
-                    .map_err(|error| failed("make a network namespace", error.into()))?;
-            }
+            Network::Fresh => mote_engine::enter_fresh_network()
+                .map_err(|error| failed("make a network namespace", error))?,
             Network::Join(path) => {
                 let file = std::fs::File::open(path)
                     .map_err(|source| ShimError::File { path: path.clone(), source })?;

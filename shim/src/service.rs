@@ -104,15 +104,22 @@ impl Service {
     }
 
     async fn delete_task(&self, task: &Task) -> Result<DeleteResponse, ShimError> {
-        let (code, at) = match (task.phase(), task) {
-            (Phase::Stopped { code, at }, _) => (code, at),
-            (Phase::Created, _) => (0, None),
-            (Phase::Running | Phase::Paused, _) => {
+        task.quiet().await;
+        let (code, at) = match task.phase() {
+            Phase::Stopped { code, at } => (code, at),
+            Phase::Created => (0, None),
+            Phase::Running | Phase::Paused => {
                 return Err(ShimError::Precondition(format!("{} is not stopped", task.id())));
             }
         };
+        if let Phase::Stopped { .. } = task.phase() {
+            task.ended().await;
+        }
+        if !task.begin_removing() {
+            return Err(ShimError::NotFound(format!("container {} is being deleted", task.id())));
+        }
         let pid = task.pid();
-        task.remove().await?;
+        task.remove().await.inspect_err(|_| task.give_up_removing())?;
         self.0.forget(task.id());
         let event = events::TaskDelete {
             container_id: task.id().to_owned(),
@@ -255,12 +262,11 @@ impl TaskService for Service {
 
     async fn start(&self, _: &TtrpcContext, request: StartRequest) -> TtrpcResult<StartResponse> {
         let (service, task) = (self.clone(), self.task(&request.id)?);
-        let _under_way = task.under_way().await;
-        let starting = Arc::clone(&task);
         let pid = done(async move {
+            let _under_way = task.under_way();
             match request.exec_id.as_str() {
-                "" => service.start_task(starting).await,
-                exec => service.start_exec(&starting, exec).await,
+                "" => service.start_task(task).await,
+                exec => service.start_exec(&task, exec).await,
             }
         })
         .await?;
@@ -277,9 +283,7 @@ impl TaskService for Service {
     }
 
     async fn pids(&self, _: &TtrpcContext, request: PidsRequest) -> TtrpcResult<PidsResponse> {
-        let task = self.task(&request.id)?;
-        let _under_way = task.under_way().await;
-        let pids = task.pids().await?;
+        let pids = self.task(&request.id)?.pids().await?;
         let one = |pid| ProcessInfo { pid, ..ProcessInfo::default() };
         let processes = pids.into_iter().map(one).collect();
         Ok(PidsResponse { processes, ..PidsResponse::default() })
@@ -287,9 +291,11 @@ impl TaskService for Service {
 
     async fn pause(&self, _: &TtrpcContext, request: PauseRequest) -> TtrpcResult<Empty> {
         let task = self.task(&request.id)?;
-        let _under_way = task.under_way().await;
-        let it = Arc::clone(&task);
-        done(async move { it.pause().await }).await?;
+        done(async move {
+            let _under_way = task.under_way();
+            task.pause().await
+        })
+        .await?;
         let event = events::TaskPaused { container_id: request.id, ..Default::default() };
         self.publish("/tasks/paused", &event);
         Ok(Empty::default())
@@ -297,9 +303,11 @@ impl TaskService for Service {
 
     async fn resume(&self, _: &TtrpcContext, request: ResumeRequest) -> TtrpcResult<Empty> {
         let task = self.task(&request.id)?;
-        let _under_way = task.under_way().await;
-        let it = Arc::clone(&task);
-        done(async move { it.resume().await }).await?;
+        done(async move {
+            let _under_way = task.under_way();
+            task.resume().await
+        })
+        .await?;
         let event = events::TaskResumed { container_id: request.id, ..Default::default() };
         self.publish("/tasks/resumed", &event);
         Ok(Empty::default())
@@ -307,10 +315,10 @@ impl TaskService for Service {
 
     async fn kill(&self, _: &TtrpcContext, request: KillRequest) -> TtrpcResult<Empty> {
         let task = self.task(&request.id).inspect_err(|_| self.0.doom(&request.id))?;
-        let _under_way = task.under_way().await;
         if request.exec_id.is_empty() {
-            let (service, task) = (self.clone(), Arc::clone(&task));
+            let service = self.clone();
             done(async move {
+                let _under_way = task.under_way();
                 if task.kill(request.signal, request.all).await? {
                     service.tell_exit(task.id(), task.id(), (task.pid(), task.phase()));
                 }
@@ -340,11 +348,9 @@ impl TaskService for Service {
             network: self.0.network.clone(),
         };
         let (id, spec) = (request.exec_id.clone(), request.spec.into_option());
-        let _under_way = task.under_way().await;
-        let it = Arc::clone(&task);
         done(async move {
             let spec = spec.map(|any| any.value);
-            it.add_exec(&id, spec.as_deref().unwrap_or(b"{}"), paths).await
+            task.add_exec(&id, spec.as_deref().unwrap_or(b"{}"), paths).await
         })
         .await?;
         let event = events::TaskExecAdded {
@@ -378,11 +384,10 @@ impl TaskService for Service {
 
     async fn update(&self, _: &TtrpcContext, request: UpdateTaskRequest) -> TtrpcResult<Empty> {
         let task = self.task(&request.id)?;
-        let _under_way = task.under_way().await;
-        let it = Arc::clone(&task);
         done(async move {
+            let _under_way = task.under_way();
             let resources = request.resources.as_ref().map(|any| any.value.as_slice());
-            it.update(resources.unwrap_or(b"{}")).await
+            task.update(resources.unwrap_or(b"{}")).await
         })
         .await?;
         Ok(Empty::default())

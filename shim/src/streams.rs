@@ -20,10 +20,13 @@ use crate::error::ShimError;
 use crate::fifo::{Fifo, PATIENCE};
 use crate::host_network::HostNetwork;
 use crate::logger::{self, Logger};
+use crate::presence::Presence;
 
 /// How many pieces of output may wait to be written, and how many bytes of input for the guest.
 const AHEAD: usize = 32;
 const TYPED_AHEAD: usize = 64 << 10;
+/// How much of another process's output is read at once.
+const PIECE: usize = 16 << 10;
 
 /// Where the streams of a process are; an empty one is none.
 #[derive(Debug, Clone)]
@@ -73,7 +76,11 @@ impl EndOfInput {
 impl Streams {
     /// # Errors
     /// Fails if a fifo or a file cannot be opened.
-    pub(crate) fn open(paths: &Paths, end: &EndOfInput) -> Result<Streams, ShimError> {
+    pub(crate) fn open(
+        paths: &Paths,
+        end: &EndOfInput,
+        presence: &Presence,
+    ) -> Result<Streams, ShimError> {
         let (mut pumps, mut typing) = (Vec::new(), None);
         let input = match paths.stdin.as_str() {
             "" => None,
@@ -93,11 +100,11 @@ impl Streams {
             }
             None => (writer(&paths.stdout)?, writer(&paths.stderr)?),
         };
-        let output = output.map(|to| pump(&mut pumps, to));
+        let output = output.map(|to| pump(&mut pumps, (to, presence)));
         // To a terminal all is one.
         let error = match paths.terminal {
             true => output.clone(),
-            false => error.map(|to| pump(&mut pumps, to)),
+            false => error.map(|to| pump(&mut pumps, (to, presence))),
         };
         Ok(Streams { input, output, error, pumps, passing: Vec::new(), _typing: typing })
     }
@@ -136,40 +143,24 @@ impl Streams {
         Ok([input, output, error])
     }
 
-    /// Waits until all is passed on that came through pipes. Nobody has their other ends any more.
-    pub(crate) async fn passed(&mut self) {
-        for passing in self.passing.drain(..) {
-            // It cannot fail but by a panic, which has been told.
-            let _ = passing.await;
-        }
-    }
-
-    /// Prints lines that are not the guest's own.
-    pub(crate) async fn say(&self, lines: &[String], where_to: Where) {
-        let to = match where_to {
-            Where::Output => &self.output,
-            Where::Error => &self.error,
-        };
-        for line in lines {
-            if let Some(to) = to {
-                // Nobody may be reading any more.
-                let _ = to.send(Bytes::from(format!("{line}\n"))).await;
-            }
-        }
-    }
-
-    /// Waits until all that was printed is written, if somebody reads it.
-    pub(crate) async fn flushed(self) {
-        let Streams { input: _, output, error, mut pumps, passing: _, _typing } = self;
-        drop((output, error));
+    /// Prints lines that are not the guest's own, after all that it has printed, and waits until it is all
+    /// written, if somebody reads it.
+    pub(crate) async fn end(self, printed: &[String], explained: &[String]) {
+        let Streams { input: _, output, error, mut pumps, mut passing, _typing } = self;
         let all = async {
-            for pump in &mut pumps {
+            // What came through pipes; nobody has their other ends any more.
+            for passing in &mut passing {
                 // One that failed has said why.
+                let _ = passing.await;
+            }
+            say(output, printed).await;
+            say(error, explained).await;
+            for pump in &mut pumps {
                 let _ = pump.await;
             }
         };
         if tokio::time::timeout(PATIENCE, all).await.is_err() {
-            pumps.iter().for_each(JoinHandle::abort);
+            passing.iter().chain(&pumps).for_each(JoinHandle::abort);
             tracing::warn!("some output is lost: nobody reads it");
         }
     }
@@ -186,21 +177,24 @@ fn passed_on(
     let (ours, theirs) = io::pipe()?;
     let mut ours = pipe::Receiver::from_owned_fd(ours.into())?;
     passing.push(tokio::spawn(async move {
-        let mut piece = BytesMut::new();
+        let mut piece = BytesMut::with_capacity(PIECE);
         while let Ok(1..) = ours.read_buf(&mut piece).await {
             if to.send(piece.split().freeze()).await.is_err() {
                 return;
             }
+            piece.reserve(PIECE);
         }
     }));
     Ok(theirs.into())
 }
 
-/// One of the two streams that are printed to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Where {
-    Output,
-    Error,
+/// Prints lines to a stream, and lets go of it.
+async fn say(to: Option<mpsc::Sender<Bytes>>, lines: &[String]) {
+    let Some(to) = to else { return };
+    for line in lines {
+        // Nobody may be reading any more.
+        let _ = to.send(Bytes::from(format!("{line}\n"))).await;
+    }
 }
 
 /// What output is written to.
@@ -251,8 +245,16 @@ fn pipe_writer(end: OwnedFd) -> Result<Writer, ShimError> {
     Ok(Writer::File(Box::new(pipe::Sender::from_owned_fd(end).map_err(failed)?)))
 }
 
+/// Opens what a terminal is shown at: a program that keeps it, a fifo or a file.
+pub(crate) fn shown(paths: &Paths) -> Result<Option<Writer>, ShimError> {
+    match logger::address(&paths.stdout) {
+        Some(address) => pipe_writer(logger::start(address, paths)?.stdout).map(Some),
+        None => writer(&paths.stdout),
+    }
+}
+
 /// Opens what output is written to.
-pub(crate) fn writer(uri: &str) -> Result<Option<Writer>, ShimError> {
+fn writer(uri: &str) -> Result<Option<Writer>, ShimError> {
     let failed = |path: &str, source: io::Error| ShimError::File { path: path.into(), source };
     match uri.split_once("://") {
         None if uri.is_empty() => Ok(None),
@@ -278,9 +280,14 @@ pub(crate) fn writer(uri: &str) -> Result<Option<Writer>, ShimError> {
 }
 
 /// Writes what comes, until nobody sends any more.
-fn pump(pumps: &mut Vec<JoinHandle<()>>, mut to: Writer) -> mpsc::Sender<Bytes> {
+fn pump(
+    pumps: &mut Vec<JoinHandle<()>>,
+    (mut to, presence): (Writer, &Presence),
+) -> mpsc::Sender<Bytes> {
     let (sender, mut pieces) = mpsc::channel::<Bytes>(AHEAD);
+    let presence = presence.clone();
     let writing = async move {
+        let _presence = presence;
         let all = async {
             to.begin().await?;
             while let Some(piece) = pieces.recv().await {

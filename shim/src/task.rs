@@ -2,13 +2,15 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use containerd_shim_protos::api;
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use mote_lifecycle::{Change, DriveError, Time, Usage};
 use mote_spec::ExitStatus;
 use oci_spec::runtime;
-use tokio::sync::{RwLock, RwLockReadGuard};
+use tokio::sync::watch;
 
 use crate::bundle;
 use crate::error::ShimError;
@@ -40,10 +42,24 @@ impl Phase {
 /// A container.
 pub(crate) struct Task {
     kind: Kind,
-    /// Calls that are under way share it; whoever removes the container waits until it has it alone, since
-    /// containerd then hangs up.
-    calls: RwLock<()>,
+    /// How many calls are under way. Whoever removes the container waits for their end, since containerd
+    /// then hangs up.
+    calls: watch::Sender<usize>,
+    /// Whether somebody removes it.
+    removing: AtomicBool,
 }
+
+/// A call that is under way, until it is dropped.
+pub(crate) struct UnderWay(Arc<Task>);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.calls.send_modify(|calls| *calls -= 1);
+    }
+}
+
+/// How long a call may hold up the removal of what has ended.
+const CALLS: Duration = Duration::from_secs(5);
 
 enum Kind {
     /// In this process.
@@ -72,20 +88,41 @@ fn end_of_guest(signal: u32) -> Option<ExitStatus> {
 
 impl From<Wasm> for Task {
     fn from(task: Wasm) -> Task {
-        Task { kind: Kind::Wasm(Arc::new(task)), calls: RwLock::default() }
+        Task::new(Kind::Wasm(Arc::new(task)))
     }
 }
 
 impl From<Native> for Task {
     fn from(task: Native) -> Task {
-        Task { kind: Kind::Native(Arc::new(task)), calls: RwLock::default() }
+        Task::new(Kind::Native(Arc::new(task)))
     }
 }
 
 impl Task {
+    fn new(kind: Kind) -> Task {
+        Task { kind, calls: watch::Sender::new(0), removing: AtomicBool::new(false) }
+    }
+
     /// Held by a call that is under way.
-    pub(crate) async fn under_way(&self) -> RwLockReadGuard<'_, ()> {
-        self.calls.read().await
+    pub(crate) fn under_way(self: &Arc<Task>) -> UnderWay {
+        self.calls.send_modify(|calls| *calls += 1);
+        UnderWay(Arc::clone(self))
+    }
+
+    /// Waits until no call is under way, as long as that may take.
+    pub(crate) async fn quiet(&self) {
+        let mut calls = self.calls.subscribe();
+        // One that goes on then is about something that is no more.
+        let _ = tokio::time::timeout(CALLS, calls.wait_for(|calls| *calls == 0)).await;
+    }
+
+    /// Takes the right to remove it. False if somebody else has.
+    pub(crate) fn begin_removing(&self) -> bool {
+        !self.removing.swap(true, Ordering::Relaxed)
+    }
+
+    pub(crate) fn give_up_removing(&self) {
+        self.removing.store(false, Ordering::Relaxed);
     }
 
     pub(crate) fn id(&self) -> &str {
@@ -109,7 +146,7 @@ impl Task {
         }
     }
 
-    /// A process that is in the container's network namespace: this one, for a guest.
+    /// A process that is in the container's network namespace: its own, or this one.
     pub(crate) fn pid(&self) -> u32 {
         match &self.kind {
             Kind::Wasm(task) => task.pid,
@@ -193,7 +230,6 @@ impl Task {
 
     /// Removes what has ended, and unmounts what it saw.
     pub(crate) async fn remove(&self) -> Result<(), ShimError> {
-        let _alone = self.calls.write().await;
         match &self.kind {
             Kind::Wasm(task) => {
                 task.container.remove().await?;
@@ -241,7 +277,7 @@ impl Task {
     /// The processes of the container.
     pub(crate) async fn pids(&self) -> Result<Vec<u32>, ShimError> {
         match &self.kind {
-            Kind::Wasm(task) => Ok(vec![task.pid]),
+            Kind::Wasm(task) => Ok(task.pids()),
             Kind::Native(task) => task.pids().await,
         }
     }

@@ -15,7 +15,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinHandle;
 
 use crate::error::ShimError;
-use crate::streams::{Paths, writer};
+use crate::streams::{Paths, shown};
 
 /// How much is read at once.
 const PIECE: usize = 16 << 10;
@@ -98,7 +98,7 @@ async fn receive(stream: &UnixStream) -> std::io::Result<OwnedFd> {
 impl Terminal {
     fn join(end: OwnedFd, paths: &Paths) -> Result<Terminal, ShimError> {
         let copy = || end.try_clone().map_err(failed("share a terminal"));
-        let shown = writer(&paths.stdout)?;
+        let shown = shown(paths)?;
         let showing = tokio::spawn(show(watch(copy()?)?, shown));
         let typing = match paths.stdin.as_str() {
             "" => None,

@@ -18,6 +18,8 @@ use crate::bundle::{self, Bundle, pairs};
 use crate::error::ShimError;
 use crate::execs::Execs;
 use crate::guest::{Guest, Place, Run, Volatile};
+use crate::host_network::HostNetwork;
+use crate::presence::Attendance;
 use crate::program::{Node, Program, Source};
 use crate::rootfs::Rootfs;
 use crate::settings::Settings;
@@ -49,6 +51,8 @@ pub(crate) struct Wasm {
     /// The process that it is in: this one, or its own.
     pub(crate) pid: u32,
     apart: Apart,
+    /// Its network, where that is not the pod's: held for what runs beside it.
+    _network: Option<HostNetwork>,
     program: Arc<Program>,
     rootfs: Rootfs,
     node: Node,
@@ -57,6 +61,8 @@ pub(crate) struct Wasm {
     pub(crate) execs: Execs<Exec>,
     /// Whether somebody starts it: from then on its driver ends it.
     begun: Mutex<bool>,
+    /// What of its guest is there.
+    attendance: Attendance,
     /// When it was killed that had not been started.
     unstarted_end: watch::Sender<Option<Time>>,
 }
@@ -70,6 +76,7 @@ pub(crate) struct Exec {
     apart: Apart,
     /// The process that it is in.
     pid: AtomicU32,
+    attendance: Attendance,
     phase: watch::Sender<Phase>,
     /// Told to end it, and how.
     end: watch::Sender<Option<ExitStatus>>,
@@ -86,7 +93,8 @@ impl Wasm {
         (mut apart, worker): (Apart, Option<Worker>),
     ) -> Result<Wasm, ShimError> {
         let end_of_input = EndOfInput::default();
-        let streams = Streams::open(&paths, &end_of_input)?;
+        let (attendance, presence) = Attendance::new();
+        let streams = Streams::open(&paths, &end_of_input, &presence)?;
         let export = bundle.args.first().and_then(|first| first.split_once('#'));
         let call = match export {
             Some((_, name)) if !name.is_empty() && name != "_start" => {
@@ -95,14 +103,17 @@ impl Wasm {
             _ => Call::Main,
         };
         let pid = worker.as_ref().map_or_else(std::process::id, Worker::pid);
-        let place = match worker {
-            Some(worker) => Place::Apart(Box::new(worker), apart.wall.clone()),
-            None => Place::Here,
-        };
+        let mut network = None;
         if apart.network != Network::Inherited {
             // What runs beside it is where it is.
-            apart.network = Network::Join(format!("/proc/{pid}/ns/net").into());
+            let own = HostNetwork::of(pid)?;
+            apart.network = Network::Join(own.path());
+            network = Some(own);
         }
+        let place = match worker {
+            Some(worker) => Place::apart(worker, apart.wall.clone(), presence.clone()),
+            None => Place::Here,
+        };
         let run = Run {
             name: id.to_owned(),
             program: Arc::clone(&program),
@@ -114,6 +125,7 @@ impl Wasm {
             streams,
             terminal: paths.terminal,
             place,
+            presence,
         };
         let digest = mote_image::sha256(id.as_bytes());
         let made = Made {
@@ -143,6 +155,8 @@ impl Wasm {
             end_of_input,
             pid,
             apart,
+            _network: network,
+            attendance,
             program,
             rootfs,
             node,
@@ -199,6 +213,10 @@ impl Wasm {
             }) => {}
             _ = killed.wait_for(Option::is_some) => {}
         }
+        if *self.begun.lock().unwrap_or_else(PoisonError::into_inner) {
+            // Its ports and files are free, and its output is read.
+            self.attendance.over().await;
+        }
         self.phase()
     }
 
@@ -220,7 +238,8 @@ impl Wasm {
         };
         self.execs.add(id, || {
             let end_of_input = EndOfInput::default();
-            let streams = Streams::open(&paths, &end_of_input)?;
+            let (attendance, presence) = Attendance::new();
+            let streams = Streams::open(&paths, &end_of_input, &presence)?;
             let env = pairs(process.env().as_deref().unwrap_or_default());
             let run = Run {
                 name: format!("{} {id}", self.id),
@@ -234,6 +253,7 @@ impl Wasm {
                 streams,
                 terminal: paths.terminal,
                 place: Place::Here,
+                presence,
             };
             let wall = bundle::wall(process, self.apart.wall.seccomp.clone());
             Ok(Exec {
@@ -241,6 +261,7 @@ impl Wasm {
                 end_of_input,
                 run: Mutex::new(Some(run)),
                 apart: Apart { network: self.apart.network.clone(), wall },
+                attendance,
                 pid: AtomicU32::new(std::process::id()),
                 phase: watch::Sender::new(Phase::Created),
                 end: watch::Sender::new(None),
@@ -285,9 +306,10 @@ impl Wasm {
         let mut run =
             run.ok_or_else(|| ShimError::Precondition("it was started before".to_owned()))?;
         if exec.apart.is_needed() {
-            let worker = Worker::spawn(&self.node.work_in, &exec.apart.network).await?;
+            let spawned = Worker::spawn(&self.node.work_in, &exec.apart.network).await;
+            let worker = spawned.inspect_err(|_| exec.ended(ExitStatus::NotStarted))?;
             exec.pid.store(worker.pid(), Ordering::Relaxed);
-            run.place = Place::Apart(Box::new(worker), exec.apart.wall.clone());
+            run.place = Place::apart(worker, exec.apart.wall.clone(), run.presence.clone());
         }
         let running = match run.start(&self.guests).await {
             Ok(running) => running,
@@ -310,6 +332,16 @@ impl Wasm {
             exec.ended(how);
         });
         Ok(())
+    }
+
+    /// The processes that are its own or run beside it; the pod's where they are in that.
+    pub(crate) fn pids(&self) -> Vec<u32> {
+        let beside =
+            self.execs.running(|exec| (exec.phase() == Phase::Running).then(|| exec.pid()));
+        let mut pids: Vec<u32> = std::iter::once(self.pid).chain(beside).collect();
+        pids.sort_unstable();
+        pids.dedup();
+        pids
     }
 
     /// Lets go of what the container saw.
@@ -343,7 +375,11 @@ impl Exec {
     pub(crate) async fn wait(&self) -> Phase {
         let mut phase = self.phase.subscribe();
         let ended = phase.wait_for(|phase| matches!(phase, Phase::Stopped { .. })).await;
-        ended.map_or(Phase::Stopped { code: 0, at: None }, |phase| *phase)
+        let ended = ended.map_or(Phase::Stopped { code: 0, at: None }, |phase| *phase);
+        if self.run.lock().unwrap_or_else(PoisonError::into_inner).is_none() {
+            self.attendance.over().await;
+        }
+        ended
     }
 }
 

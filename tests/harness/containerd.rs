@@ -235,9 +235,12 @@ impl<'a> Containerd<'a> {
 
 impl Drop for Containerd<'_> {
     fn drop(&mut self) {
-        let listed = self.ctr(["tasks", "ls", "--quiet"]).stdout;
-        for id in listed.lines() {
-            self.ctr(["tasks", "rm", "--force", id]);
+        for namespace in ["default", "k8s.io"] {
+            let tasks = ["--namespace", namespace, "tasks"];
+            let listed = self.ctr([&tasks[..], &["ls", "--quiet"]].concat()).stdout;
+            for id in listed.lines() {
+                self.ctr([&tasks[..], &["rm", "--force", id]].concat());
+            }
         }
         let pid = rustix::process::Pid::from_child(&self.child);
         let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);

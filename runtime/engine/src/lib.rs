@@ -38,7 +38,9 @@ mod sockets;
 mod sockets_p3;
 mod stdio;
 
-pub use apart::{Network, Order, SeccompProfile, User, Wall, WorkIn, Worker, work};
+pub use apart::{
+    Gone, Network, Order, SeccompProfile, User, Wall, WorkIn, Worker, enter_fresh_network, work,
+};
 pub use cache::{Cache, CodeKey, ENGINE_VERSION, Trusted};
 pub use compile::{CompileIn, compile};
 #[cfg(feature = "compiler")]

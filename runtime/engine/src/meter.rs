@@ -7,7 +7,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -124,11 +124,22 @@ fn thread_time() -> Duration {
     Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
 }
 
-/// The engines whose guests run code right now.
+/// What makes engines' epochs tick.
 struct Ticker {
-    running: Mutex<Vec<(u64, wasmtime::Engine)>>,
+    state: Mutex<Ticked>,
     wake: Condvar,
     next: AtomicU64,
+    /// How often it has ticked.
+    #[cfg(test)]
+    ticks: AtomicU64,
+}
+
+#[derive(Default)]
+struct Ticked {
+    /// The engines whose guests run code right now.
+    running: Vec<(u64, wasmtime::Engine)>,
+    /// Whether the ticker sleeps until it is woken: none was running at its last tick.
+    asleep: bool,
 }
 
 /// Keeps an engine's epoch ticking until it is dropped.
@@ -139,9 +150,11 @@ impl Ticker {
         static TICKER: OnceLock<Ticker> = OnceLock::new();
         static THREAD: OnceLock<()> = OnceLock::new();
         let ticker = TICKER.get_or_init(|| Ticker {
-            running: Mutex::default(),
+            state: Mutex::default(),
             wake: Condvar::new(),
             next: AtomicU64::new(0),
+            #[cfg(test)]
+            ticks: AtomicU64::new(0),
         });
         THREAD.get_or_init(|| {
             std::thread::Builder::new()
@@ -156,33 +169,64 @@ impl Ticker {
     fn run(engine: &wasmtime::Engine) -> Ticking {
         let ticker = Ticker::get();
         let id = ticker.next.fetch_add(1, Ordering::Relaxed);
-        let mut running = ticker.running.lock().unwrap_or_else(PoisonError::into_inner);
-        running.push((id, engine.clone()));
-        if running.len() == 1 {
+        let mut state = ticker.state();
+        state.running.push((id, engine.clone()));
+        // One that counts its time goes on; were it woken, it would tick too early.
+        if std::mem::take(&mut state.asleep) {
             ticker.wake.notify_one();
         }
         Ticking(id)
     }
 
+    fn state(&self) -> MutexGuard<'_, Ticked> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn tick_forever(&self) {
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
-            if running.is_empty() {
-                running = self.wake.wait(running).unwrap_or_else(PoisonError::into_inner);
-                continue;
-            }
-            let waited = self.wake.wait_timeout(running, TICK);
-            running = waited.unwrap_or_else(PoisonError::into_inner).0;
-            for (_, engine) in running.iter() {
+            let mut state = self.state();
+            state.asleep = state.running.is_empty();
+            let awake = self.wake.wait_while(state, |state| state.asleep);
+            drop(awake.unwrap_or_else(PoisonError::into_inner));
+            std::thread::sleep(TICK);
+            let state = self.state();
+            for (_, engine) in &state.running {
                 engine.increment_epoch();
             }
+            #[cfg(test)]
+            self.ticks.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
 
 impl Drop for Ticking {
     fn drop(&mut self) {
-        let mut running = Ticker::get().running.lock().unwrap_or_else(PoisonError::into_inner);
-        running.retain(|(id, _)| *id != self.0);
+        Ticker::get().state().running.retain(|(id, _)| *id != self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn guests_that_come_and_go_do_not_make_it_tick_faster() {
+        let engine = wasmtime::Engine::default();
+        let ticks = || Ticker::get().ticks.load(Ordering::Relaxed);
+        let (start, before) = (Instant::now(), ticks());
+        // Nobody else runs guests in this process.
+        while ticks() < before + 10 {
+            drop(Ticker::run(&engine));
+        }
+        assert!(start.elapsed() >= 10 * TICK, "{:?}", start.elapsed());
+        // With nobody running it falls asleep.
+        while !Ticker::get().state().asleep {
+            std::thread::yield_now();
+        }
+        let asleep_at = ticks();
+        drop(Ticker::run(&engine));
+        while ticks() == asleep_at {
+            std::thread::yield_now();
+        }
     }
 }

@@ -18,11 +18,13 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
+use std::time::Duration;
 
 use mote_spec::{Digest, ExitStatus, Policy};
 use serde::{Deserialize, Serialize};
 use tokio::process::{Child, Command};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot, watch};
+use tokio::time::Instant;
 
 use crate::control::Control;
 use crate::error::EngineError;
@@ -33,7 +35,7 @@ use crate::run::{Outcome, Process};
 use link::Link;
 pub use seccomp::SeccompProfile;
 pub use wall::{User, Wall};
-pub use worker::work;
+pub use worker::{enter_fresh_network, work};
 
 /// A program that calls `work` with its standard input when it is started with these arguments.
 #[derive(Debug, Clone)]
@@ -81,20 +83,47 @@ enum Said {
 
 /// A process that is to run one guest. It ends when this is dropped.
 pub struct Worker {
-    child: Child,
+    pid: u32,
     link: Link,
     gauge: Arc<Gauge>,
     memory: OwnedFd,
+    /// Tells whoever waits for the process to kill it.
+    kill: Arc<Notify>,
+    gone: Gone,
 }
+
+/// The end of a worker's process, whoever has the worker.
+#[derive(Debug, Clone)]
+pub struct Gone(watch::Receiver<Option<std::process::ExitStatus>>);
+
+impl Gone {
+    /// Waits until the process is gone, with all that it held; how it ended, if that could be told.
+    pub async fn wait(&mut self) -> Option<std::process::ExitStatus> {
+        self.0.wait_for(Option::is_some).await.ok().and_then(|status| *status)
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.kill.notify_one();
+    }
+}
+
+/// How long a process may take to end that has closed its link.
+const ENDS: Duration = Duration::from_secs(1);
+/// How much later than in its own process a guest's deadline is held from outside: it may be held up in a call.
+const GRACE: Duration = Duration::from_millis(500);
 
 impl Worker {
     /// Starts a process, and waits until it is in its namespaces. Must be called by a thread that lives as
-    /// long as the process is to: it dies with that thread.
+    /// long as the process is to: it dies with that thread, and with the event loop.
     ///
     /// # Errors
     /// Fails if it cannot be started, or cannot enter them.
     pub async fn spawn(how: &WorkIn, network: &Network) -> Result<Worker, EngineError> {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(failed)?;
+        let (gauge, memory) = Gauge::shared().map_err(failed)?;
+        let link = Link::new(ours).map_err(failed)?;
         let child = Command::new(&how.program)
             .args(&how.args)
             .env_clear()
@@ -104,9 +133,9 @@ impl Worker {
             .kill_on_drop(true)
             .spawn()
             .map_err(failed)?;
-        let (gauge, memory) = Gauge::shared().map_err(failed)?;
-        let link = Link::new(ours).map_err(failed)?;
-        let mut worker = Worker { child, link, gauge: Arc::new(gauge), memory };
+        let (pid, kill) = (child.id().unwrap_or_default(), Arc::new(Notify::new()));
+        let gone = watch_over(child, Arc::clone(&kill));
+        let mut worker = Worker { pid, link, gauge: Arc::new(gauge), memory, kill, gone };
         // One that dies at once says nothing, and hears nothing.
         let _ = worker.link.send(network).await;
         match worker.link.next().await.map_err(failed)? {
@@ -117,9 +146,14 @@ impl Worker {
         }
     }
 
-    /// The process; 0 once it has ended.
+    /// The process. Its number is its own until it is gone.
     pub fn pid(&self) -> u32 {
-        self.child.id().unwrap_or_default()
+        self.pid
+    }
+
+    /// Its end, to be waited for.
+    pub fn gone(&self) -> Gone {
+        self.gone.clone()
     }
 
     /// What its guest uses.
@@ -140,9 +174,15 @@ impl Worker {
         begun: oneshot::Sender<()>,
     ) -> Result<Outcome, EngineError> {
         let mut begun = Some(begun);
-        if self.tell(order, streams).await.is_err() {
-            return Err(EngineError::Apart { why: self.end().await.1 });
+        match self.tell(order, streams).await {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                return Err(EngineError::Apart { why: self.end().await.1 });
+            }
+            Err(error) => return Err(failed(error)),
         }
+        let limit = order.policy.limits().timeout.bound();
+        let mut deadline: Option<Instant> = None;
         loop {
             let said = tokio::select! {
                 said = self.link.next() => said.map_err(failed)?,
@@ -151,9 +191,16 @@ impl Worker {
                     let _ = self.link.send(&control.switches()).await;
                     continue;
                 }
+                // It holds the deadline itself, unless a call holds it up.
+                () = tokio::time::sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
+                    return Ok(Outcome::of_status(ExitStatus::TimedOut));
+                }
             };
             match said {
-                Some(Said::Begun) => drop(begun.take().map(|begun| begun.send(()))),
+                Some(Said::Begun) => {
+                    begun.take().map(|begun| begun.send(()));
+                    deadline = limit.map(|limit| Instant::now() + limit.duration() + GRACE);
+                }
                 Some(Said::Ended(outcome)) => return Ok(outcome),
                 Some(Said::Failed(why)) => return Err(EngineError::Apart { why }),
                 Some(Said::Ready) => return Err(failed(io::ErrorKind::InvalidData.into())),
@@ -177,13 +224,15 @@ impl Worker {
     }
 
     /// How a process has ended that did not say so, and why.
-    async fn end(mut self) -> (ExitStatus, String) {
+    async fn end(&mut self) -> (ExitStatus, String) {
         /// What a filter kills with.
         const SIGSYS: i32 = 31;
         const SIGKILL: i32 = 9;
-        let status = match self.child.wait().await {
-            Ok(status) => status,
-            Err(error) => return (ExitStatus::Killed, format!("its process is lost: {error}")),
+        if tokio::time::timeout(ENDS, self.gone.wait()).await.is_err() {
+            self.kill.notify_one();
+        }
+        let Some(status) = self.gone.wait().await else {
+            return (ExitStatus::Killed, "its process is lost".to_owned());
         };
         match status.signal() {
             Some(SIGKILL) => (ExitStatus::Killed, "its process was killed".to_owned()),
@@ -194,6 +243,25 @@ impl Worker {
             _ => (ExitStatus::Trapped, format!("its process ended by itself: {status}")),
         }
     }
+}
+
+/// Waits for a process in a task of its own, which kills it when it is told to.
+fn watch_over(mut child: Child, kill: Arc<Notify>) -> Gone {
+    let (tell, gone) = watch::channel(None);
+    tokio::spawn(async move {
+        let ended = tokio::select! {
+            ended = child.wait() => ended,
+            () = kill.notified() => {
+                // One that has ended meanwhile needs no signal.
+                let _ = child.start_kill();
+                child.wait().await
+            }
+        };
+        if let Ok(status) = ended {
+            tell.send_replace(Some(status));
+        }
+    });
+    Gone(gone)
 }
 
 fn failed(source: io::Error) -> EngineError {

@@ -1,8 +1,8 @@
 //! A seccomp profile as the OCI runtime specification has it (`config-linux.md`, Seccomp), turned into
 //! filters for the kernel.
 //!
-//! The kernel takes the strictest answer of all filters, and of equals that of the last: so one filter has
-//! the default for what no rule names, and one more each of the other actions.
+//! The kernel takes the strictest answer of all filters: so one filter has the default for what no rule
+//! names, and one more each of the other actions.
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -91,8 +91,8 @@ const EPERM: u32 = 1;
 impl Action {
     fn with(self, value: Option<u32>) -> SeccompAction {
         match self {
-            Action::KillProcess => SeccompAction::KillProcess,
-            Action::KillThread => SeccompAction::KillThread,
+            // A guest's process has threads that would live on without it.
+            Action::KillProcess | Action::KillThread => SeccompAction::KillProcess,
             Action::Trap => SeccompAction::Trap,
             Action::Errno => SeccompAction::Errno(value.unwrap_or(EPERM)),
             Action::Trace => SeccompAction::Trace(value.unwrap_or_default()),
@@ -145,9 +145,16 @@ impl SeccompProfile {
             if action == default {
                 continue;
             }
-            // A profile is for every processor: calls that this one does not have never happen.
-            let numbers = entry.names.iter().filter_map(|name| Sysno::from_str(name).ok());
-            for number in numbers.map(|number| i64::from(number.id())) {
+            for name in &entry.names {
+                let number = match Sysno::from_str(name) {
+                    Ok(number) => i64::from(number.id()),
+                    // What only others allow is not allowed here; what is to be refused must be known.
+                    Err(_) if default != SeccompAction::Allow || is_elsewhere(name) => continue,
+                    Err(_) => {
+                        let why = format!("`{name}` is no system call that is known here");
+                        return Err(EngineError::Seccomp { why });
+                    }
+                };
                 add(&mut named, number, &entry.args).map_err(bad)?;
                 if action == SeccompAction::Allow {
                     continue;
@@ -163,15 +170,45 @@ impl SeccompProfile {
         let filter = |rules, (other, matched): (SeccompAction, SeccompAction)| {
             BpfProgram::try_from(SeccompFilter::new(rules, other, matched, here)?)
         };
-        let mut filters = Vec::new();
-        if default != SeccompAction::Allow {
-            filters.push(filter(named, (default, SeccompAction::Allow)).map_err(bad)?);
-        }
+        let mut filters = other_calls();
         for (action, rules) in others {
             filters.push(filter(rules, (SeccompAction::Allow, action)).map_err(bad)?);
         }
+        // The last, since it may forbid to install any more.
+        if default != SeccompAction::Allow {
+            filters.push(filter(named, (default, SeccompAction::Allow)).map_err(bad)?);
+        }
         Ok(filters)
     }
+}
+
+/// Whether a call is one of other processors only, for which a profile is as well: it never happens here.
+fn is_elsewhere(name: &str) -> bool {
+    syscalls::x86::Sysno::from_str(name).is_ok()
+        || syscalls::arm::Sysno::from_str(name).is_ok()
+        || syscalls::s390x::Sysno::from_str(name).is_ok()
+}
+
+/// A filter for calls under other numbers than a profile's rules are for: on x86-64 the kernel may know
+/// them once more as those of x32, which nothing here makes.
+fn other_calls() -> Vec<BpfProgram> {
+    /// `BPF_LD | BPF_W | BPF_ABS`, `BPF_JMP | BPF_JGE | BPF_K`, `BPF_RET | BPF_K` (linux/filter.h).
+    const LOAD: u16 = 0x20;
+    const JUMP_IF_GREATER_EQUAL: u16 = 0x35;
+    const RETURN: u16 = 0x06;
+    const X32: u32 = 0x4000_0000;
+    const ALLOW: u32 = 0x7fff_0000;
+    const ENOSYS: u32 = 0x0005_0000 | 38;
+    if std::env::consts::ARCH != "x86_64" {
+        return Vec::new();
+    }
+    let step = |code, (jt, jf), k| seccompiler::sock_filter { code, jt, jf, k };
+    vec![vec![
+        step(LOAD, (0, 0), 0),
+        step(JUMP_IF_GREATER_EQUAL, (0, 1), X32),
+        step(RETURN, (0, 0), ENOSYS),
+        step(RETURN, (0, 0), ALLOW),
+    ]]
 }
 
 /// Adds what an entry says of a call. One without conditions is for every call.
@@ -216,7 +253,7 @@ mod tests {
     #[test]
     fn a_profile_that_refuses_some_calls_leaves_the_others() {
         let refuse = r#"{"defaultAction":"SCMP_ACT_ALLOW","architectures":["SCMP_ARCH_X86_64"],"syscalls":[
-            {"names":["getcwd","no_such_call"],"action":"SCMP_ACT_ERRNO"},
+            {"names":["getcwd","chown32"],"action":"SCMP_ACT_ERRNO"},
             {"names":["socket"],"action":"SCMP_ACT_ERRNO","errnoRet":97,
              "args":[{"index":0,"value":1,"op":"SCMP_CMP_EQ"}]}]}"#;
         let said = under(refuse, || {
@@ -233,7 +270,7 @@ mod tests {
     fn a_profile_that_allows_some_calls_refuses_the_others() {
         // What a thread needs to say something, and to end.
         let allow = r#"{"defaultAction":"SCMP_ACT_ERRNO","defaultErrnoRet":1,"syscalls":[
-            {"names":["seccomp","prctl","futex","munmap","mmap","madvise","exit","exit_group","write","sigaltstack",
+            {"names":["no_such_call","futex","munmap","mmap","madvise","exit","exit_group","write","sigaltstack",
               "rt_sigprocmask","mprotect","sched_yield","rseq","set_robust_list","gettid","close"],"action":"SCMP_ACT_ALLOW"},
             {"names":["getcwd"],"action":"SCMP_ACT_ERRNO","errnoRet":38}]}"#;
         let said = under(allow, || {
@@ -249,6 +286,8 @@ mod tests {
         for bad in ["", "{}", r#"{"defaultAction":"SCMP_ACT_NOTIFY"}"#] {
             assert!(SeccompProfile::from_json(bad.as_bytes()).is_err(), "{bad}");
         }
+        let unknown = r#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["no_such_call"],"action":"SCMP_ACT_ERRNO"}]}"#;
+        assert!(SeccompProfile::from_json(unknown.as_bytes()).is_err(), "it would not be held");
         let bad = r#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["read"],
             "action":"SCMP_ACT_ERRNO","args":[{"index":9,"value":0,"op":"SCMP_CMP_EQ"}]}]}"#;
         assert!(SeccompProfile::from_json(bad.as_bytes()).is_err());

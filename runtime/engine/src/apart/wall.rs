@@ -16,6 +16,8 @@ pub struct Wall {
     /// The capabilities that it keeps, such as `CAP_CHOWN`; none are all it has.
     pub capabilities: Option<Vec<String>>,
     pub seccomp: Option<SeccompProfile>,
+    /// How readily the kernel ends it when memory runs out (`oom_score_adj` of proc(5)); none is as it was.
+    pub oom_score: Option<i32>,
 }
 
 /// Who a process runs as.
@@ -44,6 +46,10 @@ impl Wall {
         // Before anything is given up that is needed to compile or to do it.
         let filters = self.seccomp.as_ref().map(SeccompProfile::filters).transpose()?;
         let capabilities = self.capabilities.as_deref().map(set_of);
+        if let Some(score) = self.oom_score {
+            let told = std::fs::write("/proc/self/oom_score_adj", score.to_string());
+            told.map_err(|source| wall("set its score for memory", source))?;
+        }
         if let Some(user) = &self.user {
             rustix::thread::set_keep_capabilities(true).map_err(failed("keep capabilities"))?;
             user.become_it()?;

@@ -1,11 +1,12 @@
 //! The process of one guest: does what it is told at a socket, and ends.
 
-use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::io::{self, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
 
+use rustix::net::{AddressFamily, SocketType};
 use rustix::process::Signal;
 use rustix::thread::{LinkNameSpaceType, UnshareFlags};
 use tokio::sync::oneshot;
@@ -57,7 +58,9 @@ async fn serve(socket: UnixStream) -> io::Result<()> {
                 }
             }
             ended = &mut running => {
-                let said = ended.map_or_else(|error| Said::Failed(chain(&error)), Said::Ended);
+                // What was printed last may wait for the end of its line.
+                io::stdout().flush()?;
+                let said = ended.map(shown).map_or_else(|error| Said::Failed(chain(&error)), Said::Ended);
                 return link.send(&said).await;
             }
             switches = link.next::<Switches>() => match switches? {
@@ -69,15 +72,22 @@ async fn serve(socket: UnixStream) -> io::Result<()> {
     }
 }
 
+/// An outcome that fits into a message.
+fn shown(outcome: Outcome) -> Outcome {
+    const MOST: usize = 4 << 20;
+    match outcome.results.iter().map(String::len).sum::<usize>() {
+        0..=MOST => outcome,
+        long => Outcome { results: vec![format!("(a result of {long} bytes)")], ..outcome },
+    }
+}
+
 /// Enters a network namespace.
 fn enter(network: &Network) -> Result<(), EngineError> {
     let failed = |what, source| EngineError::Wall { what, source };
     match network {
         Network::Inherited => Ok(()),
         Network::Fresh => {
-            // SAFETY: this process has one thread, and has opened nothing of the network.
-            let made = unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNET) };
-            made.map_err(|error| failed("make a network namespace", error.into()))
+            enter_fresh_network().map_err(|error| failed("make a network namespace", error))
         }
         Network::Join(path) => {
             let file = std::fs::File::open(path);
@@ -87,6 +97,26 @@ fn enter(network: &Network) -> Result<(), EngineError> {
                 .map_err(|error| failed("enter its network namespace", error.into()))
         }
     }
+}
+
+/// Gives this thread, and those that it will make, a network namespace of its own whose loopback device
+/// is up, as OCI runtimes do.
+///
+/// # Errors
+/// Fails if this process may not, or the device cannot be brought up.
+pub fn enter_fresh_network() -> io::Result<()> {
+    // SAFETY: sockets and files that are open stay what they are; only what is made from now on is elsewhere.
+    unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNET) }?;
+    let socket = rustix::net::socket(AddressFamily::INET, SocketType::DGRAM, None)?;
+    // SAFETY: it is a C structure of numbers, for which zero is a value.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
+        *to = *from as libc::c_char;
+    }
+    request.ifr_ifru.ifru_flags = libc::IFF_UP as libc::c_short;
+    // SAFETY: SIOCSIFFLAGS reads one ifreq (netdevice(7)), which is alive.
+    let done = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 async fn carry_out(
