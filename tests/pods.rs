@@ -6,6 +6,7 @@ use crate::docker::SERVICE;
 use crate::harness::{
     Blob, Containerd, Cri, Host, Image, Message, Version, guest, native_program, tar,
 };
+use crate::shim::status_of;
 
 /// A pod in the host's network, whose first container is native.
 struct Pod<'a> {
@@ -348,6 +349,13 @@ fn the_examples_for_kubernetes_run_as_they_are() {
             let probed = service_pod.exec(&service[0], &words(command)).expect("it runs");
             assert_eq!(probed.1, 0, "{probe}: {probed:?}");
         }
+        // It has what its security context says, and no more.
+        let tasks = containerd.ctr(["--namespace", "k8s.io", "tasks", "ls"]).success().stdout;
+        let line = tasks.lines().find(|line| line.starts_with(&service[0])).expect("a task");
+        let pid = line.split_whitespace().nth(1).and_then(|pid| pid.parse().ok()).expect("a pid");
+        assert_eq!(status_of(pid, "Uid"), "1000");
+        assert_eq!(u64::from_str_radix(&status_of(pid, "CapPrm"), 16), Ok(0));
+        assert_eq!(status_of(pid, "Seccomp"), "2");
 
         let (mixed_pod, mixed) = run(&manifest("mixed-pod"));
         while !log("server").contains("listening") {

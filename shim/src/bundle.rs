@@ -9,7 +9,7 @@ use mote_spec::{
     Access, Asks, Bytes, Ceiling, CpuShare, DirGrant, Grants, LimitWants, Policy, Request, decide,
 };
 use oci_spec::runtime::{
-    Capability, Linux, LinuxNamespaceType, LinuxResources, Mount, Process, Spec,
+    Capability, Hooks, Linux, LinuxNamespaceType, LinuxResources, Mount, Process, Spec,
 };
 
 use crate::error::ShimError;
@@ -34,6 +34,8 @@ pub(crate) struct Bundle {
     pub(crate) network: Network,
     /// Whether its users are to be others outside than inside.
     maps_users: bool,
+    /// Whether programs are to be run at its start or end.
+    has_hooks: bool,
     pub(crate) cgroups: Cgroups,
     cgroups_path: Option<String>,
     group: Option<String>,
@@ -111,6 +113,7 @@ impl Bundle {
             mounts: spec.mounts().clone().unwrap_or_default(),
             network,
             maps_users,
+            has_hooks: spec.hooks().as_ref().is_some_and(|hooks| *hooks != Hooks::default()),
             cgroups: match cgroups_path.as_ref().is_some_and(|path| path.contains(".slice:")) {
                 true => Cgroups::Systemd,
                 false => Cgroups::Runtime,
@@ -131,6 +134,11 @@ impl Bundle {
     ) -> Result<Policy, ShimError> {
         if self.maps_users {
             return Err(ShimError::Invalid("a Wasm container cannot be in a user namespace yet: leave `hostUsers: false` and --uidmap out, or name a user that has no rights on the machine".to_owned()));
+        }
+        if self.has_hooks {
+            return Err(ShimError::Invalid(
+                "hooks of the specification are not run for a Wasm container".to_owned(),
+            ));
         }
         let mut own = self.annotations.clone();
         own.retain(|key, _| key.starts_with(mote_spec::ANNOTATION_PREFIX));
@@ -301,6 +309,10 @@ mod tests {
             r#"{"ociVersion":"1.1.0","process":{"cwd":"/","user":{"uid":0,"gid":0}},"linux":{"namespaces":[{"type":"user"}]}}"#,
         );
         assert!(read.unwrap().policy(Vec::new(), &ceiling()).is_err(), "a user namespace");
+        let (_folder, read) = bundle(
+            r#"{"ociVersion":"1.1.0","process":{"cwd":"/","user":{"uid":0,"gid":0}},"hooks":{"prestart":[{"path":"/bin/true"}]}}"#,
+        );
+        assert!(read.unwrap().policy(Vec::new(), &ceiling()).is_err(), "a hook");
         let (_folder, read) = bundle(r#"{"ociVersion":"1.1.0"}"#);
         assert!(read.is_err(), "no process");
         let (_folder, read) = bundle(

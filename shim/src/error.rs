@@ -38,9 +38,9 @@ pub(crate) enum ShimError {
     Json { what: &'static str, source: serde_json::Error },
     #[error("{0}")]
     Invalid(String),
-    #[error("{0} is not here: not found")]
+    #[error("{0}: not found")]
     NotFound(String),
-    #[error("{0} is here already: already exists")]
+    #[error("{0}: already exists")]
     Exists(String),
     #[error("{0}")]
     Precondition(String),

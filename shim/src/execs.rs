@@ -22,6 +22,11 @@ impl<T> Execs<T> {
         found.ok_or_else(|| ShimError::NotFound(format!("exec {id}")))
     }
 
+    /// Those of which it is so.
+    pub(crate) fn started(&self, is_so: impl Fn(&T) -> bool) -> Vec<Arc<T>> {
+        self.all().values().filter(|exec| is_so(exec)).cloned().collect()
+    }
+
     /// What is told of each, where it is told.
     pub(crate) fn running<R>(&self, tell: impl Fn(&T) -> Option<R>) -> Vec<R> {
         self.all().values().filter_map(|exec| tell(exec)).collect()

@@ -10,6 +10,7 @@ pub(crate) enum Action {
     Delete,
     Info,
     Version,
+    Help,
     /// Run a guest, as the socket that is its standard input says.
     Guest,
 }
@@ -51,6 +52,7 @@ impl Flags {
                 "debug" => flags.debug = true,
                 "info" => flags.action = Action::Info,
                 "v" | "version" => flags.action = Action::Version,
+                "h" | "help" => flags.action = Action::Help,
                 _ => {
                     let value = value.or_else(|| args.next());
                     let value = value.ok_or_else(|| format!("-{name} needs a value"))?;

@@ -99,11 +99,14 @@ pub(crate) fn start(address: &str, paths: &Paths) -> Result<Logger, ShimError> {
 
 /// Waits until it is ready, which it says by a byte or by closing the pipe, and then for its end.
 async fn see_to_end(mut child: tokio::process::Child, mut ready: pipe::Receiver, program: String) {
-    let said = tokio::time::timeout(READY, ready.read(&mut [0])).await;
-    if said.is_err() {
-        tracing::warn!(program, "a logger does not say that it is ready");
-    }
-    match child.wait().await {
+    let is_ready = async {
+        if tokio::time::timeout(READY, ready.read(&mut [0])).await.is_err() {
+            tracing::warn!(program, "a logger does not say that it is ready");
+        }
+    };
+    // It may end without ever being ready.
+    let ((), ended) = tokio::join!(is_ready, child.wait());
+    match ended {
         Ok(status) if status.success() => {}
         Ok(status) => tracing::warn!(program, %status, "a logger has failed"),
         Err(error) => tracing::warn!(program, %error, "a logger cannot be waited for"),

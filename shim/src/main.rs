@@ -52,10 +52,20 @@ use error::ShimError;
 use flags::{Action, Flags};
 use image::Images;
 use program::Node;
+use settings::NodeFile;
 
 const NAME: &str = "io.containerd.mote.v1";
 /// The node's configuration, which `mote` reads as well.
 const CONFIG: &str = "/etc/mote/config.toml";
+
+const HELP: &str = "containerd-shim-mote-v1: Wasm containers under containerd. containerd starts it; \
+`mote shim install` tells containerd of it.
+
+  containerd-shim-mote-v1 -namespace NS -id ID -address SOCKET start|delete
+  containerd-shim-mote-v1 -info | -version
+
+MOTE_CONFIG names the node's configuration (default /etc/mote/config.toml), MOTE_ROOT and MOTE_STATE its folders.
+";
 
 fn main() -> ExitCode {
     let done = Flags::read(std::env::args().skip(1)).map_err(ShimError::Invalid).and_then(run);
@@ -87,6 +97,7 @@ fn run(flags: Flags) -> Result<Vec<u8>, ShimError> {
         }
         Action::Info => info(),
         Action::Version => Ok(version().into_bytes()),
+        Action::Help => Ok(HELP.as_bytes().to_vec()),
         Action::Guest => guest(),
         Action::Serve => {
             log_to_containerd(&flags, &folder);
@@ -140,7 +151,10 @@ fn node(flags: &Flags) -> Node {
         compile_in: CompileIn::Child { program, args: vec!["compile-worker".into()] },
         // The program that runs, whatever has been installed since.
         work_in: WorkIn { program: "/proc/self/exe".into(), args: vec!["guest".into()] },
-        config: PathBuf::from(variable("MOTE_CONFIG").unwrap_or_else(|| CONFIG.to_owned())),
+        config: match variable("MOTE_CONFIG") {
+            Some(path) => NodeFile { path: path.into(), is_named: true },
+            None => NodeFile { path: CONFIG.into(), is_named: false },
+        },
         runc_state: runc_state(flags),
         state: state(),
         images,

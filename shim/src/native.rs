@@ -110,7 +110,11 @@ impl Native {
         let mut options = options.log(bundle.join(LOG));
         // It takes the network that it is in for the machine's.
         options.custom_spawner(Arc::new(paths.network.clone()));
-        let runc = options.build().map_err(failed(bundle, "find"))?;
+        let runc = options.build().map_err(|_| {
+            ShimError::Invalid(format!(
+                "there is no OCI runtime `{runtime}` on the PATH of containerd (`oci_runtime` of [shim] in mote's configuration, or BinaryName)"
+            ))
+        })?;
         let pid_file = bundle.join("init.pid");
         let console = Console::open(&paths, sockets).await?;
         let mut options = CreateOpts::new().pid_file(&pid_file).io(console.io());
@@ -121,7 +125,9 @@ impl Native {
         let init = Arc::new(Process::new(paths, None));
         let shown = console.shown(&init.paths).await;
         let watched = shown.and_then(|shown| {
-            let pid = read_pid(&pid_file)?;
+            let pid = read_pid(&pid_file).map_err(|error| {
+                ShimError::Invalid(format!("`{runtime}` made no container: {}", error.text()))
+            })?;
             init.runs_as(pid, shown).map(|()| pid)
         });
         let pid = match watched {

@@ -172,6 +172,8 @@ impl Pod {
         if let Some(seat) = &self.seat {
             seat.taken().await;
         }
+        // The pod's annotations are for all of its containers, also for those that could not use them.
+        let policy = if program.module.has_sockets() { policy } else { policy.without_network() };
         let apart = Apart { network, wall: bundle.wall.clone() };
         let worker = match apart.is_needed() {
             true => Some(Worker::spawn(&self.node.work_in, &apart.network).await?),

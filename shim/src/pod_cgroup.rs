@@ -19,6 +19,8 @@ const CONTROLLERS: [&str; 4] = ["cpu", "cpuacct", "memory", "pids"];
 
 /// How long to wait before looking again whether a process is gone.
 const GLANCE: Duration = Duration::from_millis(2);
+/// How long others may take to leave.
+const LEAVES: Duration = Duration::from_millis(500);
 
 /// The cgroup of a pod's process, which need not be there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,7 +94,8 @@ impl PodCgroup {
             // From one that cannot be left it is cleared away by `delete`.
             let _ = move_to(folder);
         }
-        self.remove();
+        // A process of a guest may still be dying.
+        self.remove_within(LEAVES);
     }
 
     /// Removes it if nobody is in it.

@@ -1,7 +1,7 @@
 //! Finds, compiles and loads a container's program. Compiled code is the machine's: one compile serves
 //! every pod, and its pages are shared.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mote_engine::{
@@ -14,6 +14,7 @@ use crate::bundle::Bundle;
 use crate::error::ShimError;
 use crate::image::Images;
 use crate::rootfs::Rootfs;
+use crate::settings::NodeFile;
 
 /// Where this machine's programs are kept, and what compiles them.
 #[derive(Debug, Clone)]
@@ -22,8 +23,7 @@ pub(crate) struct Node {
     pub(crate) compile_in: CompileIn,
     /// What runs a guest in a process of its own.
     pub(crate) work_in: WorkIn,
-    /// The node's configuration file.
-    pub(crate) config: PathBuf,
+    pub(crate) config: NodeFile,
     /// Where the OCI runtime keeps what it knows of native containers.
     pub(crate) runc_state: PathBuf,
     /// For sockets, whose paths have to be short.
@@ -55,16 +55,26 @@ pub(crate) async fn find(
     };
     match search.open(rootfs.path()) {
         Ok(code) => Ok(Found::Wasm(Source::File(code))),
-        Err(OpenError::Native { .. } | OpenError::NotWasm { .. }) => Ok(Found::Native),
+        Err(OpenError::Native { .. }) => Ok(Found::Native),
+        Err(error @ OpenError::NotWasm { .. }) if is_named_wasm(name) => Err(error.into()),
+        Err(OpenError::NotWasm { .. }) => Ok(Found::Native),
         Err(missing @ (OpenError::NoProgram { .. } | OpenError::Undecided { found: 0, .. })) => {
             match node.of_image(id, bundle).await? {
                 Some(source) => Ok(Found::Wasm(source)),
                 None if bundle.args.is_empty() => Err(missing.into()),
+                None if bundle.args.first().is_some_and(|name| is_named_wasm(name)) => {
+                    Err(missing.into())
+                }
                 None => Ok(Found::Native),
             }
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// Whether somebody means a Wasm program: no OCI runtime could say what is wrong with it.
+fn is_named_wasm(name: &str) -> bool {
+    Path::new(name.split('#').next().unwrap_or(name)).extension().is_some_and(|end| end == "wasm")
 }
 
 /// Where a program's binary is, which is read only if nobody has compiled it.

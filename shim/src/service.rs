@@ -114,12 +114,10 @@ impl Service {
         };
         if let Phase::Stopped { .. } = task.phase() {
             task.ended().await;
-        }
-        if !task.begin_removing() {
-            return Err(ShimError::NotFound(format!("container {} is being deleted", task.id())));
+            task.execs_ended().await;
         }
         let pid = task.pid();
-        task.remove().await.inspect_err(|_| task.give_up_removing())?;
+        task.remove().await?;
         self.0.forget(task.id());
         let event = events::TaskDelete {
             container_id: task.id().to_owned(),

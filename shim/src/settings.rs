@@ -5,13 +5,13 @@
 //! tables of `/etc/mote/config.toml` that concern a container, or name another file with them.
 
 use std::io;
-use std::path::Path;
+use std::path::PathBuf;
 
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use containerd_shim_protos::protobuf::{CodedInputStream, Message};
 use containerd_shim_protos::shim::oci;
 use mote_engine::{Profile, machine_memory};
-use mote_spec::{Bounds, Ceiling, CeilingTable, DefaultsTable};
+use mote_spec::{Bounds, Ceiling, CeilingTable, DefaultsTable, Volumes};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
@@ -24,6 +24,14 @@ pub(crate) struct Settings {
     pub(crate) profile: Profile,
     /// The program that makes native containers.
     pub(crate) oci_runtime: String,
+}
+
+/// A node's configuration file, which need not be there.
+#[derive(Debug, Clone)]
+pub(crate) struct NodeFile {
+    pub(crate) path: PathBuf,
+    /// Whether it is another than the usual one: then it must be there.
+    pub(crate) is_named: bool,
 }
 
 /// A file's content, or that of options: they have the same keys.
@@ -73,12 +81,14 @@ impl Settings {
     ///
     /// # Errors
     /// Fails if one of them cannot be understood: a misspelt limit must not be no limit.
-    pub(crate) fn read(file: &Path, options: Option<&Any>) -> Result<Settings, ShimError> {
+    pub(crate) fn read(node: &NodeFile, options: Option<&Any>) -> Result<Settings, ShimError> {
         let mut tables = Vec::new();
-        match std::fs::read_to_string(file) {
-            Ok(text) => tables.push(parse(&text, &file.display().to_string())?),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(source) => return Err(ShimError::File { path: file.to_owned(), source }),
+        let NodeFile { path, is_named } = node;
+        match std::fs::read_to_string(path) {
+            Ok(text) => tables.push(parse(&text, &path.display().to_string())?),
+            // One that somebody has named is missed.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !is_named => {}
+            Err(source) => return Err(ShimError::File { path: path.clone(), source }),
         }
         let options = options.map(Options::read).transpose()?.unwrap_or_default();
         if !options.config_path.is_empty() {
@@ -115,6 +125,8 @@ impl Settings {
         if !binary_name.is_empty() {
             settings.oci_runtime = binary_name;
         }
+        // What is mounted is Kubernetes' to allow: its own files are volumes as well, and so is the root.
+        settings.ceiling.volumes = Volumes::Anywhere;
         Ok(settings)
     }
 }
@@ -179,8 +191,11 @@ mod tests {
     fn what_containerd_is_configured_with_goes_before_the_nodes_file() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("config.toml");
-        let read = |options: Option<&Any>| Settings::read(&file, options);
+        let node = NodeFile { path: file.clone(), is_named: false };
+        let read = |options: Option<&Any>| Settings::read(&node, options);
         assert_eq!(read(None).unwrap().oci_runtime, "runc", "no file is fine");
+        let named = NodeFile { path: file.clone(), is_named: true };
+        assert!(Settings::read(&named, None).is_err(), "one that was named is missed");
         std::fs::write(
             &file,
             "[ceiling]\nmemory = \"64m\"\n[daemon]\nmemory = \"1g\"\n[shim]\noci_runtime = \"crun\"",
@@ -201,8 +216,8 @@ mod tests {
 
     #[test]
     fn what_is_not_understood_is_an_error() {
-        let nowhere = Path::new("/nowhere/config.toml");
-        let error = |any: &Any| Settings::read(nowhere, Some(any)).unwrap_err().text();
+        let nowhere = NodeFile { path: "/nowhere/config.toml".into(), is_named: false };
+        let error = |any: &Any| Settings::read(&nowhere, Some(any)).unwrap_err().text();
         assert!(error(&generic("", "[ceiling]\nmemroy = 1")).contains("memroy"));
         assert!(error(&generic("/nowhere/x", "")).contains("/nowhere/x"));
         let other = Any { type_url: "acme.Options".into(), ..Any::default() };

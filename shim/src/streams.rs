@@ -145,23 +145,48 @@ impl Streams {
 
     /// Prints lines that are not the guest's own, after all that it has printed, and waits until it is all
     /// written, if somebody reads it.
-    pub(crate) async fn end(self, printed: &[String], explained: &[String]) {
-        let Streams { input: _, output, error, mut pumps, mut passing, _typing } = self;
-        let all = async {
-            // What came through pipes; nobody has their other ends any more.
-            for passing in &mut passing {
-                // One that failed has said why.
-                let _ = passing.await;
+    pub(crate) async fn end(mut self, printed: &[String], explained: &[String]) {
+        self.written(printed, explained).await;
+    }
+
+    /// Ends within bounds, whoever reads.
+    fn written(
+        &mut self,
+        printed: &[String],
+        explained: &[String],
+    ) -> impl Future<Output = ()> + use<> {
+        let (output, error) = (self.output.take(), self.error.take());
+        let mut passing = std::mem::take(&mut self.passing);
+        let mut pumps = std::mem::take(&mut self.pumps);
+        let (printed, explained) = (printed.to_vec(), explained.to_vec());
+        async move {
+            let all = async {
+                // What came through pipes; nobody has their other ends any more.
+                for passing in &mut passing {
+                    // One that failed has said why.
+                    let _ = passing.await;
+                }
+                say(output, &printed).await;
+                say(error, &explained).await;
+                for pump in &mut pumps {
+                    let _ = pump.await;
+                }
+            };
+            if tokio::time::timeout(PATIENCE, all).await.is_err() {
+                passing.iter().chain(&pumps).for_each(JoinHandle::abort);
+                tracing::warn!("some output is lost: nobody reads it");
             }
-            say(output, printed).await;
-            say(error, explained).await;
-            for pump in &mut pumps {
-                let _ = pump.await;
-            }
-        };
-        if tokio::time::timeout(PATIENCE, all).await.is_err() {
-            passing.iter().chain(&pumps).for_each(JoinHandle::abort);
-            tracing::warn!("some output is lost: nobody reads it");
+        }
+    }
+}
+
+impl Drop for Streams {
+    fn drop(&mut self) {
+        // Those of a guest that was killed; where no events are any more, nothing is written either.
+        if !self.pumps.is_empty()
+            && let Ok(events) = tokio::runtime::Handle::try_current()
+        {
+            events.spawn(self.written(&[], &[]));
         }
     }
 }

@@ -2,7 +2,6 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use containerd_shim_protos::api;
@@ -10,7 +9,7 @@ use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use mote_lifecycle::{Change, DriveError, Time, Usage};
 use mote_spec::ExitStatus;
 use oci_spec::runtime;
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 
 use crate::bundle;
 use crate::error::ShimError;
@@ -45,8 +44,8 @@ pub(crate) struct Task {
     /// How many calls are under way. Whoever removes the container waits for their end, since containerd
     /// then hangs up.
     calls: watch::Sender<usize>,
-    /// Whether somebody removes it.
-    removing: AtomicBool,
+    /// Held by whoever removes it; whether it is removed.
+    removed: Mutex<bool>,
 }
 
 /// A call that is under way, until it is dropped.
@@ -100,7 +99,7 @@ impl From<Native> for Task {
 
 impl Task {
     fn new(kind: Kind) -> Task {
-        Task { kind, calls: watch::Sender::new(0), removing: AtomicBool::new(false) }
+        Task { kind, calls: watch::Sender::new(0), removed: Mutex::default() }
     }
 
     /// Held by a call that is under way.
@@ -116,13 +115,11 @@ impl Task {
         let _ = tokio::time::timeout(CALLS, calls.wait_for(|calls| *calls == 0)).await;
     }
 
-    /// Takes the right to remove it. False if somebody else has.
-    pub(crate) fn begin_removing(&self) -> bool {
-        !self.removing.swap(true, Ordering::Relaxed)
-    }
-
-    pub(crate) fn give_up_removing(&self) {
-        self.removing.store(false, Ordering::Relaxed);
+    /// Waits for the end of what runs beside it, which ends with it.
+    pub(crate) async fn execs_ended(&self) {
+        if let Kind::Wasm(task) = &self.kind {
+            task.execs_ended().await;
+        }
     }
 
     pub(crate) fn id(&self) -> &str {
@@ -228,8 +225,19 @@ impl Task {
         }
     }
 
-    /// Removes what has ended, and unmounts what it saw.
+    /// Removes what has ended, and unmounts what it saw. Whoever comes second waits, and is told that it is
+    /// not there any more: a client may then hang up.
     pub(crate) async fn remove(&self) -> Result<(), ShimError> {
+        let mut removed = self.removed.lock().await;
+        if *removed {
+            return Err(ShimError::NotFound(format!("container {}", self.id())));
+        }
+        self.remove_kind().await?;
+        *removed = true;
+        Ok(())
+    }
+
+    async fn remove_kind(&self) -> Result<(), ShimError> {
         match &self.kind {
             Kind::Wasm(task) => {
                 task.container.remove().await?;

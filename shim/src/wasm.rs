@@ -344,6 +344,13 @@ impl Wasm {
         pids
     }
 
+    /// Waits for the end of what was started beside it.
+    pub(crate) async fn execs_ended(&self) {
+        for exec in self.execs.started(|exec| exec.phase() != Phase::Created) {
+            exec.wait().await;
+        }
+    }
+
     /// Lets go of what the container saw.
     pub(crate) fn unmount(&self) {
         self.rootfs.unmount();

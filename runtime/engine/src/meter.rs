@@ -218,7 +218,8 @@ mod tests {
         while ticks() < before + 10 {
             drop(Ticker::run(&engine));
         }
-        assert!(start.elapsed() >= 10 * TICK, "{:?}", start.elapsed());
+        // One may have been under way.
+        assert!(start.elapsed() >= 9 * TICK, "{:?}", start.elapsed());
         // With nobody running it falls asleep.
         while !Ticker::get().state().asleep {
             std::thread::yield_now();

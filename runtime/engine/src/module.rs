@@ -77,10 +77,18 @@ impl Module {
         }
     }
 
-    /// The names of all that the program exports.
+    /// Whether the program could use a network: a preview 1 module has no sockets.
+    pub fn has_sockets(&self) -> bool {
+        matches!(self.code, Code::Component(_))
+    }
+
+    /// The names of the functions that the program exports, and of a component's interfaces.
     pub fn exports(&self, engine: &Engine) -> Vec<String> {
         match &self.code {
-            Code::Core(module) => module.exports().map(|export| export.name().to_owned()).collect(),
+            Code::Core(module) => {
+                let functions = module.exports().filter(|export| export.ty().func().is_some());
+                functions.map(|export| export.name().to_owned()).collect()
+            }
             Code::Component(component) => component
                 .component_type()
                 .exports(&engine.inner)

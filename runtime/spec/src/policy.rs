@@ -122,6 +122,13 @@ impl Policy {
         policy.grants.net.publish.clear();
         policy
     }
+
+    /// The same without any network: for a program that has no words for it.
+    pub fn without_network(&self) -> Policy {
+        let mut policy = self.clone();
+        policy.grants.net = NetGrants::default();
+        policy
+    }
 }
 
 /// Why a container is refused, and which flag or setting would allow it.

@@ -182,7 +182,8 @@ impl Worker {
             Err(error) => return Err(failed(error)),
         }
         let limit = order.policy.limits().timeout.bound();
-        let mut deadline: Option<Instant> = None;
+        let from_now = || Instant::now().checked_add(limit?.duration().checked_add(GRACE)?);
+        let mut deadline = from_now();
         loop {
             let said = tokio::select! {
                 said = self.link.next() => said.map_err(failed)?,
@@ -199,16 +200,20 @@ impl Worker {
             match said {
                 Some(Said::Begun) => {
                     begun.take().map(|begun| begun.send(()));
-                    deadline = limit.map(|limit| Instant::now() + limit.duration() + GRACE);
+                    deadline = from_now();
                 }
                 Some(Said::Ended(outcome)) => return Ok(outcome),
                 Some(Said::Failed(why)) => return Err(EngineError::Apart { why }),
                 Some(Said::Ready) => return Err(failed(io::ErrorKind::InvalidData.into())),
-                None if begun.is_some() => {
-                    return Err(EngineError::Apart { why: self.end().await.1 });
-                }
                 None => {
-                    let (status, why) = self.end().await;
+                    let (status, mut why) = self.end().await;
+                    if order.wall.seccomp.is_some() && status == ExitStatus::Trapped {
+                        why +=
+                            "; its seccomp profile may forbid what the process of every guest does";
+                    }
+                    if begun.is_some() {
+                        return Err(EngineError::Apart { why });
+                    }
                     return Ok(Outcome { detail: Some(why), ..Outcome::of_status(status) });
                 }
             }

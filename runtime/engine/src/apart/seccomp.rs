@@ -89,6 +89,11 @@ enum Operator {
 const EPERM: u32 = 1;
 
 impl Action {
+    /// Whether a call does not happen.
+    fn refuses(self) -> bool {
+        !matches!(self, Action::Allow | Action::Log | Action::Trace)
+    }
+
     fn with(self, value: Option<u32>) -> SeccompAction {
         match self {
             // A guest's process has threads that would live on without it.
@@ -149,7 +154,8 @@ impl SeccompProfile {
                 let number = match Sysno::from_str(name) {
                     Ok(number) => i64::from(number.id()),
                     // What only others allow is not allowed here; what is to be refused must be known.
-                    Err(_) if default != SeccompAction::Allow || is_elsewhere(name) => continue,
+                    Err(_) if action == SeccompAction::Allow => continue,
+                    Err(_) if self.default_action.refuses() || is_elsewhere(name) => continue,
                     Err(_) => {
                         let why = format!("`{name}` is no system call that is known here");
                         return Err(EngineError::Seccomp { why });
@@ -171,6 +177,12 @@ impl SeccompProfile {
             BpfProgram::try_from(SeccompFilter::new(rules, other, matched, here)?)
         };
         let mut filters = other_calls();
+        // Those that forbid to install any more come after those that do not.
+        let forbids = |rules: &Rules| {
+            let needed = [Sysno::prctl, Sysno::seccomp];
+            needed.iter().any(|call| rules.contains_key(&i64::from(call.id())))
+        };
+        others.sort_by_key(|(_, rules)| forbids(rules));
         for (action, rules) in others {
             filters.push(filter(rules, (SeccompAction::Allow, action)).map_err(bad)?);
         }

@@ -58,8 +58,8 @@ async fn serve(socket: UnixStream) -> io::Result<()> {
                 }
             }
             ended = &mut running => {
-                // What was printed last may wait for the end of its line.
-                io::stdout().flush()?;
+                // What was printed last may wait for the end of its line; its reader may be gone.
+                let _ = io::stdout().flush();
                 let said = ended.map(shown).map_or_else(|error| Said::Failed(chain(&error)), Said::Ended);
                 return link.send(&said).await;
             }
