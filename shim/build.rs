@@ -10,4 +10,8 @@ fn main() {
     if libc.is_ok_and(|libc| libc == "gnu") {
         println!("cargo::rustc-link-arg-bins=-no-pie");
     }
+    // Cargo strips no package that has an optimisation level of its own.
+    if std::env::var("PROFILE").is_ok_and(|profile| profile == "release") {
+        println!("cargo::rustc-link-arg-bins=-Wl,--strip-all");
+    }
 }

@@ -61,7 +61,8 @@ impl ShimError {
             }
             cause = next.source();
         }
-        text
+        // There are no flags here.
+        mote_spec::in_annotations(&text)
     }
 
     fn code(&self) -> Code {

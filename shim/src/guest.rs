@@ -127,7 +127,10 @@ impl Run {
         };
         match outcome {
             Ok(outcome) => {
-                streams.end(&outcome.results, &outcome.explain(&name, &policy)).await;
+                let explained = outcome.explain(&name, &policy);
+                let explained: Vec<String> =
+                    explained.iter().map(|line| mote_spec::in_annotations(line)).collect();
+                streams.end(&outcome.results, &explained).await;
                 Ended { status: outcome.status, detail: outcome.detail }
             }
             Err(error) => {

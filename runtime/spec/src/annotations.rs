@@ -26,10 +26,28 @@ pub const KEYS: [(&str, &str); 11] = [
     ("io.mote.publish", "--publish"),
 ];
 
+/// A text that names flags, for somebody who has annotations instead.
+pub fn in_annotations(text: &str) -> String {
+    let short = ("io.mote.publish", "-p");
+    // Words apart, so that none is taken for a part of another.
+    let text = KEYS.into_iter().chain([short]).fold(format!(" {text} "), |text, (key, flag)| {
+        if flag.ends_with('=') {
+            return text.replace(&format!(" {flag}"), &format!(" {key}="));
+        }
+        let text = text.replace(&format!("({flag})"), &format!("({key})"));
+        let text = match text.strip_suffix(&format!(" {flag} ")) {
+            Some(before) => format!("{before} {key} "),
+            None => text,
+        };
+        text.replace(&format!(" {flag} "), &format!(" {key}="))
+    });
+    text.trim().to_owned()
+}
+
 /// Why an annotation cannot be understood.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AnnotationError {
-    #[error("annotation {0} is not one that mote knows")]
+    #[error("annotation {0} is not one that mote knows, which are {known}", known = known())]
     UnknownKey(String),
     #[error("annotation {key}")]
     Unit { key: String, source: UnitError },
@@ -39,6 +57,11 @@ pub enum AnnotationError {
     Grant { key: String, source: GrantError },
     #[error("annotation {key} is `{value}`, and is `true` or `false`")]
     Flag { key: String, value: String },
+}
+
+/// The keys, for a person.
+fn known() -> String {
+    KEYS.map(|(key, _)| key).join(", ")
 }
 
 impl Asks {
@@ -141,6 +164,21 @@ mod tests {
     fn asks(pairs: &[(&str, &str)]) -> Result<Asks, AnnotationError> {
         let all = pairs.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
         Asks::from_annotations(&all)
+    }
+
+    #[test]
+    fn a_hint_names_what_its_reader_can_say() {
+        for (flag, annotation) in [
+            ("allow it with --allow-net tcp://a:1", "allow it with io.mote.allow-net=tcp://a:1"),
+            ("allow it with -p HOST_PORT:80", "allow it with io.mote.publish=HOST_PORT:80"),
+            ("give it more with --memory", "give it more with io.mote.memory"),
+            ("its limit of 1 (--memory)", "its limit of 1 (io.mote.memory)"),
+            ("with --storage-opt size=1m", "with io.mote.storage=1m"),
+            ("--memory 1 is above", "io.mote.memory=1 is above"),
+            ("nothing to see", "nothing to see"),
+        ] {
+            assert_eq!(in_annotations(flag), annotation);
+        }
     }
 
     #[test]

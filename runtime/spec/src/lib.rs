@@ -17,7 +17,7 @@ mod tables;
 mod text;
 mod units;
 
-pub use annotations::{ANNOTATION_PREFIX, AnnotationError, KEYS};
+pub use annotations::{ANNOTATION_PREFIX, AnnotationError, KEYS, in_annotations};
 pub use digest::{Algorithm, Digest, DigestError};
 pub use exit::ExitStatus;
 pub use grants::{
