@@ -248,6 +248,45 @@ fn what_a_guest_uses_is_its_pods() {
     });
 }
 
+/// A guest that takes as much memory as it gets, and writes to all of it.
+const FILL: &str = r#"(module (memory (export "memory") 1) (func (export "_start") (local $at i32)
+    (loop $next
+        (br_if 1 (i32.eq (memory.grow (i32.const 16)) (i32.const -1)))
+        (loop $page
+            (i32.store (local.get $at) (i32.const 1))
+            (local.set $at (i32.add (local.get $at) (i32.const 4096)))
+            (br_if $page (i32.lt_u (local.get $at)
+                (i32.mul (i32.sub (memory.size) (i32.const 1)) (i32.const 65536)))))
+        (br $next))))"#;
+
+#[test]
+fn a_guest_that_the_kernel_ends_has_run_out_of_memory() {
+    under_each(|containerd| {
+        containerd.import_for_user("local/fill:1", &assemble(FILL), "1000:1000");
+        let pod = format!("mote-oom-{}", std::process::id());
+        let root = std::path::Path::new("/sys/fs/cgroup");
+        let is_v2 = root.join("cgroup.controllers").exists();
+        let (folder, limit) = match is_v2 {
+            true => (root.join(&pod), "memory.max"),
+            false => (root.join("memory").join(&pod), "memory.limit_in_bytes"),
+        };
+        std::fs::create_dir_all(&folder).expect("a cgroup");
+        if is_v2 {
+            std::fs::write(folder.join("cgroup.subtree_control"), "+memory").expect("told");
+        }
+        std::fs::write(folder.join(limit), "67108864").expect("a limit");
+        let path = format!("/{pod}/one");
+        let flags = ["--rm", "--cgroup", &path, "--annotation", "io.mote.memory=200m"];
+        run(&mut containerd.run(&flags, "local/fill:1", "one", &[]))
+            .fails(137, &["the kernel ended its process"]);
+        // The pod's process goes when it has told containerd all.
+        while folder.join("mote-one").exists() {}
+        for name in ["cpu", "cpuacct", "memory", "pids", "cpuset", "."] {
+            let _ = std::fs::remove_dir(root.join(name).join(&pod));
+        }
+    });
+}
+
 #[test]
 fn an_image_that_is_a_program_and_no_files_runs() {
     for version in [Version::OneSeven, Version::Two] {

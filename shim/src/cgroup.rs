@@ -41,9 +41,14 @@ impl Cgroup {
         value.unwrap_or(0)
     }
 
+    /// How many processes of it the kernel has ended for want of memory.
+    pub(crate) fn memory_kills(&self) -> u64 {
+        self.keyed("", "memory.events", "oom_kill ")
+            + self.keyed("memory", "memory.oom_control", "oom_kill ")
+    }
+
     pub(crate) fn is_out_of_memory(&self) -> bool {
-        let kills = self.keyed("", "memory.events", "oom_kill ")
-            + self.keyed("memory", "memory.oom_control", "oom_kill ");
+        let kills = self.memory_kills();
         self.out_of_memory.fetch_or(kills > 0, Ordering::Relaxed) || kills > 0
     }
 

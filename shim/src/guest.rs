@@ -2,12 +2,15 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use mote_engine::{Blocking, Call, Control, EngineError, Gauge, Launch, Process, Wall, Worker};
+use mote_engine::{
+    Blocking, Call, Control, EngineError, Gauge, Launch, Outcome, Process, Wall, Worker,
+};
 use mote_lifecycle::{Ended, Keep, Record, RecordsError, Running, Workload};
 use mote_spec::{ExitStatus, Policy};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
+use crate::cgroup::Cgroup;
 use crate::presence::Presence;
 use crate::program::Program;
 use crate::streams::Streams;
@@ -119,10 +122,26 @@ impl Run {
             }
             Place::Apart(worker, wall) => {
                 let order = program.order(policy.clone(), process, (terminal, wall));
-                match streams.pipes() {
+                // The pod's, whose limit the kernel holds: the guest's own is mote's.
+                let cgroup = Cgroup::of(worker.pid());
+                let kills = cgroup.memory_kills();
+                let ended = match streams.pipes() {
                     Ok(pipes) => worker.run(&order, pipes, &control, begin).await,
                     Err(source) => Err(EngineError::Worker { source }),
-                }
+                };
+                let by_kernel = |outcome: &Outcome| {
+                    outcome.status == ExitStatus::Killed && cgroup.memory_kills() > kills
+                };
+                ended.map(|outcome| match by_kernel(&outcome) {
+                    true => Outcome {
+                        status: ExitStatus::OutOfMemory,
+                        detail: Some(
+                            "the kernel ended its process, for its pod's limit".to_owned(),
+                        ),
+                        ..outcome
+                    },
+                    false => outcome,
+                })
             }
         };
         match outcome {
