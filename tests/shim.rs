@@ -669,7 +669,11 @@ fn output_goes_to_files_and_to_programs_that_keep_it() {
 #[test]
 fn it_is_installed_for_a_containerd_of_either_configuration() {
     let host = Host::new();
-    let to = host.folder("bin");
+    let to = host.path("made/bin").display().to_string();
+    let wrong = host.file("wrong.toml", "version = 1\n");
+    let refused = ["shim", "install", "--to", &to, "--containerd-config", &wrong];
+    host.cli(refused).fails(125, &["is of version 1"]);
+    assert!(!host.path("made").exists(), "nothing was written");
     for (version, plugin) in [(2, "io.containerd.grpc.v1.cri"), (3, "io.containerd.cri.v1.runtime")]
     {
         let config = host.file("config.toml", format!("version = {version}\n# mine\n"));

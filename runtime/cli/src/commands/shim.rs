@@ -55,12 +55,14 @@ impl InstallArgs {
             return Err(CliError::not_found(message)
                 .hint("`cargo build --release -p mote-shim` makes it beside mote"));
         }
+        // Before anything is written: a configuration that is wrong stays alone.
+        let runtime = runtime(&self.containerd_config)?;
+        std::fs::create_dir_all(&self.to).map_err(|error| failed(&self.to, &error))?;
         for (program, name) in [(&shim, SHIM), (&mote, "mote")] {
             let target = self.to.join(name);
             copy(program, &target).map_err(|error| failed(&target, &error))?;
             output::line(&format!("wrote {}", target.display()));
         }
-        let runtime = runtime(&self.containerd_config)?;
         match self.apply {
             true => add(&self.containerd_config, &runtime)?,
             false => output::line(&format!(
