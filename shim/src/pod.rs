@@ -256,10 +256,9 @@ impl Pod {
             }
         }
         let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(cpus.min(MOST_THREADS))
-            .thread_name("mote-guest")
-            .enable_all()
+        let mut runtime = tokio::runtime::Builder::new_multi_thread();
+        runtime.worker_threads(cpus.min(MOST_THREADS)).thread_name("mote-guest").enable_all();
+        let runtime = mote_engine::look_often(&mut runtime)
             .build()
             .map_err(|error| failed("start threads", error))?;
         Ok(self.guests.get_or_init(|| runtime).handle().clone())

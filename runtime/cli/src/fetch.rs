@@ -7,6 +7,7 @@ use mote_image::manifest::Platform;
 use mote_image::registry::{Client, RegistryError};
 use mote_image::{Artifact, Code, Lease, Overrides, PullError, Source, Store, Stored, archive};
 use mote_spec::ImageRef;
+use tokio::runtime::Builder;
 
 use crate::app::App;
 use crate::error::CliError;
@@ -49,7 +50,16 @@ fn parse_platform(text: &str) -> Result<Platform, String> {
 
 /// Runs something asynchronous to its end on this thread.
 pub(crate) fn block_on<T>(work: impl Future<Output = T>) -> Result<T, CliError> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    block_in(&mut Builder::new_current_thread(), work)
+}
+
+/// The same for something that runs a guest.
+pub(crate) fn block_on_guest<T>(work: impl Future<Output = T>) -> Result<T, CliError> {
+    block_in(mote_engine::look_often(&mut Builder::new_current_thread()), work)
+}
+
+fn block_in<T>(events: &mut Builder, work: impl Future<Output = T>) -> Result<T, CliError> {
+    let runtime = events.enable_all().build();
     let runtime =
         runtime.map_err(|error| CliError::new(format!("cannot start the event loop: {error}")))?;
     let done = runtime.block_on(work);

@@ -20,7 +20,7 @@ use mote_spec::{Ceiling, ContainerId, ContainerName, ExitStatus, Limit, Policy, 
 use crate::app::App;
 use crate::ends::{DeadlineGuard, Force, Interrupts};
 use crate::error::CliError;
-use crate::fetch::block_on;
+use crate::fetch::block_on_guest;
 use crate::progress::{self, Show};
 
 /// Finds the compiled code of a program, or compiles it.
@@ -103,8 +103,8 @@ pub(crate) fn run(
     let guard = DeadlineGuard::arm(&artifact.name, policy);
     let hosted = host(record, place, guest, app.machine.ceiling.clone(), force);
     let ended = match interrupts {
-        Some(interrupts) => block_on(interrupts.or_end_of(hosted))?,
-        None => Ok(block_on(hosted)?),
+        Some(interrupts) => block_on_guest(interrupts.or_end_of(hosted))?,
+        None => Ok(block_on_guest(hosted)?),
     };
     drop(guard);
     drop(scratch);

@@ -255,6 +255,29 @@ mod tests {
         assert_eq!(gauge.memory.load(Ordering::Relaxed), 101 << 16);
     }
 
+    #[test]
+    fn a_timer_is_heard_beside_a_guest_that_computes() {
+        let spin =
+            r#"(module (memory (export "memory") 1) (func (export "_start") (loop (br 0))))"#;
+        let guest = guest(spin, Bytes::mib(1));
+        let (control, gauge) =
+            (Arc::new(Control::new(guest.2.limits())), Arc::new(Gauge::default()));
+        let mut events = tokio::runtime::Builder::new_current_thread();
+        let events = crate::look_often(&mut events).enable_all().build().unwrap();
+        let busy = (Arc::clone(&control), Arc::clone(&gauge));
+        events.spawn(async move { drive(guest, &busy.0, &busy.1, std::future::pending()).await });
+        let cpu = || gauge.cpu_nanos.load(Ordering::Relaxed);
+        let start = events.block_on(async {
+            until(|| cpu() > 0).await;
+            let start = cpu();
+            tokio::time::sleep(tokio::time::Duration::from_millis(1)).await;
+            start
+        });
+        // A loop that looks after sixty polls would let it compute for three hundred milliseconds.
+        let used = cpu() - start;
+        assert!(used < 150_000_000, "{used} ns");
+    }
+
     #[tokio::test]
     async fn a_share_that_comes_late_is_not_reckoned_from_the_start() {
         let spin =

@@ -50,6 +50,7 @@ pub use denied::Refusal;
 pub use describe::{Description, Kind, World, describe};
 pub use error::EngineError;
 pub use gauge::{Counters, Gauge};
+pub use meter::look_often;
 pub use module::{Engine, Module};
 pub use profile::{Counting, Profile, UnknownProfile, machine_memory};
 pub use run::{Blocking, Call, Launch, Outcome, Process, RootFiles, run};

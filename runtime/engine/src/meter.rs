@@ -22,6 +22,12 @@ const TICK: Duration = Duration::from_millis(5);
 /// The span over which a share is held.
 const PERIOD: Duration = Duration::from_millis(100);
 
+/// Has an event loop look at timers, files and new tasks after every poll, and not after some sixty: a guest
+/// that computes has a whole tick in each.
+pub fn look_often(events: &mut tokio::runtime::Builder) -> &mut tokio::runtime::Builder {
+    events.event_interval(1).global_queue_interval(1)
+}
+
 /// Polls a guest, counts the time, and lets it rest when its share is used up.
 pub(crate) struct Metered<F> {
     guest: Pin<Box<F>>,

@@ -75,11 +75,9 @@ impl DaemonArgs {
         listen_to_itself(log_level);
         raise_file_limit();
         let failed = |error| CliError::new(format!("cannot start the event loop: {error}"));
-        let guests = tokio::runtime::Builder::new_multi_thread()
-            .thread_name("mote-guest")
-            .enable_all()
-            .build()
-            .map_err(failed)?;
+        let mut guests = tokio::runtime::Builder::new_multi_thread();
+        guests.thread_name("mote-guest").enable_all();
+        let guests = mote_engine::look_often(&mut guests).build().map_err(failed)?;
         let control =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
         let socket = socket(app);

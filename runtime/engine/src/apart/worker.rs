@@ -18,6 +18,7 @@ use crate::compile::code_profile;
 use crate::control::{Control, Switches};
 use crate::error::EngineError;
 use crate::gauge::Gauge;
+use crate::meter::look_often;
 use crate::module::{Engine, Module};
 use crate::run::{Launch, Outcome, run};
 use crate::stdio::{Input, Output, Stdio, Terminal};
@@ -29,7 +30,8 @@ use crate::stdio::{Input, Output, Stdio, Terminal};
 /// Fails if there is nobody to talk to. What else fails is said at the socket.
 pub fn work(socket: OwnedFd) -> io::Result<()> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
-    let events = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut events = tokio::runtime::Builder::new_current_thread();
+    let events = look_often(&mut events).enable_all().build()?;
     let worked = events.block_on(serve(UnixStream::from(socket)));
     // A guest may have left something behind that holds up a thread.
     events.shutdown_background();
