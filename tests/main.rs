@@ -25,6 +25,7 @@ mod pods;
 mod pull;
 mod refusals;
 mod shim;
+mod shim_processes;
 mod sources;
 mod terminals;
 mod unruly;

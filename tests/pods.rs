@@ -6,7 +6,7 @@ use crate::docker::SERVICE;
 use crate::harness::{
     Blob, Containerd, Cri, Host, Image, Message, Version, guest, native_program, tar,
 };
-use crate::shim::status_of;
+use crate::shim_processes::status_of;
 
 /// A pod in the host's network, whose first container is native.
 struct Pod<'a> {
@@ -112,6 +112,10 @@ fn a_pod_of_two_guests_and_a_sidecar_lives_as_kubelet_has_it() {
         let service = wat::parse_str(SERVICE).expect("it is WebAssembly");
         containerd.import_for_pods("example.test/pause:1", &native_program(), &["sleep"]);
         containerd.import_for_pods("example.test/service:1", &service, &[]);
+        let eater = r#"(module (memory (export "memory") 1) (func (export "_start")
+            (loop (if (i32.eq (memory.grow (i32.const 16)) (i32.const -1)) (then unreachable)) (br 0))))"#;
+        let eater = wat::parse_str(eater).expect("it is WebAssembly");
+        containerd.import_for_pods("example.test/eater:1", &eater, &[]);
         let cri = containerd.cri();
         let pod = Pod::run(&host, &cri);
         let [one, two] = ["one", "two"].map(|name| {
@@ -133,9 +137,14 @@ fn a_pod_of_two_guests_and_a_sidecar_lives_as_kubelet_has_it() {
         // What kubectl top, and an in-place resize, are made of.
         let memory = pod.call("ContainerStats", &one).expect("stats").message(1).message(3);
         assert_eq!(memory.message(2).number(1), 64 << 10, "its one page");
-        let resources = Message::new().with(4, 32 << 20);
+        let resources = Message::new().with(1, 100_000).with(2, 25_000).with(4, 32 << 20);
         let update = Message::new().with(1, one.as_str()).with(2, resources);
         cri.call("UpdateContainerResources", update).expect("updated");
+        let eater = pod.create("eater", "example.test/eater:1", None);
+        pod.call("StartContainer", &eater).expect("it starts");
+        while pod.status(&eater).0 != EXITED {}
+        let status = pod.call("ContainerStatus", &eater).expect("it is known").message(1);
+        assert_eq!((status.number(7), status.text(10).as_str()), (137, "OOMKilled"));
         let refused = pod.create("bad", "example.test/service:1", Some(("io.mote.wrong", "1")));
         let refused = pod.call("StartContainer", &refused).expect_err("it knows no such word");
         assert!(refused.contains("io.mote.wrong is not one that mote knows"), "{refused}");
