@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use mote_engine::{SeccompProfile, User, Wall};
+use mote_engine::{Layers, SeccompProfile, User, Wall};
 use mote_spec::{
-    Access, Asks, Bytes, Ceiling, CpuShare, DirGrant, Grants, LimitWants, Policy, Request, decide,
+    Access, Asks, Bytes, Ceiling, CpuShare, DirGrant, Grants, LimitWants, Policy, Request,
+    SecurityWants, decide,
 };
 use oci_spec::runtime::{
     Capability, Hooks, Linux, LinuxNamespaceType, LinuxResources, Mount, Process, Spec,
@@ -36,6 +37,8 @@ pub(crate) struct Bundle {
     maps_users: bool,
     /// Whether programs are to be run at its start or end.
     has_hooks: bool,
+    /// Whether it is to have an SELinux label.
+    has_label: bool,
     pub(crate) cgroups: Cgroups,
     cgroups_path: Option<String>,
     group: Option<String>,
@@ -113,6 +116,7 @@ impl Bundle {
             mounts: spec.mounts().clone().unwrap_or_default(),
             network,
             maps_users,
+            has_label: process.selinux_label().as_ref().is_some_and(|label| !label.is_empty()),
             has_hooks: spec.hooks().as_ref().is_some_and(|hooks| *hooks != Hooks::default()),
             cgroups: match cgroups_path.as_ref().is_some_and(|path| path.contains(".slice:")) {
                 true => Cgroups::Systemd,
@@ -140,12 +144,16 @@ impl Bundle {
                 "hooks of the specification are not run for a Wasm container".to_owned(),
             ));
         }
+        if self.has_label {
+            return Err(ShimError::Invalid("mote sets no SELinux labels: leave `enable_selinux` out of containerd's configuration, or give the pod no label".to_owned()));
+        }
         let mut own = self.annotations.clone();
         own.retain(|key, _| key.starts_with(mote_spec::ANNOTATION_PREFIX));
         let said = Asks::from_annotations(&own)?;
         let limits = self.limits.or(said.limits);
         let grants = Grants { dirs, net: said.net, ..Grants::default() };
-        Ok(decide(Request { limits, grants }, &Asks::default(), ceiling)?)
+        let security = SecurityWants { isolation: said.isolation, ..SecurityWants::default() };
+        Ok(decide(Request { limits, grants, security }, &Asks::default(), ceiling)?)
     }
 
     /// Whether it is the first container of a pod, which only holds the others together.
@@ -188,8 +196,19 @@ pub(crate) fn wall(process: &Process, seccomp: Option<SeccompProfile>) -> Wall {
         capabilities,
         seccomp,
         oom_score: process.oom_score_adj(),
+        apparmor: process.apparmor_profile().clone().filter(|profile| !is_unconfined(profile)),
+        layers: Layers::Available,
     }
 }
+
+/// Whether an AppArmor profile's name stands for none (OCI runtime specification, `apparmorProfile`).
+fn is_unconfined(profile: &str) -> bool {
+    matches!(profile, "" | "unconfined")
+}
+
+/// The AppArmor profile that containerd gives to every container, where the kernel has AppArmor: nobody has
+/// asked for it, and a process of its own has it as well.
+const USUAL_APPARMOR: &str = "cri-containerd.apparmor.d";
 
 /// A capability's name in a specification, such as `CAP_CHOWN`.
 fn name_of(capability: &Capability) -> Option<String> {
@@ -205,6 +224,7 @@ const OF_ROOT: [&str; 5] =
 pub(crate) fn needs_process(wall: &Wall) -> bool {
     let lacks = |kept: &Vec<String>| !OF_ROOT.iter().all(|one| kept.iter().any(|has| has == one));
     wall.seccomp.is_some()
+        || wall.apparmor.as_ref().is_some_and(|profile| profile != USUAL_APPARMOR)
         || wall.user.as_ref().is_some_and(|user| (user.uid, user.gid) != (0, 0))
         || wall.capabilities.as_ref().is_some_and(lacks)
 }

@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use containerd_shim_protos::api;
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
-use mote_engine::Worker;
+use mote_engine::{Layers, Wall, Worker};
+use mote_spec::Isolation;
 use rustix::thread::LinkNameSpaceType;
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::Notify;
@@ -174,7 +175,12 @@ impl Pod {
         }
         // The pod's annotations are for all of its containers, also for those that could not use them.
         let policy = if program.module.has_sockets() { policy } else { policy.without_network() };
-        let apart = Apart { network, wall: bundle.wall.clone() };
+        let isolation = policy.security().isolation;
+        let layers = match isolation {
+            Isolation::Strict => Layers::All,
+            Isolation::Shared | Isolation::Process => Layers::Available,
+        };
+        let apart = Apart { network, wall: Wall { layers, ..bundle.wall.clone() }, isolation };
         let worker = match apart.is_needed() {
             true => Some(Worker::spawn(&self.node.work_in, &apart.network).await?),
             false => None,

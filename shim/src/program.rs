@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mote_engine::{
-    Cache, CodeKey, CompileIn, Counting, Engine, Module, Order, Process, Profile, Wall, WorkIn,
+    Cache, CodeKey, CompileIn, Counting, Engine, Module, Order, Process, Profile, Terminal, Wall,
+    WorkIn,
 };
 use mote_image::{Code, OpenError, Search};
 use mote_spec::{Digest, Limit, Policy};
@@ -127,7 +128,10 @@ impl Program {
             counting: self.counting,
             policy,
             process,
-            terminal,
+            // What it was mounted is granted directory by directory.
+            root: None,
+            scratch: None,
+            terminal: if terminal { Terminal::Yes } else { Terminal::No },
             wall,
         }
     }

@@ -9,7 +9,7 @@ use mote_image::Search;
 use mote_lifecycle::{
     Container, Image, Made, Record, RestartPolicy, Setup, Status, Time, Workload,
 };
-use mote_spec::{ContainerId, ExitStatus};
+use mote_spec::{ContainerId, ExitStatus, Isolation};
 use oci_spec::runtime;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -32,12 +32,15 @@ pub(crate) struct Apart {
     /// How a new process gets to its network.
     pub(crate) network: Network,
     pub(crate) wall: Wall,
+    pub(crate) isolation: Isolation,
 }
 
 impl Apart {
     /// Whether only a process of its own has that.
     pub(crate) fn is_needed(&self) -> bool {
-        self.network != Network::Inherited || bundle::needs_process(&self.wall)
+        self.isolation != Isolation::Shared
+            || self.network != Network::Inherited
+            || bundle::needs_process(&self.wall)
     }
 }
 
@@ -255,12 +258,15 @@ impl Wasm {
                 place: Place::Here,
                 presence,
             };
-            let wall = bundle::wall(process, self.apart.wall.seccomp.clone());
+            let wall = Wall {
+                layers: self.apart.wall.layers,
+                ..bundle::wall(process, self.apart.wall.seccomp.clone())
+            };
             Ok(Exec {
                 paths,
                 end_of_input,
                 run: Mutex::new(Some(run)),
-                apart: Apart { network: self.apart.network.clone(), wall },
+                apart: Apart { wall, ..self.apart.clone() },
                 attendance,
                 pid: AtomicU32::new(std::process::id()),
                 phase: watch::Sender::new(Phase::Created),

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use mote_daemon::Machine;
-use mote_engine::{Cache, CompileIn, Profile, machine_memory};
+use mote_engine::{Cache, CompileIn, Profile, WorkIn, machine_memory};
 use mote_image::Store;
 
 use crate::config::Config;
@@ -71,6 +71,7 @@ impl App {
             profile,
             ceiling: config.ceiling(machine_memory()),
             compile_in: compile_in(),
+            work_in: work_in(),
         };
         Ok(App { machine, config, environment, configured: globals.config.clone().map(whole) })
     }
@@ -100,6 +101,11 @@ fn compile_in() -> CompileIn {
         Ok(program) => CompileIn::Child { program, args: vec!["compile-worker".into()] },
         Err(_) => CompileIn::Here,
     }
+}
+
+/// What is started for a guest that has a process of its own: this program, also once its file was replaced.
+fn work_in() -> WorkIn {
+    WorkIn { program: "/proc/self/exe".into(), args: vec!["guest-worker".into()] }
 }
 
 /// The profile that a flag names has to fit; a configured one, which may have been written for many

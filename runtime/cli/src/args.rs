@@ -8,6 +8,7 @@ use mote_spec::{
 };
 
 use crate::error::CliError;
+use crate::isolation::SecurityArgs;
 
 /// What the container may touch
 #[derive(Args, Debug, Default)]
@@ -43,6 +44,8 @@ pub(crate) struct GrantArgs {
     /// none (only what rules allow), or host for everything that the host can reach
     #[arg(long, value_name = "NETWORK")]
     network: Option<Network>,
+    #[command(flatten)]
+    security: SecurityArgs,
 }
 
 /// What the container may consume
@@ -112,7 +115,7 @@ pub(crate) enum BareName {
 
 /// The operator's request: flags first, then what annotations of the operator's own say.
 pub(crate) fn request(
-    grants: GrantArgs,
+    mut grants: GrantArgs,
     limits: LimitArgs,
     said: mote_spec::Asks,
     bare: BareName,
@@ -121,7 +124,9 @@ pub(crate) fn request(
     for wasm in &limits.wasm {
         wants = wants.or(*wasm);
     }
-    Ok(Request { limits: wants.or(said.limits), grants: grants.grants(said.net, bare)? })
+    let security = std::mem::take(&mut grants.security).wants(said.isolation)?;
+    let grants = grants.grants(said.net, bare)?;
+    Ok(Request { limits: wants.or(said.limits), grants, security })
 }
 
 impl LimitArgs {

@@ -9,7 +9,9 @@ use mote_daemon::api::{HEALTH_HTTP, HEALTH_ON_FAILURE, INVOKE, STOP_GRACE};
 use mote_engine::{Call, Input, Output, Process, Stdio, Terminal};
 use mote_image::Artifact;
 use mote_lifecycle::{LogDriver, OnFailure, RestartPolicy, Stdin};
-use mote_spec::{Asks, Bytes, DirGrant, Grants, LimitWants, NetGrants, Policy, Request, Root};
+use mote_spec::{
+    Asks, Bytes, Capabilities, DirGrant, Grants, Policy, Request, Root, SecurityWants,
+};
 use serde_json::{Map, Value, json};
 
 use crate::args::{self, BareName, GrantArgs, LimitArgs};
@@ -159,11 +161,13 @@ impl Described {
     pub(crate) fn request(self, image: &str, args: Vec<String>) -> Result<Value, CliError> {
         let Described { process, grants, limits, life, removal, input } = self;
         let said = Asks::from_annotations(&process.annotations()?)?;
-        let Request { limits, grants } = args::request(grants, limits, said, BareName::Volume)?;
+        let Request { limits, grants, security } =
+            args::request(grants, limits, said, BareName::Volume)?;
         let Grants { dirs, scratch, root, net } = grants;
         dirs.iter().try_for_each(refuse_missing)?;
         let mut labels = pairs(&life.label);
-        labels.extend(own_labels(limits, net, &process, &life));
+        let asks = Asks { limits, net, isolation: security.isolation };
+        labels.extend(own_labels(asks, &process, &life));
         let scratch: Map<String, Value> = scratch
             .iter()
             .map(|space| (space.guest.to_string(), json!(format!("size={}", space.size.get()))))
@@ -184,6 +188,7 @@ impl Described {
             "Entrypoint": process.entrypoint.map(|program| vec![program]),
             "Env": env,
             "WorkingDir": process.workdir.unwrap_or_default(),
+            "User": security.user.map(|user| user.to_string()).unwrap_or_default(),
             "Labels": labels,
             "Tty": process.tty,
             "OpenStdin": process.interactive,
@@ -194,6 +199,9 @@ impl Described {
                 "Binds": binds,
                 "Tmpfs": scratch,
                 "ReadonlyRootfs": root == Root::ReadOnly,
+                "CapAdd": words(&security.cap_add),
+                "CapDrop": words(&security.cap_drop),
+                "SecurityOpt": options(&security),
                 "AutoRemove": removal == Removes::AtEnd,
                 "RestartPolicy": restart(life.restart.unwrap_or_default()),
                 "MemoryReservation": life.memory_reservation.map_or(0, Bytes::get),
@@ -204,6 +212,18 @@ impl Described {
             },
         }))
     }
+}
+
+fn words(capabilities: &[Capabilities]) -> Vec<String> {
+    capabilities.iter().map(ToString::to_string).collect()
+}
+
+/// Docker's words for profiles: what a file holds, and not its path.
+fn options(security: &SecurityWants) -> Vec<String> {
+    let option =
+        |key: &str, value: &Option<String>| value.as_ref().map(|value| format!("{key}={value}"));
+    let all = [option("seccomp", &security.seccomp), option("apparmor", &security.apparmor)];
+    all.into_iter().flatten().collect()
 }
 
 /// Refuses a folder that is not there: the API would make it, as docker's does.
@@ -236,13 +256,8 @@ impl HealthArgs {
 }
 
 /// What docker has no words for: `io.mote.*`.
-fn own_labels(
-    limits: LimitWants,
-    net: NetGrants,
-    process: &ProcessArgs,
-    life: &LifeArgs,
-) -> BTreeMap<String, String> {
-    let mut labels = Asks { limits, net }.to_annotations();
+fn own_labels(asks: Asks, process: &ProcessArgs, life: &LifeArgs) -> BTreeMap<String, String> {
+    let mut labels = asks.to_annotations();
     let on_failure = life.health.health_on_failure.map(|what| what.to_string());
     let more = [
         (INVOKE, &process.invoke),

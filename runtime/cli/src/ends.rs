@@ -68,7 +68,7 @@ impl Interrupts {
             let _ = tell.send(signal);
             std::thread::sleep(PATIENCE);
             // What cannot be removed is, by the next container.
-            let _ = std::fs::remove_dir_all(scratch);
+            let _ = mote_daemon::remove_tree(&scratch);
             signal.carry_out();
         });
         Ok(Interrupts { first })
@@ -113,7 +113,7 @@ impl Force {
         for file in &self.place {
             let _ = std::fs::remove_file(file);
         }
-        self.scratch.iter().for_each(|scratch| drop(std::fs::remove_dir_all(scratch)));
+        self.scratch.iter().for_each(|scratch| drop(mote_daemon::remove_tree(scratch)));
         last_words(format!("{} {how}", self.name));
         end(how.code());
     }

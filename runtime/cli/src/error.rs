@@ -266,6 +266,7 @@ impl From<EngineError> for CliError {
                 ),
             ),
             EngineError::Link { .. }
+            | EngineError::Kernels { .. }
             | EngineError::Cache { .. }
             | EngineError::Load { .. }
             | EngineError::Call { .. }
@@ -274,7 +275,14 @@ impl From<EngineError> for CliError {
             | EngineError::Worker { .. }
             | EngineError::Apart { .. }
             | EngineError::Wall { .. }
+            | EngineError::AppArmor { .. }
             | EngineError::Seccomp { .. } => (FAILED, None),
+            EngineError::Lacks { .. } => (
+                FAILED,
+                Some(
+                    "`mote security` tells what each layer needs; --isolation process runs without",
+                ),
+            ),
         };
         CliError::of(error, code, hint)
     }
@@ -286,13 +294,16 @@ impl From<Refused> for CliError {
             Refused::NotGranted { .. } => (NOT_RUNNABLE, None),
             Refused::OverCeiling(_)
             | Refused::VolumeOutside { .. }
-            | Refused::NetworkOverCeiling => (
+            | Refused::NetworkOverCeiling
+            | Refused::IsolationBelow(_) => (
                 FAILED,
                 Some(
                     "the ceiling is in the configuration: /etc/mote/config.toml, ~/.config/mote/config.toml, or --config FILE",
                 ),
             ),
-            Refused::SamePlace(_) => (FAILED, None),
+            Refused::SamePlace(_) | Refused::NeedsProcess(_) | Refused::CapabilityAdded(_) => {
+                (FAILED, None)
+            }
         };
         CliError::of(error, code, hint)
     }

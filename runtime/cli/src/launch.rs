@@ -2,18 +2,18 @@
 
 use std::fs::{self, File};
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use mote_daemon::machine;
 use mote_daemon::scratch::Scratch;
 use mote_engine::{
-    Blocking, Control, Counting, Engine, EngineError, Gauge, Launch, Module, Outcome, Process,
-    RootFiles, Stdio, Trusted,
+    Apart, Blocking, Control, Counting, Engine, EngineError, Gauge, Hosts, Launch, Module, Outcome,
+    Process, RootFiles, Stdio, Trusted,
 };
 use mote_image::Artifact;
 use mote_lifecycle::{
-    Container, Ended, Image, Live, Made, Place, Record, RestartPolicy, Running, Setup, Time,
-    Workload,
+    Container, Ended, Image, Live, Made, Record, RestartPolicy, Running, Setup, Time, Workload,
 };
 use mote_spec::{Ceiling, ContainerId, ContainerName, ExitStatus, Limit, Policy, Root};
 
@@ -37,12 +37,19 @@ pub(crate) fn compiled(
     Ok(progress::spin(show, &what, || app.machine.compile(artifact, counting))?)
 }
 
-/// A compiled program in the engine that its policy asks for, with its files held.
+/// A compiled program that is ready to be started where its policy says, with its files held.
 pub(crate) struct Ready {
-    engine: Engine,
-    module: Module,
+    place: Place,
     /// The tree must not be swept while the guest reads it.
     _tree: Option<File>,
+}
+
+/// Where a program is run.
+enum Place {
+    /// In this process, in the engine that its policy asks for.
+    Here { engine: Engine, module: Module },
+    /// In one of its own.
+    Apart(Apart),
 }
 
 /// Compiles a program if that was not done before, and loads it. After that its image may go.
@@ -54,10 +61,25 @@ pub(crate) fn prepare(
 ) -> Result<Ready, CliError> {
     let counting = machine::counting(policy);
     let code = compiled(app, artifact, counting, show)?;
-    let engine = Engine::new(app.profile(), counting, policy.limits().bounds.stack)?;
-    let module = Module::load(&engine, &code)?;
+    let place = match policy.security().is_apart() {
+        true => Place::Apart(app.machine.apart(artifact.code.digest(), counting)),
+        false => {
+            let engine = Engine::new(app.profile(), counting, policy.limits().bounds.stack)?;
+            let module = Module::load(&engine, &code)?;
+            Place::Here { engine, module }
+        }
+    };
     let tree = artifact.rootfs.as_ref().map(|root| machine::hold(&root.tree)).transpose()?;
-    Ok(Ready { engine, module, _tree: tree })
+    Ok(Ready { place, _tree: tree })
+}
+
+/// What this process does after a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Afterwards {
+    /// It ends, so that it can give up what only the way to a run needs.
+    Ends,
+    /// It starts others.
+    GoesOn,
 }
 
 /// What is run, beside its program and its policy.
@@ -66,6 +88,7 @@ pub(crate) struct Start<'a> {
     pub(crate) name: Option<ContainerName>,
     pub(crate) process: Process,
     pub(crate) stdio: Stdio,
+    pub(crate) afterwards: Afterwards,
 }
 
 /// Runs a program under a policy, and returns how it ended. While it runs it is listed by `mote ps`,
@@ -76,7 +99,7 @@ pub(crate) fn run(
     policy: &Policy,
     start: Start<'_>,
 ) -> Result<Finished, CliError> {
-    let Start { artifact, name, process, stdio } = start;
+    let Start { artifact, name, process, stdio, afterwards } = start;
     let root = artifact.rootfs.as_ref().map(|root| RootFiles {
         tree: root.tree.clone(),
         program: root.program.clone(),
@@ -88,7 +111,7 @@ pub(crate) fn run(
         false => None,
     };
     let record = record(artifact, name, &process, policy)?;
-    let place = live(app)?.enter(&record)?;
+    let live = live(app)?.enter(&record)?;
     let guest = Guest {
         ready,
         process,
@@ -96,19 +119,29 @@ pub(crate) fn run(
         root,
         scratch: scratch.as_ref().map(|scratch| scratch.path().to_owned()),
     };
-    // Without anything to clear away, a signal may end the process as it does any other.
-    let interrupts = scratch.as_ref().map(|scratch| Interrupts::listen(scratch.path()));
-    let interrupts = interrupts.transpose()?;
-    let force = Force::new(artifact.name.clone(), &place, scratch.as_ref().map(Scratch::path));
-    let guard = DeadlineGuard::arm(&artifact.name, policy);
-    let hosted = host(record, place, guest, app.machine.ceiling.clone(), force);
-    let ended = match interrupts {
-        Some(interrupts) => block_on_guest(interrupts.or_end_of(hosted))?,
-        None => Ok(block_on_guest(hosted)?),
+    let ceiling = app.machine.ceiling.clone();
+    let hosted = async {
+        // Everything that needs more than a host of guests may do comes before its threads.
+        let started = guest.start(policy).await?;
+        let hosts = if policy.security().is_apart() { Hosts::Processes } else { Hosts::Guests };
+        match afterwards {
+            Afterwards::Ends => mote_engine::harden(hosts)?,
+            Afterwards::GoesOn => {}
+        }
+        // Without anything to clear away, a signal may end the process as it does any other.
+        let interrupts = scratch.as_ref().map(|scratch| Interrupts::listen(scratch.path()));
+        let interrupts = interrupts.transpose()?;
+        let force = Force::new(artifact.name.clone(), &live, scratch.as_ref().map(Scratch::path));
+        let _guard = DeadlineGuard::arm(&artifact.name, policy);
+        let hosted = host(record, live, started, ceiling, force);
+        match interrupts {
+            Some(interrupts) => Ok(interrupts.or_end_of(hosted).await),
+            None => Ok(Ok(hosted.await)),
+        }
     };
-    drop(guard);
+    let ended: Result<_, CliError> = block_on_guest(hosted)?;
     drop(scratch);
-    match ended {
+    match ended? {
         Ok(ended) => ended,
         Err(signal) => Err(signal.carry_out()),
     }
@@ -164,13 +197,13 @@ pub(crate) struct Finished {
 /// Drives the one container of this process to its end.
 async fn host(
     record: Record,
-    place: Place,
-    guest: Guest,
+    place: mote_lifecycle::Place,
+    started: Started,
     ceiling: Ceiling,
     force: Force,
 ) -> Result<Finished, CliError> {
     let (place, ended) = (Arc::new(place), Arc::new(Mutex::new(None)));
-    let once = Once { guest: Mutex::new(Some(guest)), ended: Arc::clone(&ended) };
+    let once = Once { guest: Mutex::new(Some(started)), ended: Arc::clone(&ended) };
     let (container, driver) = Container::drive(record, Arc::clone(&place), Arc::new(once));
     let served = place.serve(container.clone(), ceiling, move |how| force.end(how))?;
     let life = async {
@@ -201,26 +234,75 @@ struct Guest {
     scratch: Option<PathBuf>,
 }
 
+/// A guest that only has to be waited for.
+struct Started {
+    run: BoxFuture<Result<Outcome, EngineError>>,
+    gauge: Arc<Gauge>,
+    control: Arc<Control>,
+}
+
+type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+impl Guest {
+    /// Starts the process of a guest that has one of its own. The guest itself begins when its run is polled.
+    async fn start(self, policy: &Policy) -> Result<Started, CliError> {
+        let Guest { ready, process, stdio, root, scratch } = self;
+        let gauge = Gauge::of(policy)
+            .map_err(|error| CliError::new(format!("cannot make a gauge: {error}")))?;
+        let (gauge, control) = (Arc::new(gauge), Arc::new(Control::new(policy.limits())));
+        let (policy, held) = (policy.clone(), (Arc::clone(&gauge), Arc::clone(&control)));
+        let wall = None;
+        let Ready { place, _tree } = ready;
+        let run: BoxFuture<_> = match place {
+            Place::Here { engine, module } => Box::pin(async move {
+                let (gauge, control) = held;
+                let policy = &policy;
+                let begun = None;
+                let launch =
+                    Launch { policy, process, stdio, root, scratch, gauge, control, begun, wall };
+                let ended = mote_engine::run(&engine, &module, launch).await;
+                drop(_tree);
+                ended
+            }),
+            Place::Apart(apart) => {
+                let (gauge, control) = held;
+                let begun = None;
+                let launch = Launch {
+                    policy: &policy,
+                    process,
+                    stdio,
+                    root,
+                    scratch,
+                    gauge,
+                    control,
+                    begun,
+                    wall,
+                };
+                let run = apart.start(launch).await?;
+                Box::pin(async move {
+                    let ended = run.await;
+                    drop(_tree);
+                    ended
+                })
+            }
+        };
+        Ok(Started { run, gauge, control })
+    }
+}
+
 /// A workload that is started once, as a terminal's is.
 struct Once {
-    guest: Mutex<Option<Guest>>,
+    guest: Mutex<Option<Started>>,
     ended: Arc<Mutex<Option<Result<Outcome, EngineError>>>>,
 }
 
 impl Workload for Once {
-    async fn start(&self, record: &Record) -> Result<Running, String> {
+    async fn start(&self, _record: &Record) -> Result<Running, String> {
         let guest = self.guest.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Guest { ready, process, stdio, root, scratch } =
-            guest.ok_or("a container of a terminal runs once")?;
-        let (policy, ended) = (record.policy.clone(), Arc::clone(&self.ended));
-        let (gauge, control) = (Arc::default(), Arc::new(Control::new(policy.limits())));
-        let running = (Arc::clone(&gauge), Arc::clone(&control));
+        let Started { run, gauge, control } = guest.ok_or("a container of a terminal runs once")?;
+        let ended = Arc::clone(&self.ended);
         let guest = async move {
-            let (policy, begun) = (&policy, None);
-            let wall = None;
-            let launch =
-                Launch { policy, process, stdio, root, scratch, gauge, control, begun, wall };
-            let outcome = mote_engine::run(&ready.engine, &ready.module, launch).await;
+            let outcome = run.await;
             let how = match &outcome {
                 Ok(outcome) => Ended { status: outcome.status, detail: outcome.detail.clone() },
                 Err(error) => {
@@ -230,7 +312,7 @@ impl Workload for Once {
             *ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
             how
         };
-        Ok(Running { guest: Box::pin(guest), gauge: running.0, control: running.1 })
+        Ok(Running { guest: Box::pin(guest), gauge, control })
     }
 }
 

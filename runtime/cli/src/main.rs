@@ -19,6 +19,7 @@ mod environment;
 mod error;
 mod fetch;
 mod find;
+mod isolation;
 mod launch;
 mod output;
 mod progress;
@@ -47,7 +48,11 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
-    let result = App::new(&cli.globals).and_then(|app| cli.command.exec(&app));
+    // Another process of mote has read the configuration for it.
+    let result = match cli.command {
+        Command::GuestWorker => commands::guest_worker().map(|()| 0),
+        command => App::new(&cli.globals).and_then(|app| command.exec(&app)),
+    };
     match result {
         Ok(code) => ExitCode::from(code),
         Err(error) => {

@@ -156,7 +156,8 @@ impl Daemon {
         let (record, program, process) =
             prepared.map_err(|_| DaemonError::Failed("preparing it failed".to_owned()))??;
         let control = Arc::new(Control::new(record.policy.limits()));
-        let joined = entry.join(Beside { role, control, gauge: Arc::default() })?;
+        let gauge = guest::gauge(&record.policy).map_err(DaemonError::Failed)?;
+        let joined = entry.join(Beside { role, control, gauge })?;
         Ok(Ready { record, program, process, terminal: wish.terminal, joined })
     }
 
@@ -257,7 +258,7 @@ impl Daemon {
                 begun: None,
                 wall: None,
             };
-            let outcome = mote_engine::run(&program.engine, &program.module, launch).await;
+            let outcome = program.run(launch).await;
             if let Ok(outcome) = &outcome {
                 for result in &outcome.results {
                     let bytes = format!("{result}\n").into_bytes().into();

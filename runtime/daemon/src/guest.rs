@@ -79,7 +79,7 @@ impl Guest {
             policy: record.policy.clone(),
             root: root_files(record),
             stdio: self.console.stdio(record),
-            gauge: Arc::default(),
+            gauge: gauge(&record.policy)?,
             control: Arc::new(Control::new(record.policy.limits())),
         })
     }
@@ -98,7 +98,7 @@ impl Guest {
             begun: Some(begun),
             wall: None,
         };
-        let outcome = mote_engine::run(&program.engine, &program.module, launch).await;
+        let outcome = program.run(launch).await;
         match &outcome {
             Ok(outcome) => {
                 held.console.say(Stream::Stdout, &outcome.results);
@@ -187,6 +187,11 @@ pub(crate) fn needs_scratch(record: &Record) -> bool {
     !grants.scratch.is_empty() || (record.image.files.is_some() && grants.root == Root::Copy)
 }
 
+/// A gauge for a guest of this policy.
+pub(crate) fn gauge(policy: &Policy) -> Result<Arc<Gauge>, String> {
+    Gauge::of(policy).map(Arc::new).map_err(|error| format!("cannot make a gauge: {error}"))
+}
+
 /// How the container's program is started.
 pub(crate) fn process(record: &Record) -> Process {
     Process {
@@ -194,8 +199,11 @@ pub(crate) fn process(record: &Record) -> Process {
         env: record.env.clone(),
         cwd: record.cwd.clone(),
         call: record.setup.call.clone(),
-        // It shares its thread with others.
-        blocking: Blocking::Never,
+        blocking: match record.policy.security().is_apart() {
+            true => Blocking::Allowed,
+            // It shares its thread with others.
+            false => Blocking::Never,
+        },
     }
 }
 

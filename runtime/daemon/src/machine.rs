@@ -4,9 +4,11 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use mote_engine::{Cache, CodeKey, CompileIn, Counting, EngineError, Profile, Trusted};
+use mote_engine::{
+    Apart, Cache, CodeKey, CompileIn, Counting, EngineError, Profile, Trusted, WorkIn,
+};
 use mote_image::{Artifact, OpenError, Store, StoreError};
-use mote_spec::{Ceiling, Limit, Policy};
+use mote_spec::{Ceiling, Digest, Limit, Policy};
 
 /// A machine as a process of mote sees it.
 #[derive(Clone)]
@@ -19,6 +21,8 @@ pub struct Machine {
     pub ceiling: Ceiling,
     /// Where programs are compiled.
     pub compile_in: CompileIn,
+    /// What runs a guest in a process of its own.
+    pub work_in: WorkIn,
 }
 
 /// Why a program is not ready to be run.
@@ -43,6 +47,17 @@ impl Machine {
     /// The compiled programs of this machine.
     pub fn cache(&self) -> Result<Cache, EngineError> {
         Cache::open(&self.root.join("compiled"))
+    }
+
+    /// A program in a process of its own.
+    pub fn apart(&self, program: &Digest, counting: Counting) -> Apart {
+        Apart {
+            work_in: self.work_in.clone(),
+            cache: self.root.join("compiled"),
+            program: program.clone(),
+            profile: self.profile,
+            counting,
+        }
     }
 
     /// The compiled code of a program, if it has been compiled.

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use mote_engine::{CodeKey, Counting, Engine, EngineError, Module};
+use mote_engine::{Apart, CodeKey, Counting, Engine, EngineError, Launch, Module, Outcome};
 use mote_image::{Artifact, Overrides};
 use mote_lifecycle::Record;
 use mote_spec::{Bytes, Digest};
@@ -19,6 +19,7 @@ const IDLE: usize = 16;
 pub(crate) struct Program {
     pub(crate) engine: Engine,
     pub(crate) module: Module,
+    apart: Apart,
     /// The image's files must not be swept while a guest reads them.
     _tree: Option<File>,
 }
@@ -29,6 +30,16 @@ struct Key {
     fuel: bool,
     stack: Bytes,
     tree: Option<PathBuf>,
+}
+
+impl Program {
+    /// Runs it where its policy says: in this process, or in one of its own.
+    pub(crate) async fn run(&self, launch: Launch<'_>) -> Result<Outcome, EngineError> {
+        match launch.policy.security().is_apart() {
+            true => self.apart.run(launch).await,
+            false => mote_engine::run(&self.engine, &self.module, launch).await,
+        }
+    }
 }
 
 /// The programs of a daemon.
@@ -84,7 +95,8 @@ impl Programs {
         let stack = record.policy.limits().bounds.stack;
         let engine = self.engine(counting, stack)?;
         let module = Module::load(&engine, &code)?;
-        let program = Arc::new(Program { engine, module, _tree: tree });
+        let apart = self.machine.apart(&record.image.digest, counting);
+        let program = Arc::new(Program { engine, module, apart, _tree: tree });
         let mut loaded = self.loaded();
         loaded.programs.retain(|_, known| known.strong_count() > 0);
         loaded.programs.insert(key(record), Arc::downgrade(&program));

@@ -4,6 +4,8 @@ use std::fs::{self, File};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use crate::remove::remove_tree;
+
 /// Where containers write: on the disk with the images, and not in the volatile state, which is
 /// memory on most machines.
 pub(crate) fn folder(root: &Path) -> Result<PathBuf, ScratchError> {
@@ -87,7 +89,7 @@ pub fn bytes_below(folder: &Path) -> u64 {
 impl Drop for Scratch {
     fn drop(&mut self) {
         // What stays behind is removed by the next container.
-        let _ = fs::remove_dir_all(&self.path);
+        let _ = remove_tree(&self.path);
     }
 }
 
@@ -95,7 +97,7 @@ impl Drop for Scratch {
 fn remove_abandoned(all: &Path) {
     for entry in fs::read_dir(all).into_iter().flatten().flatten() {
         if File::open(entry.path()).is_ok_and(|folder| folder.try_lock().is_ok()) {
-            let _ = fs::remove_dir_all(entry.path());
+            let _ = remove_tree(&entry.path());
         }
     }
 }

@@ -86,7 +86,7 @@ impl Volumes {
             };
             // What is not whole is not there.
             make().map_err(|error| {
-                let _ = std::fs::remove_dir_all(&place);
+                let _ = crate::remove::remove_tree(&place);
                 failed(error)
             })?;
         }
@@ -135,7 +135,7 @@ impl Volumes {
     /// Removes a volume with all that is in it.
     pub(crate) fn remove(&self, volume: &Volume) -> Result<(), DaemonError> {
         let place = self.place(&volume.name)?;
-        std::fs::remove_dir_all(&place).map_err(|error| {
+        crate::remove::remove_tree(&place).map_err(|error| {
             DaemonError::Failed(format!("cannot remove volume {}: {error}", volume.name))
         })
     }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use mote_spec::Bytes;
 
+use crate::apart::{Layer, listed};
 use crate::profile::Profile;
 
 /// Why the engine did not start a program.
@@ -39,6 +40,8 @@ pub enum EngineError {
     Link { path: PathBuf, real: PathBuf },
     #[error("{path} is not a directory; mote grants directories")]
     NotDirectory { path: PathBuf },
+    #[error("{path} is the kernel's own file system, which is not granted to guests")]
+    Kernels { path: PathBuf },
     #[error("cannot publish {address}")]
     Port { address: SocketAddr, source: io::Error },
     #[error("the container has no folder {path} to work in")]
@@ -60,6 +63,10 @@ pub enum EngineError {
     Apart { why: String },
     #[error("its process cannot {what}")]
     Wall { what: &'static str, source: io::Error },
+    #[error("this machine lacks {}, which --isolation process=strict requires", listed(.layers))]
+    Lacks { layers: Vec<Layer> },
+    #[error("this kernel has no AppArmor, and so no profile {profile}")]
+    AppArmor { profile: String },
     #[error("the seccomp profile cannot be honoured: {why}")]
     Seccomp { why: String },
 }

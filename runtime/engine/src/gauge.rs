@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use mote_spec::Policy;
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::mm::{MapFlags, ProtFlags};
 
@@ -15,8 +16,10 @@ pub struct Gauge(Place);
 
 enum Place {
     Own(Counters),
-    /// Memory that another process has as well.
+    /// Memory that another process may have as well.
     Shared(Mapping),
+    /// The same, with the file that gives it to that process.
+    ToShare(Mapping, OwnedFd),
 }
 
 /// The counters of a container. Any bits are valid ones: a process that others confine may have
@@ -57,7 +60,7 @@ impl Deref for Gauge {
     fn deref(&self) -> &Counters {
         match &self.0 {
             Place::Own(counters) => counters,
-            Place::Shared(mapping) => mapping.counters(),
+            Place::Shared(mapping) | Place::ToShare(mapping, _) => mapping.counters(),
         }
     }
 }
@@ -69,16 +72,35 @@ impl fmt::Debug for Gauge {
 }
 
 impl Gauge {
-    /// A gauge for another process as well, and the memory that it is in, for `of_memory` there.
-    pub(crate) fn shared() -> io::Result<(Gauge, OwnedFd)> {
+    /// A gauge for a guest of this policy, wherever that runs.
+    ///
+    /// # Errors
+    /// Fails if there is no memory to be had that another process can have as well.
+    pub fn of(policy: &Policy) -> io::Result<Gauge> {
+        match policy.security().is_apart() {
+            true => Gauge::to_share(),
+            false => Ok(Gauge::default()),
+        }
+    }
+
+    /// A gauge for another process as well.
+    pub(crate) fn to_share() -> io::Result<Gauge> {
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
         let memory = rustix::fs::memfd_create(c"mote-gauge", flags)?;
         rustix::fs::ftruncate(&memory, SIZE as u64)?;
         rustix::fs::fcntl_add_seals(&memory, SealFlags::SHRINK | SealFlags::SEAL)?;
-        Ok((Gauge::of_memory(memory.as_fd())?, memory))
+        Ok(Gauge(Place::ToShare(Mapping::of(memory.as_fd())?, memory)))
     }
 
-    /// The gauge in a memory that `shared` has made.
+    /// What another process gets for `of_memory`, where this gauge can be shared.
+    pub(crate) fn memory(&self) -> Option<BorrowedFd<'_>> {
+        match &self.0 {
+            Place::ToShare(_, memory) => Some(memory.as_fd()),
+            Place::Own(_) | Place::Shared(_) => None,
+        }
+    }
+
+    /// The gauge in a memory that is another's.
     pub(crate) fn of_memory(memory: BorrowedFd<'_>) -> io::Result<Gauge> {
         Ok(Gauge(Place::Shared(Mapping::of(memory)?)))
     }
@@ -129,12 +151,13 @@ mod tests {
 
     #[test]
     fn two_processes_see_the_same_numbers() {
-        let (here, memory) = Gauge::shared().unwrap();
-        let there = Gauge::of_memory(memory.as_fd()).unwrap();
+        let here = Gauge::to_share().unwrap();
+        let memory = here.memory().unwrap();
+        let there = Gauge::of_memory(memory).unwrap();
         there.memory.store(7, Ordering::Relaxed);
         there.refuse(true);
         assert_eq!((here.memory.load(Ordering::Relaxed), here.is_refused()), (7, true));
-        assert!(rustix::fs::ftruncate(&memory, 1).is_err(), "it cannot be taken away");
+        assert!(rustix::fs::ftruncate(memory, 1).is_err(), "it cannot be taken away");
         let short = rustix::fs::memfd_create(c"short", MemfdFlags::ALLOW_SEALING).unwrap();
         assert!(Gauge::of_memory(short.as_fd()).is_err());
     }

@@ -5,7 +5,7 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -41,6 +41,10 @@ impl OpenDir {
     /// A path that leads to the open directory, whatever happens to its name.
     pub(crate) fn path(&self) -> PathBuf {
         PathBuf::from(format!("/proc/self/fd/{}", self.handle.as_raw_fd()))
+    }
+
+    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.handle.as_fd()
     }
 
     /// The same directory with a bound, for tests of what bounds it.
@@ -110,7 +114,21 @@ fn open_granted(grant: &DirGrant) -> Result<OpenDir, EngineError> {
     if real != grant.host {
         return Err(EngineError::Link { path: grant.host.clone(), real });
     }
+    refuse_the_kernels(&handle, &grant.host)?;
     Ok(OpenDir { handle, guest: grant.guest.to_string(), access: grant.access, budget: None })
+}
+
+/// Refuses the kernel's own file systems: whoever reads and writes there is this process, and not a guest.
+fn refuse_the_kernels(handle: &OwnedFd, path: &Path) -> Result<(), EngineError> {
+    /// proc, sysfs, cgroup, cgroup2, securityfs, debugfs and tracefs (linux/magic.h).
+    const KERNELS: [u64; 7] =
+        [0x9fa0, 0x6265_6572, 0x27_e0eb, 0x6367_7270, 0x7363_6673, 0x6462_6720, 0x7472_6163];
+    let found = rustix::fs::fstatfs(handle)
+        .map_err(|error| EngineError::Directory { path: path.to_owned(), source: error.into() })?;
+    match KERNELS.contains(&(found.f_type as u64)) {
+        true => Err(EngineError::Kernels { path: path.to_owned() }),
+        false => Ok(()),
+    }
 }
 
 fn open_dir(path: &Path) -> Result<OwnedFd, EngineError> {
@@ -157,25 +175,26 @@ fn open_root(root: &RootFiles, mode: Root, scratch: Option<&Path>) -> Result<Ope
     Ok(OpenDir { handle: open_dir(&path)?, guest: "/".to_owned(), access, budget })
 }
 
-/// Copies an image's files, but for the program itself: it is running already.
+/// Copies an image's files, but for the program itself: it is running already. Uses no more of the stack for
+/// a deep tree than for a flat one.
 fn copy_tree(from: &Path, to: &Path, without: &Path) -> io::Result<()> {
     let from = Dir::open_ambient_dir(from, ambient_authority())?;
     let to = Dir::open_ambient_dir(to, ambient_authority())?;
-    copy_below(&from, &to, Path::new(""), without)
-}
-
-fn copy_below(from: &Dir, to: &Dir, below: &Path, without: &Path) -> io::Result<()> {
-    for entry in from.entries()? {
-        let entry = entry?;
-        let (name, kind) = (entry.file_name(), entry.file_type()?);
-        let path = below.join(&name);
-        if kind.is_dir() {
-            to.create_dir(&name)?;
-            copy_below(&from.open_dir(&name)?, &to.open_dir(&name)?, &path, without)?;
-        } else if kind.is_symlink() {
-            to.symlink_contents(from.read_link_contents(&name)?, &name)?;
-        } else if path != without {
-            from.copy(&name, to, &name)?;
+    let mut folders = vec![PathBuf::from(".")];
+    while let Some(below) = folders.pop() {
+        let (from, to) = (from.open_dir(&below)?, to.open_dir(&below)?);
+        for entry in from.entries()? {
+            let entry = entry?;
+            let (name, kind) = (entry.file_name(), entry.file_type()?);
+            let path = below.join(&name);
+            if kind.is_dir() {
+                to.create_dir(&name)?;
+                folders.push(path);
+            } else if kind.is_symlink() {
+                to.symlink_contents(from.read_link_contents(&name)?, &name)?;
+            } else if path.strip_prefix(".").is_ok_and(|path| path != without) {
+                from.copy(&name, &to, &name)?;
+            }
         }
     }
     Ok(())

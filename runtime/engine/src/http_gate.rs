@@ -4,33 +4,39 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use mote_spec::{NetGrants, Network, Scheme};
+use tokio::sync::Semaphore;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
-use crate::denied::{Denied, printable};
+use crate::denied::printable;
 use crate::gauge::Gauge;
-use crate::sockets::Pace;
+use crate::net_gate::NetGate;
+use crate::pace::{Pace, Turn};
 
 pub(crate) struct HttpGate {
-    grants: Arc<NetGrants>,
-    denied: Denied,
+    net: Arc<NetGate>,
+    /// One for each request that may be under way.
+    turns: Arc<Semaphore>,
     gauge: Arc<Gauge>,
     pace: Arc<Pace>,
 }
 
+/// How many requests of a guest may be under way; more wait.
+const MOST_REQUESTS: usize = 64;
+/// How much of a body stands between a guest and the network, for each of its requests.
+const CHUNK: usize = 64 << 10;
+/// How long one of several addresses is tried.
+const TRIES: Duration = Duration::from_secs(5);
+
 type Sent = (http::Response<WasiBody>, Box<dyn Future<Output = Result<(), Error>> + Send>);
 
 impl HttpGate {
-    pub(crate) fn new(
-        grants: &NetGrants,
-        denied: Denied,
-        gauge: Arc<Gauge>,
-        pace: Arc<Pace>,
-    ) -> HttpGate {
-        HttpGate { grants: Arc::new(grants.clone()), denied, gauge, pace }
+    pub(crate) fn new(net: Arc<NetGate>, gauge: Arc<Gauge>, pace: Arc<Pace>) -> HttpGate {
+        HttpGate { net, turns: Arc::new(Semaphore::new(MOST_REQUESTS)), gauge, pace }
     }
 }
 
@@ -40,17 +46,17 @@ struct Paced<B> {
     gauge: Arc<Gauge>,
     counter: fn(&Gauge) -> &AtomicU64,
     pace: Arc<Pace>,
-    wait: Option<Pin<Box<tokio::time::Sleep>>>,
+    turn: Turn,
 }
 
 impl Paced<()> {
     fn new(gauge: Arc<Gauge>, pace: Arc<Pace>, counter: fn(&Gauge) -> &AtomicU64) -> Paced<()> {
-        Paced { inner: (), gauge, counter, pace, wait: None }
+        Paced { inner: (), gauge, counter, pace, turn: Turn::default() }
     }
 
     fn around(self, body: WasiBody) -> Paced<WasiBody> {
-        let Paced { inner: (), gauge, counter, pace, wait } = self;
-        Paced { inner: body, gauge, counter, pace, wait }
+        let Paced { inner: (), gauge, counter, pace, turn } = self;
+        Paced { inner: body, gauge, counter, pace, turn }
     }
 }
 
@@ -63,17 +69,13 @@ impl Body for Paced<WasiBody> {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<bytes::Bytes>, Error>>> {
         let this = &mut *self;
-        while let Some(wait) = &mut this.wait {
-            ready!(wait.as_mut().poll(cx));
-            this.wait = this.pace.until().map(|until| Box::pin(tokio::time::sleep_until(until)));
-        }
+        ready!(this.turn.poll(&this.pace, cx));
         let frame = ready!(Pin::new(&mut this.inner).poll_frame(cx));
         if let Some(Ok(frame)) = &frame
             && let Some(data) = frame.data_ref()
         {
             (this.counter)(&this.gauge).fetch_add(data.len() as u64, Ordering::Relaxed);
             this.pace.passed(data.len());
-            this.wait = this.pace.until().map(|until| Box::pin(tokio::time::sleep_until(until)));
         }
         Poll::Ready(frame)
     }
@@ -101,6 +103,43 @@ fn allows(grants: &NetGrants, uri: &http::Uri) -> bool {
     grants.http.iter().any(|rule| rule.allows(scheme, host, uri.port_u16(), uri.path()))
 }
 
+/// A request that goes to an address which was found allowed, and not to what its host's name means when it
+/// is sent. One by TLS goes to whoever can prove the name.
+async fn pinned(
+    net: &NetGate,
+    mut request: http::Request<WasiBody>,
+) -> wasmtime_wasi_http::Result<http::Request<WasiBody>> {
+    let uri = request.uri();
+    let is_plain = uri.scheme() == Some(&http::uri::Scheme::HTTP);
+    let port = uri.port_u16().unwrap_or(if is_plain { 80 } else { 443 });
+    let addresses = net.http_addresses(uri.host().unwrap_or_default(), port).await;
+    let Some(mut chosen) = addresses.first().copied() else {
+        return Err(Error::HttpRequestDenied);
+    };
+    if !is_plain {
+        return Ok(request);
+    }
+    if addresses.len() > 1 {
+        for address in addresses {
+            let tried = tokio::net::TcpStream::connect(address);
+            if let Ok(Ok(_)) = tokio::time::timeout(TRIES, tried).await {
+                chosen = address;
+                break;
+            }
+        }
+    }
+    let mut parts = std::mem::take(request.uri_mut()).into_parts();
+    let authority = http::uri::Authority::try_from(chosen.to_string());
+    parts.authority = Some(authority.map_err(|_| Error::HttpRequestUriInvalid)?);
+    *request.uri_mut() = http::Uri::from_parts(parts).map_err(|_| Error::HttpRequestUriInvalid)?;
+    Ok(request)
+}
+
+/// What headers take on the wire, but for a few bytes.
+fn head_size(headers: &http::HeaderMap) -> usize {
+    headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum()
+}
+
 /// The address of a request without what it asks for.
 fn address(uri: &http::Uri) -> String {
     let scheme = uri.scheme_str().unwrap_or("http");
@@ -109,23 +148,42 @@ fn address(uri: &http::Uri) -> String {
 }
 
 impl WasiHttpHooks for HttpGate {
+    fn p2_outgoing_body_chunk_size(&mut self) -> usize {
+        CHUNK
+    }
+
     fn send_request(
         &mut self,
         request: http::Request<WasiBody>,
         options: Option<RequestOptions>,
         _sent: Box<dyn Future<Output = Result<(), Error>> + Send>,
     ) -> Box<dyn Future<Output = wasmtime_wasi_http::Result<Sent>> + Send> {
-        let (grants, gauge) = (Arc::clone(&self.grants), Arc::clone(&self.gauge));
-        let (denied, pace) = (self.denied.clone(), Arc::clone(&self.pace));
+        let (net, gauge) = (Arc::clone(&self.net), Arc::clone(&self.gauge));
+        let (turns, pace) = (Arc::clone(&self.turns), Arc::clone(&self.pace));
         Box::new(async move {
-            if !allows(&grants, request.uri()) {
+            if !allows(net.grants(), request.uri()) || request.method() == http::Method::CONNECT {
                 let wanted = address(request.uri());
-                denied.note(format!("a request to {wanted}"), format!("--allow-http {wanted}"));
+                net.denied()
+                    .note(format!("a request to {wanted}"), format!("--allow-http {wanted}"));
                 return Err(Error::HttpRequestDenied);
             }
+            let turn = turns.acquire_owned().await.map_err(|_| Error::HttpRequestDenied)?;
+            let request = pinned(&net, request).await?;
+            pace.ready().await;
+            let head = head_size(request.headers()) + request.uri().path().len();
+            gauge.sent.fetch_add(head as u64, Ordering::Relaxed);
+            pace.passed(head);
             let sending = Paced::new(Arc::clone(&gauge), Arc::clone(&pace), |gauge| &gauge.sent);
             let request = request.map(|body| sending.around(body).boxed_unsync());
             let (response, io) = wasmtime_wasi_http::default_send_request(request, options).await?;
+            let head = head_size(response.headers());
+            gauge.received.fetch_add(head as u64, Ordering::Relaxed);
+            pace.passed(head);
+            let io = async move {
+                let ended = io.await;
+                drop(turn);
+                ended
+            };
             let receiving = Paced::new(gauge, pace, |gauge| &gauge.received);
             let response =
                 response.map(|body| receiving.around(body.boxed_unsync()).boxed_unsync());

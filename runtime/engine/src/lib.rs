@@ -20,15 +20,20 @@ mod control;
 mod denied;
 mod describe;
 mod error;
+#[cfg(feature = "escape-hook")]
+mod escape;
 mod gauge;
 mod handles;
+mod harden;
 mod hooks;
 mod http_gate;
+mod http_methods;
 mod limiter;
 mod link;
 mod meter;
 mod module;
 mod net_gate;
+mod pace;
 mod profile;
 mod quota;
 mod relay;
@@ -39,7 +44,8 @@ mod sockets_p3;
 mod stdio;
 
 pub use apart::{
-    Gone, Network, Order, SeccompProfile, User, Wall, WorkIn, Worker, enter_fresh_network, work,
+    Apart, Gone, Layer, Layers, Network, Order, SeccompProfile, User, Wall, WorkIn, Worker,
+    enter_fresh_network, work,
 };
 pub use cache::{Cache, CodeKey, ENGINE_VERSION, Trusted};
 pub use compile::{CompileIn, compile};
@@ -50,6 +56,7 @@ pub use denied::Refusal;
 pub use describe::{Description, Kind, World, describe};
 pub use error::EngineError;
 pub use gauge::{Counters, Gauge};
+pub use harden::{Hosts, harden};
 pub use meter::look_often;
 pub use module::{Engine, Module};
 pub use profile::{Counting, Profile, UnknownProfile, machine_memory};

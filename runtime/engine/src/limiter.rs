@@ -17,7 +17,7 @@ pub(crate) struct Limiter {
     bounds: Bounds,
     elements: u64,
     gauge: Arc<Gauge>,
-    /// What was added last, to be taken back if the machine itself cannot give it.
+    /// What was added to a memory last, to be taken back if the machine itself cannot give it.
     last: u64,
 }
 
@@ -31,15 +31,10 @@ impl Limiter {
         let fits = used <= self.control.memory().get();
         self.gauge.refuse(!fits);
         if fits {
-            self.last = bytes;
             self.gauge.memory.store(used, Ordering::Relaxed);
             self.gauge.memory_peak.fetch_max(used, Ordering::Relaxed);
         }
         fits
-    }
-
-    fn give_back(&mut self) {
-        self.gauge.memory.fetch_sub(std::mem::take(&mut self.last), Ordering::Relaxed);
     }
 }
 
@@ -55,11 +50,15 @@ impl ResourceLimiter for Limiter {
         if maximum.is_some_and(|maximum| desired > maximum) {
             return Ok(false);
         }
-        Ok(self.take((desired - current) as u64))
+        let added = (desired - current) as u64;
+        let fits = self.take(added);
+        self.last = if fits { added } else { 0 };
+        Ok(fits)
     }
 
+    /// Comes after a growth that was allowed, and before anything else of the guest's.
     fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
-        self.give_back();
+        self.gauge.memory.fetch_sub(std::mem::take(&mut self.last), Ordering::Relaxed);
         Ok(())
     }
 
@@ -69,19 +68,20 @@ impl ResourceLimiter for Limiter {
         desired: usize,
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        self.last = 0;
         let added = (desired - current) as u64;
-        let over = self.elements + added > u64::from(self.bounds.table_elements);
-        if over || maximum.is_some_and(|maximum| desired > maximum) || !self.take(added * ELEMENT) {
+        let over = self.elements.saturating_add(added) > u64::from(self.bounds.table_elements);
+        let beyond = maximum.is_some_and(|maximum| desired > maximum);
+        if over || beyond || !self.take(added.saturating_mul(ELEMENT)) {
             return Ok(false);
         }
         self.elements += added;
         Ok(true)
     }
 
+    /// What this is told of was never allowed: a size that overflows is told without having been asked for, and
+    /// one beyond the table's own maximum is refused above. A table for which the machine has no memory is
+    /// the end of its guest.
     fn table_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
-        self.elements -= self.last / ELEMENT;
-        self.give_back();
         Ok(())
     }
 
@@ -121,6 +121,18 @@ mod tests {
         assert!(limiter.memory_growing(6_000, 8_400, None).unwrap());
         assert!(!limiter.memory_growing(8_400, 8_401, None).unwrap());
         assert_eq!(gauge.memory.load(Ordering::Relaxed), 10_000);
+    }
+
+    #[test]
+    fn sizes_that_overflow_give_nothing_back() {
+        let (mut limiter, gauge) = limiter(10_000);
+        assert!(limiter.memory_growing(0, 6_000, None).unwrap());
+        limiter.table_grow_failed(wasmtime::format_err!("overflow")).unwrap();
+        assert_eq!(gauge.memory.load(Ordering::Relaxed), 6_000);
+        assert!(limiter.table_growing(0, 50, None).unwrap());
+        assert!(!limiter.table_growing(50, usize::MAX, None).unwrap());
+        assert!(!limiter.table_growing(50, 50 + usize::MAX / 16 + 1, None).unwrap());
+        assert_eq!(gauge.memory.load(Ordering::Relaxed), 6_800);
     }
 
     #[test]

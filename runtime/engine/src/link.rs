@@ -6,6 +6,7 @@ use wasmtime_wasi::I32Exit;
 
 use crate::error::EngineError;
 use crate::hooks;
+use crate::http_methods;
 use crate::module::Engine;
 use crate::sandbox::Sandbox;
 use crate::sockets;
@@ -41,13 +42,15 @@ pub(crate) fn core(
                     Err(I32Exit(code).into())
                 })
                 .map_err(failed)?;
+            hooks::link_sleep(&mut linker, name).map_err(failed)?;
         }
-    }
-    if imports("wasi_snapshot_preview1") {
-        hooks::link_sleep(&mut linker).map_err(failed)?;
     }
     if sandbox.quota.is_some() {
         hooks::link_p1(&mut linker).map_err(failed)?;
+    }
+    #[cfg(feature = "escape-hook")]
+    if imports(crate::escape::MODULE) {
+        crate::escape::link(&mut linker).map_err(failed)?;
     }
     linker.instantiate_pre(module).map_err(|source| {
         match source.downcast_ref::<UnknownImportError>() {
@@ -86,22 +89,26 @@ pub(crate) fn component(
     if needs.p2 {
         wasmtime_wasi::p2::add_to_linker_async(&mut linker).map_err(failed)?;
         sockets::link_p2(&mut linker).map_err(failed)?;
+        hooks::link_streams(&mut linker).map_err(failed)?;
         if sandbox.quota.is_some() {
             hooks::link_p2(&mut linker).map_err(failed)?;
         }
     }
     if needs.http_p2 {
         wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker).map_err(failed)?;
+        http_methods::link_p2(&mut linker).map_err(failed)?;
     }
     if needs.p3 {
         wasmtime_wasi::p3::add_to_linker(&mut linker).map_err(failed)?;
         sockets_p3::link(&mut linker).map_err(failed)?;
+        hooks::link_listing(&mut linker).map_err(failed)?;
         if sandbox.quota.is_some() {
             hooks::link_p3(&mut linker).map_err(failed)?;
         }
     }
     if needs.http_p3 {
         wasmtime_wasi_http::p3::add_to_linker(&mut linker).map_err(failed)?;
+        http_methods::link_p3(&mut linker).map_err(failed)?;
     }
     linker.instantiate_pre(component).map_err(failed)
 }

@@ -15,6 +15,17 @@ pub struct Engine {
     pub(crate) counting: Counting,
 }
 
+/// How a program's calls to the host come, and so how much each may leave there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Calls {
+    /// One after another, each with all that it writes (preview 1).
+    Core,
+    /// One after another; what is long comes in pieces, by streams (WASI 0.2).
+    One,
+    /// Thousands may be under way (WASI 0.3).
+    Many,
+}
+
 /// A program that is ready to be started any number of times.
 #[derive(Clone)]
 pub struct Module {
@@ -80,6 +91,19 @@ impl Module {
     /// Whether the program could use a network: a preview 1 module has no sockets.
     pub fn has_sockets(&self) -> bool {
         matches!(self.code, Code::Component(_))
+    }
+
+    /// How its calls to the host come.
+    pub(crate) fn calls(&self, engine: &Engine) -> Calls {
+        match &self.code {
+            Code::Core(_) => Calls::Core,
+            Code::Component(_)
+                if self.imports(engine).iter().any(|name| name.contains("@0.3.")) =>
+            {
+                Calls::Many
+            }
+            Code::Component(_) => Calls::One,
+        }
     }
 
     /// The names of the functions that the program exports, and of a component's interfaces.

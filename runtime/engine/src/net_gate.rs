@@ -3,35 +3,58 @@
 //! A rule that names a host allows the addresses that the name was seen to have: those that the
 //! guest was given when it looked the name up, and those that the gate finds itself.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use mote_spec::{Dns, NetGrants, Network, Protocol, Publish, Target};
+use mote_spec::{Dns, NetGrants, Network, Protocol, Publish, Target, may_stand_for};
+use tokio::sync::{AcquireError, Semaphore, SemaphorePermit};
 use wasmtime_wasi::sockets::SocketAddrUse;
 
 use crate::denied::{Denied, printable};
 
 /// How many peers of published datagram ports are remembered, to answer them.
 const MOST_PEERS: usize = 4_096;
+/// How many look-ups of a guest may be under way: each takes a thread of those that all guests share.
+const MOST_LOOKUPS: usize = 8;
+/// How long one may be answered that was heard at a published datagram port.
+const ANSWERS: Duration = Duration::from_secs(60);
+/// How long what the name service said of a name is not asked for once more.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
 /// What a container may reach, and what is known of names.
 pub(crate) struct NetGate {
     grants: NetGrants,
     denied: Denied,
     known: Mutex<Known>,
+    /// One for each look-up that may be under way.
+    turns: Semaphore,
 }
 
 #[derive(Default)]
 struct Known {
     addresses: HashMap<String, Vec<IpAddr>>,
-    peers: HashSet<SocketAddr>,
+    /// When those that were heard at a published datagram port were heard last.
+    peers: HashMap<SocketAddr, Instant>,
+    /// When a name was looked up here.
+    asked: HashMap<String, Instant>,
 }
 
 impl NetGate {
     pub(crate) fn new(grants: &NetGrants) -> Arc<NetGate> {
         let grants = grants.clone();
-        Arc::new(NetGate { grants, denied: Denied::default(), known: Mutex::default() })
+        let turns = Semaphore::new(MOST_LOOKUPS);
+        Arc::new(NetGate { grants, denied: Denied::default(), known: Mutex::default(), turns })
+    }
+
+    /// Waits for a turn to look a name up.
+    pub(crate) async fn look_up_turn(&self) -> Result<SemaphorePermit<'_>, AcquireError> {
+        self.turns.acquire().await
+    }
+
+    pub(crate) fn grants(&self) -> &NetGrants {
+        &self.grants
     }
 
     /// What the guest was refused.
@@ -54,6 +77,10 @@ impl NetGate {
 
     /// Whether this name may be looked up.
     pub(crate) fn allows_name(&self, name: &str) -> bool {
+        // Longer ones are no names (RFC 1035, section 2.3.4).
+        if name.len() > 255 {
+            return false;
+        }
         let name = name.trim_end_matches('.').to_ascii_lowercase();
         let named = |rule: &mote_spec::NetRule| rule.target == Target::Name(name.clone());
         let allowed = self.grants.network == Network::Host
@@ -72,10 +99,18 @@ impl NetGate {
         if !self.grants.connect.iter().any(ruled) {
             return;
         }
+        let address = address.to_canonical();
+        if !may_stand_for(&name, address) {
+            self.denied.note(
+                format!("{} as {address}, which is no public address", printable(&name)),
+                format!("--allow-net PROTOCOL://{address}:PORT"),
+            );
+            return;
+        }
         let mut known = self.known();
         let addresses = known.addresses.entry(name).or_default();
         if !addresses.contains(&address) && addresses.len() < 256 {
-            addresses.push(address.to_canonical());
+            addresses.push(address);
         }
     }
 
@@ -96,7 +131,8 @@ impl NetGate {
             SocketAddrUse::TcpAccept => true,
             SocketAddrUse::TcpConnect => self.may_reach(Protocol::Tcp, address).await,
             SocketAddrUse::UdpSend => {
-                self.known().peers.contains(&address)
+                let heard = self.known().peers.get(&address).copied();
+                heard.is_some_and(|at| at.elapsed() < ANSWERS)
                     || self.may_reach(Protocol::Udp, address).await
             }
             SocketAddrUse::UdpReceive => self.may_hear(address).await,
@@ -140,12 +176,41 @@ impl NetGate {
         let published = self.grants.publish.iter().any(|publish| publish.protocol == Protocol::Udp);
         if published {
             let mut known = self.known();
+            if known.peers.len() >= MOST_PEERS {
+                known.peers.retain(|_, heard| heard.elapsed() < ANSWERS);
+            }
             if known.peers.len() < MOST_PEERS {
-                known.peers.insert(address);
+                known.peers.insert(address, Instant::now());
             }
             return true;
         }
         self.may_reach(Protocol::Udp, address).await
+    }
+
+    /// The addresses of a host that an HTTP request may go to, as the name service gives them. A rule that
+    /// names an address is for that address; a pattern is for names, and public addresses.
+    pub(crate) async fn http_addresses(&self, host: &str, port: u16) -> Vec<SocketAddr> {
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        let found: Vec<SocketAddr> = match tokio::net::lookup_host((bare, port)).await {
+            Ok(found) => found.collect(),
+            Err(_) => return Vec::new(),
+        };
+        let is_literal = bare.parse::<IpAddr>().is_ok();
+        let named = self.grants.http.iter().any(|rule| rule.names(host));
+        let allowed = |address: &SocketAddr| {
+            self.grants.network == Network::Host
+                || (is_literal && named)
+                || may_stand_for(if is_literal { "a.literal" } else { bare }, address.ip())
+                || self.reaches(Protocol::Tcp, *address)
+        };
+        let (may, may_not): (Vec<_>, Vec<_>) = found.into_iter().partition(allowed);
+        if let (true, Some(address)) = (may.is_empty(), may_not.first()) {
+            self.denied.note(
+                format!("{} as {}, which is no public address", printable(bare), address.ip()),
+                format!("--allow-net tcp://{address}"),
+            );
+        }
+        may
     }
 
     async fn may_reach(&self, protocol: Protocol, address: SocketAddr) -> bool {
@@ -157,12 +222,26 @@ impl NetGate {
             if let Target::Name(name) = &rule.target
                 && rule.protocol == protocol
                 && rule.ports.contains(address.port())
+                && self.looks_again(name)
                 && let Ok(found) = tokio::net::lookup_host((name.as_str(), 0)).await
             {
                 found.for_each(|found| self.learn(name, found.ip()));
             }
         }
         self.reaches(protocol, address)
+    }
+
+    /// Whether it is time to ask the name service for a name once more: a guest that is refused may try as
+    /// often as it likes.
+    fn looks_again(&self, name: &str) -> bool {
+        let now = Instant::now();
+        let mut known = self.known();
+        let last = known.asked.insert(name.to_owned(), now);
+        let again = last.is_none_or(|last| now.duration_since(last) >= LOOK_AGAIN);
+        if !again {
+            known.asked.extend(last.map(|last| (name.to_owned(), last)));
+        }
+        again
     }
 
     fn reaches(&self, protocol: Protocol, address: SocketAddr) -> bool {
@@ -243,11 +322,36 @@ mod tests {
     #[tokio::test]
     async fn a_name_allows_the_addresses_that_it_was_seen_to_have() {
         let gate = gate(&["tcp://db.invalid:5432"], &[]);
-        assert!(!gate.allows(at("192.0.2.1:5432"), SocketAddrUse::TcpConnect).await);
-        gate.learn("DB.invalid.", "192.0.2.1".parse().unwrap());
-        assert!(gate.allows(at("192.0.2.1:5432"), SocketAddrUse::TcpConnect).await);
-        assert!(!gate.allows(at("192.0.2.1:5433"), SocketAddrUse::TcpConnect).await);
+        assert!(!gate.allows(at("9.9.9.9:5432"), SocketAddrUse::TcpConnect).await);
+        gate.learn("DB.invalid.", "9.9.9.9".parse().unwrap());
+        assert!(gate.allows(at("9.9.9.9:5432"), SocketAddrUse::TcpConnect).await);
+        assert!(!gate.allows(at("9.9.9.9:5433"), SocketAddrUse::TcpConnect).await);
         assert!(gate.allows_name("db.invalid") && !gate.allows_name("other.invalid"));
+        assert!(!gate.allows_name(&"a.".repeat(200)));
+    }
+
+    #[tokio::test]
+    async fn a_public_name_does_not_lead_to_the_private_network() {
+        let gate = gate(&["tcp://db.invalid:80", "tcp://db.lan:80", "tcp://10.1.0.0/16:80"], &[]);
+        for address in
+            ["127.0.0.1", "10.0.0.1", "169.254.169.254", "::1", "fd00::1", "::ffff:10.0.0.1"]
+        {
+            let address: IpAddr = address.parse().unwrap();
+            gate.learn("db.invalid", address);
+            let to = SocketAddr::new(address, 80);
+            assert!(!gate.allows(to, SocketAddrUse::TcpConnect).await, "{address}");
+        }
+        let refused =
+            gate.denied().all().into_iter().find(|refusal| refusal.what.contains("as 10.0.0.1"));
+        assert!(
+            refused.is_some_and(|refusal| refusal.flag == "--allow-net PROTOCOL://10.0.0.1:PORT")
+        );
+        gate.learn("db.lan", "10.0.0.1".parse().unwrap());
+        assert!(gate.allows(at("10.0.0.1:80"), SocketAddrUse::TcpConnect).await, "a local name");
+        assert!(
+            gate.allows(at("10.1.0.1:80"), SocketAddrUse::TcpConnect).await,
+            "a rule of its own"
+        );
     }
 
     #[tokio::test]

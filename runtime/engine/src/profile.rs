@@ -100,6 +100,7 @@ impl Profile {
             .consume_fuel(counting == Counting::Fuel)
             .epoch_interruption(true)
             .wasm_component_model_async(true)
+            .wasm_custom_page_sizes(false)
             .wasm_backtrace_details(WasmBacktraceDetails::Disable)
             .memory_guard_size(FULL_GUARD);
         let most_stack = match self {
@@ -136,6 +137,9 @@ fn pool(slots: u32) -> PoolingAllocationConfig {
         .total_tables(slots * 4)
         .total_stacks(slots)
         .total_gc_heaps(slots)
+        .max_core_instances_per_component(128)
+        .max_memories_per_component(4)
+        .max_tables_per_component(32)
         .max_unused_warm_slots(slots.min(16));
     pool
 }

@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use cap_std::fs::Dir;
 use mote_spec::{Access, Bytes, Limit};
 
-use crate::alive::{Alive, FileKey, Taken, key_in_dir, key_of};
+use crate::alive::{Alive, FileKey, Taken, key_in_dir, key_of, own_files};
 use crate::gauge::Gauge;
 use crate::handles::OpenDir;
 
@@ -45,6 +45,8 @@ fn most_names(most: u64) -> u64 {
 pub(crate) struct Quota {
     most: u64,
     areas: Vec<Area>,
+    /// What this process has open, whatever it may open later.
+    own_files: File,
     gauge: Arc<Gauge>,
     books: Mutex<Books>,
 }
@@ -74,6 +76,16 @@ struct Entry {
     charged: Charged,
     /// How long the file is, or will be when the writes that were allowed have happened.
     length: u64,
+    /// What of that is to be appended by writes that may not have happened yet.
+    appending: u64,
+}
+
+/// A write that is about to happen.
+enum Write {
+    /// It ends at this byte.
+    Ends(u64),
+    /// It puts so many bytes behind the end.
+    Appends(u64),
 }
 
 /// Leave to make one name. Whoever drops it does not know how the attempt ended, so that it stays
@@ -102,7 +114,13 @@ impl Quota {
         }
         let books = Books { by_area: vec![Charged::default(); areas.len()], ..Books::default() };
         let most = most.bound().map_or(u64::MAX, Bytes::get);
-        Ok(Some(Arc::new(Quota { most, areas, gauge, books: Mutex::new(books) })))
+        Ok(Some(Arc::new(Quota {
+            most,
+            areas,
+            own_files: own_files()?,
+            gauge,
+            books: Mutex::new(books),
+        })))
     }
 
     /// Charges for a write that ends at byte `end` of a file, or for a new length of it. What a file
@@ -111,12 +129,12 @@ impl Quota {
     /// # Errors
     /// `ENOSPC` if a limit would be passed; nothing is charged then, and nothing may be written.
     pub(crate) fn charge(&self, file: &Arc<File>, end: u64) -> io::Result<()> {
-        self.settle(file, |_| end)
+        self.settle(file, Write::Ends(end))
     }
 
     /// Charges for a write of so many bytes behind the end of a file.
     pub(crate) fn charge_append(&self, file: &Arc<File>, bytes: u64) -> io::Result<()> {
-        self.settle(file, |length| length.saturating_add(bytes))
+        self.settle(file, Write::Appends(bytes))
     }
 
     /// Charges for a name that is about to be made below a directory; `None` where names are free.
@@ -141,7 +159,7 @@ impl Quota {
         self.most != u64::MAX || self.areas[area].most != u64::MAX
     }
 
-    fn settle(&self, file: &Arc<File>, end: impl Fn(u64) -> u64) -> io::Result<()> {
+    fn settle(&self, file: &Arc<File>, write: Write) -> io::Result<()> {
         let found = file.metadata()?;
         if !found.is_file() {
             return Ok(());
@@ -157,16 +175,30 @@ impl Quota {
                 if !self.is_bounded(area) {
                     return Ok(());
                 }
-                place.insert(Entry { area, charged: Charged::default(), length: found.len() })
+                place.insert(Entry {
+                    area,
+                    charged: Charged::default(),
+                    length: found.len(),
+                    appending: 0,
+                })
             }
         };
         let length = entry.length.max(found.len());
-        let (area, end) = (entry.area, end(length));
+        // What was to be appended lands behind whatever is there by then.
+        let appending = if found.len() >= entry.length { 0 } else { entry.appending };
+        let (end, appending) = match write {
+            Write::Ends(end) => (end.max(found.len()).saturating_add(appending), appending),
+            Write::Appends(bytes) => {
+                (length.saturating_add(bytes), appending.saturating_add(bytes))
+            }
+        };
+        let area = entry.area;
         let growth = Charged { bytes: end.saturating_sub(length), names: 0 };
         self.make_room(&mut books, area, growth)?;
         let entry = books.files.get_mut(&key).expect("an open file keeps its entry");
         entry.charged.bytes += growth.bytes;
         entry.length = length.max(end);
+        entry.appending = appending;
         books.take(area, growth);
         self.show(&books);
         Ok(())
@@ -206,7 +238,7 @@ impl Quota {
         // What has gone to where nothing is bounded is as good as deleted.
         let bounded = (0..self.areas.len()).filter(|area| self.is_bounded(*area));
         let dirs = bounded.map(|area| &self.areas[area].handle);
-        let Some(alive) = Alive::look(dirs) else { return };
+        let Some(alive) = Alive::look(dirs, &self.own_files) else { return };
         let mut back = Vec::new();
         books.files.retain(|key, entry| {
             if alive.is_open(key) {
@@ -280,7 +312,7 @@ impl NewName {
             .map(|found| (key_in_dir(&found), found.len()));
         // What has gone or moved already stays charged, since nobody can tell which it was.
         let Ok((key, length)) = found else { return };
-        let fresh = Entry { area: self.area, charged: Charged::default(), length };
+        let fresh = Entry { area: self.area, charged: Charged::default(), length, appending: 0 };
         self.quota.books().files.entry(key).or_insert(fresh).charged.names += 1;
     }
 
@@ -289,7 +321,7 @@ impl NewName {
         let Ok(found) = file.metadata() else { return };
         if let hash_map::Entry::Vacant(place) = self.quota.books().files.entry(key_of(&found)) {
             let charged = Charged { bytes: 0, names: 1 };
-            place.insert(Entry { area: self.area, charged, length: found.len() });
+            place.insert(Entry { area: self.area, charged, length: found.len(), appending: 0 });
             return;
         }
         self.unused();

@@ -14,8 +14,8 @@ use wasmtime::component::{
 use wasmtime::{AsContextMut, StoreContextMut};
 
 use crate::gauge::Gauge;
+use crate::pace::{Pace, Turn};
 use crate::sandbox::Sandbox;
-use crate::sockets::Pace;
 
 /// How much stands between the ends at most.
 const CHUNK: usize = 64 << 10;
@@ -43,7 +43,7 @@ struct Intake {
     gauge: Arc<Gauge>,
     counter: fn(&Gauge) -> &AtomicU64,
     pace: Arc<Pace>,
-    wait: Option<Pin<Box<tokio::time::Sleep>>>,
+    turn: Turn,
 }
 
 /// Gives out what was taken in.
@@ -60,7 +60,7 @@ pub(crate) fn relay(
     let (gauge, pace) = (Arc::clone(&context.data().gauge), Arc::clone(&context.data().pace));
     stream.pipe(
         &mut store,
-        Intake { shared: Arc::clone(&shared), gauge, counter, pace, wait: None },
+        Intake { shared: Arc::clone(&shared), gauge, counter, pace, turn: Turn::default() },
     )?;
     StreamReader::new(&mut store, Outlet(shared))
 }
@@ -78,11 +78,8 @@ impl StreamConsumer<Sandbox> for Intake {
         let this = &mut *self;
         let not_yet =
             || if finish { Poll::Ready(Ok(StreamResult::Cancelled)) } else { Poll::Pending };
-        while let Some(wait) = &mut this.wait {
-            if wait.as_mut().poll(cx).is_pending() {
-                return not_yet();
-            }
-            this.wait = this.pace.until().map(|until| Box::pin(tokio::time::sleep_until(until)));
+        if this.turn.poll(&this.pace, cx).is_pending() {
+            return not_yet();
         }
         let mut between = lock(&this.shared);
         if between.left {
@@ -100,7 +97,6 @@ impl StreamConsumer<Sandbox> for Intake {
             source.mark_read(count);
             (this.counter)(&this.gauge).fetch_add(count as u64, Ordering::Relaxed);
             this.pace.passed(count);
-            this.wait = this.pace.until().map(|until| Box::pin(tokio::time::sleep_until(until)));
             wake(&mut between.taker);
         }
         Poll::Ready(Ok(StreamResult::Completed))

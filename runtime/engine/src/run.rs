@@ -9,9 +9,9 @@ use tokio::sync::oneshot;
 use wasmtime::{Store, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
-use crate::apart::Wall;
+use crate::apart::{Layer, Prepared, Wall, listed};
 use crate::control::Control;
-use crate::denied::Refusal;
+use crate::denied::{Refusal, printable};
 use crate::describe::{World, world};
 use crate::error::EngineError;
 use crate::gauge::Gauge;
@@ -75,7 +75,7 @@ pub enum Blocking {
 }
 
 /// An image's own files.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RootFiles {
     pub tree: PathBuf,
     /// The program within the tree.
@@ -112,12 +112,21 @@ pub struct Outcome {
     pub fuel_used: Option<u64>,
     /// What the guest was refused.
     pub denied: Vec<Refusal>,
+    /// What its process was without, that this machine does not have.
+    pub lacks: Vec<Layer>,
 }
 
 impl Outcome {
     /// The outcome of a guest that somebody else ended.
     pub fn of_status(status: ExitStatus) -> Outcome {
-        Outcome { status, detail: None, results: Vec::new(), fuel_used: None, denied: Vec::new() }
+        Outcome {
+            status,
+            detail: None,
+            results: Vec::new(),
+            fuel_used: None,
+            denied: Vec::new(),
+            lacks: Vec::new(),
+        }
     }
 
     /// What a person needs to know of a run, in lines: what the guest was refused, and an end that was
@@ -130,6 +139,10 @@ impl Outcome {
                 format!("{name} was refused {what}; allow it with {flag}")
             })
             .collect();
+        if !self.lacks.is_empty() {
+            let lacks = listed(&self.lacks);
+            lines.push(format!("{name} ran without {lacks}: `mote security` tells what they need"));
+        }
         let end = match self.status {
             ExitStatus::Exited(_) => return lines,
             ExitStatus::OutOfFuel => format!("{name} ran out of fuel (limit {})", limits.fuel),
@@ -178,10 +191,10 @@ pub async fn run(
         handles::open(policy.grants(), root.as_ref(), scratch.as_deref(), process.cwd.as_deref())?;
     let net = Arc::clone(&handles.net);
     net.check_ports().map_err(|(address, source)| EngineError::Port { address, source })?;
-    let mut store = sandbox::store(engine, policy, handles, &process, &stdio, (&gauge, &control))?;
-    if let Some(wall) = wall {
-        wall.raise()?;
-    }
+    let wall = wall.map(|wall| wall.prepare(&handles, &policy.grants().net)).transpose()?;
+    let host = (module.calls(engine), &gauge, &control);
+    let mut store = sandbox::store(engine, policy, handles, &process, &stdio, host)?;
+    let lacks = wall.map(Prepared::raise).transpose()?.unwrap_or_default();
     let limits = policy.limits();
     let guest = async {
         let ended = start(engine, module, &mut store, (&process.call, begun), limits.memory).await;
@@ -198,7 +211,7 @@ pub async fn run(
     };
     let denied = net.denied().all();
     let Some((ended, fuel_used)) = finished else {
-        return Ok(Outcome { denied, ..Outcome::of_status(ExitStatus::TimedOut) });
+        return Ok(Outcome { denied, lacks, ..Outcome::of_status(ExitStatus::TimedOut) });
     };
     let refused = gauge.is_refused();
     let (status, detail, results) = match ended? {
@@ -208,7 +221,7 @@ pub async fn run(
             (status, detail, Vec::new())
         }
     };
-    Ok(Outcome { status, detail, results, fuel_used, denied })
+    Ok(Outcome { status, detail, results, fuel_used, denied, lacks })
 }
 
 /// Instantiates the program and calls it. The outer error is that it could not be started.
@@ -504,7 +517,7 @@ fn explain(error: &wasmtime::Error) -> String {
         for frame in stack.frames() {
             let name = frame
                 .func_name()
-                .map_or_else(|| format!("function {}", frame.func_index()), str::to_owned);
+                .map_or_else(|| format!("function {}", frame.func_index()), printable);
             text.push_str(&format!("\n  at {name}"));
         }
     }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::sync::{Arc, Weak};
 
-use mote_spec::{Access, Limit, Policy};
+use mote_spec::{Access, Bytes, Limit, Policy};
 use wasmtime::Store;
 use wasmtime_wasi::filesystem::FsPerms;
 use wasmtime_wasi::p1::WasiP1Ctx;
@@ -17,12 +17,12 @@ use crate::gauge::Gauge;
 use crate::handles::Handles;
 use crate::http_gate::HttpGate;
 use crate::limiter::Limiter;
-use crate::module::Engine;
+use crate::module::{Calls, Engine};
 use crate::net_gate::NetGate;
+use crate::pace::Pace;
 use crate::profile::Counting;
 use crate::quota::Quota;
 use crate::run::{Blocking, Process};
-use crate::sockets::Pace;
 use crate::stdio::{self, Stdio};
 
 /// What belongs to one running guest.
@@ -77,7 +77,7 @@ pub(crate) fn store(
     handles: Handles,
     process: &Process,
     stdio: &Stdio,
-    (gauge, control): (&Arc<Gauge>, &Arc<Control>),
+    (calls, gauge, control): (Calls, &Arc<Gauge>, &Arc<Control>),
 ) -> Result<Store<Sandbox>, EngineError> {
     let limits = policy.limits();
     let quota = Quota::new(limits.storage, &handles.dirs, Arc::clone(gauge))
@@ -91,13 +91,8 @@ pub(crate) fn store(
     let pace = Pace::new(Arc::clone(control));
     let sandbox = Sandbox {
         p1,
-        http: WasiHttpCtx::new(),
-        http_gate: HttpGate::new(
-            &policy.grants().net,
-            handles.net.denied().clone(),
-            Arc::clone(gauge),
-            Arc::clone(&pace),
-        ),
+        http: http_context(),
+        http_gate: HttpGate::new(Arc::clone(&handles.net), Arc::clone(gauge), Arc::clone(&pace)),
         limiter: Limiter::new(Arc::clone(control), limits.bounds, Arc::clone(gauge)),
         gauge: Arc::clone(gauge),
         net: handles.net,
@@ -110,7 +105,7 @@ pub(crate) fn store(
     };
     let mut store = Store::new(&engine.inner, sandbox);
     store.limiter(|sandbox| &mut sandbox.limiter);
-    store.set_hostcall_fuel(usize::try_from(limits.bounds.host_buffer.get()).unwrap_or(usize::MAX));
+    store.set_hostcall_fuel(for_one_call(limits.bounds.host_buffer, calls));
     store.set_max_component_handles(limits.bounds.handles as usize);
     // The guest gives way at every tick, so that it can be paused, throttled and stopped.
     store.epoch_deadline_async_yield_and_update(1);
@@ -123,6 +118,28 @@ pub(crate) fn store(
         store.set_fuel(fuel).map_err(|source| EngineError::Start { source })?;
     }
     Ok(store)
+}
+
+/// How much the headers of one message may take.
+const MOST_HEADERS: usize = 32 << 10;
+
+fn http_context() -> WasiHttpCtx {
+    let mut context = WasiHttpCtx::new();
+    context.set_field_size_limit(MOST_HEADERS);
+    context
+}
+
+/// How many random bytes a guest gets by one call: the thread is held until they are there.
+const MOST_RANDOM: u64 = 8 << 20;
+
+/// How many bytes one call may bring to the host.
+fn for_one_call(most: Bytes, calls: Calls) -> usize {
+    let part = match calls {
+        Calls::Core => 1,
+        Calls::One => 4,
+        Calls::Many => 128,
+    };
+    usize::try_from(most.get() / part).unwrap_or(usize::MAX)
 }
 
 /// The first descriptor of preview 1 that is a directory (WASI preview 1, after stdio).
@@ -150,6 +167,7 @@ fn context(handles: &Handles, process: &Process, stdio: &Stdio) -> Result<WasiP1
     // Before the directories: they remember it.
     builder.allow_blocking_current_thread(process.blocking == Blocking::Allowed);
     stdio::connect(&mut builder, stdio);
+    builder.max_random_size(MOST_RANDOM);
     builder.args(&process.args);
     for (name, value) in &process.env {
         builder.env(name, value);

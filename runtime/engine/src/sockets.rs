@@ -1,16 +1,15 @@
 //! What mote adds to WASI's sockets: published ports, allowed names, counted and paced bytes.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use mote_spec::Protocol;
-use tokio::time::Instant;
 use wasmtime::StoreContextMut;
 use wasmtime::component::{Linker, Resource};
+use wasmtime_wasi::WasiView;
 use wasmtime_wasi::p2::bindings::sockets::ip_name_lookup::{
     Host as _, HostResolveAddressStream as _, ResolveAddressStream,
 };
@@ -25,62 +24,9 @@ use wasmtime_wasi::p2::{
 };
 use wasmtime_wasi::sockets::WasiSocketsView;
 
-use crate::control::Control;
 use crate::gauge::Gauge;
+use crate::pace::{PER_DATAGRAM, Pace};
 use crate::sandbox::Sandbox;
-
-/// Spreads bytes over time, so that no more than a rate passes.
-pub(crate) struct Pace {
-    control: Arc<Control>,
-    debt: Mutex<Debt>,
-}
-
-/// What has passed and is not paid for yet.
-#[derive(Default)]
-struct Debt {
-    /// The rate by which it is reckoned; another begins without debt.
-    rate: u64,
-    /// When all of it will have been paid for.
-    free_at: Option<Instant>,
-}
-
-/// How long to wait before looking whether the rate was changed.
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
-
-/// How much may pass at once before anybody waits.
-const BURST: Duration = Duration::from_millis(50);
-
-impl Pace {
-    pub(crate) fn new(control: Arc<Control>) -> Arc<Pace> {
-        Arc::new(Pace { control, debt: Mutex::default() })
-    }
-
-    /// Notes that bytes have passed.
-    pub(crate) fn passed(&self, bytes: usize) {
-        let Some(rate) = self.control.net_rate().bound() else { return };
-        let takes = Duration::from_secs_f64(bytes as f64 / rate as f64);
-        let now = Instant::now();
-        let mut debt = self.debt.lock().unwrap_or_else(PoisonError::into_inner);
-        let owed = debt.free_at.filter(|_| debt.rate == rate);
-        *debt = Debt { rate, free_at: Some(owed.unwrap_or(now).max(now) + takes) };
-    }
-
-    /// When to look again whether the next bytes may pass; `None` if they may.
-    pub(crate) fn until(&self) -> Option<Instant> {
-        let rate = self.control.net_rate().bound()?;
-        let debt = self.debt.lock().unwrap_or_else(PoisonError::into_inner);
-        let until = debt.free_at.filter(|_| debt.rate == rate)?.checked_sub(BURST)?;
-        let now = Instant::now();
-        (until > now).then(|| until.min(now + LOOK_AGAIN))
-    }
-
-    /// Waits until the next bytes may pass.
-    pub(crate) async fn ready(&self) {
-        while let Some(until) = self.until() {
-            tokio::time::sleep_until(until).await;
-        }
-    }
-}
 
 /// A stream whose bytes are counted and paced.
 struct Metered<S> {
@@ -196,6 +142,9 @@ pub(crate) fn link_p2(linker: &mut Linker<Sandbox>) -> wasmtime::Result<()> {
     link_udp(linker)
 }
 
+/// How many look-ups a guest may have under way: each takes a thread of those that all guests share.
+const MOST_LOOKUPS: usize = 16;
+
 fn link_names(linker: &mut Linker<Sandbox>) -> wasmtime::Result<()> {
     let mut names = linker.instance("wasi:sockets/ip-name-lookup@0.2.12")?;
     names.func_wrap(
@@ -204,6 +153,17 @@ fn link_names(linker: &mut Linker<Sandbox>) -> wasmtime::Result<()> {
             let sandbox = cx.data_mut();
             if !sandbox.net.allows_name(&name) {
                 return Ok((Err::<Resource<ResolveAddressStream>, _>(ErrorCode::AccessDenied),));
+            }
+            if sandbox.lookups.len() >= MOST_LOOKUPS {
+                // The streams that were dropped meanwhile.
+                let table = WasiView::ctx(&mut sandbox.p1).table;
+                let is_there = |number: &u32| {
+                    table.get(&Resource::<ResolveAddressStream>::new_borrow(*number)).is_ok()
+                };
+                sandbox.lookups.retain(|number, _| is_there(number));
+            }
+            if sandbox.lookups.len() >= MOST_LOOKUPS {
+                return Ok((Err(ErrorCode::NewSocketLimit),));
             }
             let result = sandbox.sockets().resolve_addresses(network, name.clone());
             if let Ok(stream) = &result {
@@ -313,19 +273,23 @@ fn link_udp(linker: &mut Linker<Sandbox>) -> wasmtime::Result<()> {
                 as wasmtime::Result<(Result<IpSocketAddress, ErrorCode>,)>
         },
     )?;
-    udp.func_wrap(
+    udp.func_wrap_async(
         "[method]incoming-datagram-stream.receive",
         |mut cx: StoreContextMut<'_, Sandbox>,
          (stream, most): (Resource<IncomingDatagramStream>, u64)| {
-            let sandbox = cx.data_mut();
-            let received =
-                HostIncomingDatagramStream::receive(&mut sandbox.sockets(), stream, most);
-            if let Ok(datagrams) = &received {
-                let bytes: usize = datagrams.iter().map(|datagram| datagram.data.len()).sum();
-                sandbox.gauge.received.fetch_add(bytes as u64, Ordering::Relaxed);
-                sandbox.pace.passed(bytes);
-            }
-            outcome(received) as wasmtime::Result<(Result<Vec<IncomingDatagram>, ErrorCode>,)>
+            Box::new(async move {
+                let pace = Arc::clone(&cx.data().pace);
+                pace.ready().await;
+                let sandbox = cx.data_mut();
+                let received =
+                    HostIncomingDatagramStream::receive(&mut sandbox.sockets(), stream, most);
+                if let Ok(datagrams) = &received {
+                    let bytes: usize = datagrams.iter().map(|datagram| datagram.data.len()).sum();
+                    sandbox.gauge.received.fetch_add(bytes as u64, Ordering::Relaxed);
+                    sandbox.pace.passed(bytes + datagrams.len() * PER_DATAGRAM);
+                }
+                outcome(received) as wasmtime::Result<(Result<Vec<IncomingDatagram>, ErrorCode>,)>
+            })
         },
     )?;
     type Send = (Resource<OutgoingDatagramStream>, Vec<OutgoingDatagram>);
@@ -343,7 +307,7 @@ fn link_udp(linker: &mut Linker<Sandbox>) -> wasmtime::Result<()> {
                 if let Ok(count) = &sent {
                     let bytes: usize = sizes.iter().take(*count as usize).sum();
                     sandbox.gauge.sent.fetch_add(bytes as u64, Ordering::Relaxed);
-                    sandbox.pace.passed(bytes);
+                    sandbox.pace.passed(bytes + *count as usize * PER_DATAGRAM);
                 }
                 outcome(sent)
             })

@@ -14,8 +14,12 @@ use wasmtime_wasi::p3::bindings::sockets::types::{
 use wasmtime_wasi::p3::sockets::SocketError;
 use wasmtime_wasi::sockets::{TcpSocket, UdpSocket, WasiSockets, WasiSocketsView};
 
+use crate::pace::PER_DATAGRAM;
 use crate::relay::relay;
 use crate::sandbox::Sandbox;
+
+/// What a datagram can hold at most (RFC 768).
+const LONGEST_DATAGRAM: usize = 65_535;
 
 fn outcome<T>(result: Result<T, SocketError>) -> wasmtime::Result<(Result<T, ErrorCode>,)> {
     match result {
@@ -30,6 +34,9 @@ pub(crate) fn link(linker: &mut Linker<Sandbox>) -> wasmtime::Result<()> {
         |accessor: &Accessor<Sandbox>, (name,): (String,)| {
             Box::pin(async move {
                 let net = accessor.with(|mut access| Arc::clone(&access.get().net));
+                let Ok(_turn) = net.look_up_turn().await else {
+                    return Ok((Err(NameError::TemporaryResolverFailure),));
+                };
                 if !net.allows_name(&name) {
                     return Ok((Err::<Vec<IpAddress>, _>(NameError::AccessDenied),));
                 }
@@ -90,8 +97,11 @@ fn link_sockets(linker: &mut Linker<Sandbox>) -> wasmtime::Result<()> {
                     let sandbox = access.get();
                     (Arc::clone(&sandbox.pace), Arc::clone(&sandbox.gauge))
                 });
-                pace.ready().await;
                 let length = bytes.len();
+                if length > LONGEST_DATAGRAM {
+                    return outcome(Err(ErrorCode::DatagramTooLarge.into()));
+                }
+                pace.ready().await;
                 let sockets =
                     accessor.with_getter::<WasiSockets>(<Sandbox as WasiSocketsView>::sockets);
                 let sent = <WasiSockets as HostUdpSocketWithStore<Sandbox>>::send(
@@ -100,7 +110,7 @@ fn link_sockets(linker: &mut Linker<Sandbox>) -> wasmtime::Result<()> {
                 .await;
                 if sent.is_ok() {
                     gauge.sent.fetch_add(length as u64, Ordering::Relaxed);
-                    pace.passed(length);
+                    pace.passed(length + PER_DATAGRAM);
                 }
                 outcome(sent)
             })
@@ -122,7 +132,7 @@ fn link_sockets(linker: &mut Linker<Sandbox>) -> wasmtime::Result<()> {
                         .await;
                 if let Ok((bytes, _)) = &received {
                     gauge.received.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-                    pace.passed(bytes.len());
+                    pace.passed(bytes.len() + PER_DATAGRAM);
                 }
                 outcome(received)
             })

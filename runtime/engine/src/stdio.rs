@@ -1,18 +1,22 @@
 //! What a guest's standard streams are connected to.
 
 use std::fmt;
+use std::fs::File;
 use std::future::Future;
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::unix::pipe;
 use wasmtime_wasi::WasiCtxBuilder;
 use wasmtime_wasi::cli::{AsyncStdinStream, IsTerminal, StdinStream, StdoutStream};
 use wasmtime_wasi::p2::pipe::MemoryOutputPipe;
-use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamResult};
+use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, StreamResult};
 
 /// Where a guest's input comes from.
 #[derive(Debug, Clone)]
@@ -65,7 +69,7 @@ pub enum Output {
 }
 
 /// Whether a guest is told that it talks to a terminal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Terminal {
     No,
     /// It is told so of those streams that really are one; a feed and a sink count as such.
@@ -81,6 +85,67 @@ pub struct Stdio {
     pub output: Output,
     pub error: Output,
     pub terminal: Terminal,
+}
+
+impl Stdio {
+    /// Whether a guest in another process, which gets pipes for feeds and sinks, is told of a terminal.
+    pub(crate) fn terminal_of_pipes(&self) -> Terminal {
+        let is_pipe = matches!(self.input, Input::Feed(_))
+            || matches!(self.output, Output::Sink(_))
+            || matches!(self.error, Output::Sink(_));
+        match self.terminal {
+            Terminal::AsIs if is_pipe => Terminal::Yes,
+            terminal => terminal,
+        }
+    }
+
+    /// Files of the same streams for another process, and what passes on to and from them: it is done when
+    /// the other ends of the output are closed.
+    pub(crate) fn pipes(&self) -> io::Result<([OwnedFd; 3], impl Future<Output = ()> + use<>)> {
+        let input = match &self.input {
+            Input::Empty => File::open("/dev/null")?.into(),
+            Input::Inherit => io::stdin().as_fd().try_clone_to_owned()?,
+            Input::Feed(feed) => {
+                let (theirs, ours) = io::pipe()?;
+                let mut ours = pipe::Sender::from_owned_fd(ours.into())?;
+                let mut typed = Box::into_pin(feed.0.async_stream());
+                // It ends with what is typed, or with the guest, which needs no more.
+                tokio::spawn(async move { tokio::io::copy(&mut typed, &mut ours).await });
+                theirs.into()
+            }
+        };
+        let (output, passing_output) = self.output.pipe(io::stdout().as_fd())?;
+        let (error, passing_error) = self.error.pipe(io::stderr().as_fd())?;
+        Ok(([input, output, error], async {
+            tokio::join!(passing_output, passing_error);
+        }))
+    }
+}
+
+impl Output {
+    /// A file for another process that leads here, and what passes on what is written to it.
+    fn pipe(&self, own: BorrowedFd<'_>) -> io::Result<(OwnedFd, impl Future<Output = ()> + use<>)> {
+        let to: Option<Box<dyn AsyncWrite + Send + Sync>> = match self {
+            Output::Inherit => None,
+            Output::Memory(captured) => Some(captured.0.async_stream()),
+            Output::Sink(sink) => {
+                Some(Box::new(SinkWriter { sink: Arc::clone(sink), waiting: None }))
+            }
+        };
+        let (file, passed) = match to {
+            None => (own.try_clone_to_owned()?, None),
+            Some(to) => {
+                let (ours, theirs) = io::pipe()?;
+                (theirs.into(), Some((pipe::Receiver::from_owned_fd(ours.into())?, to)))
+            }
+        };
+        Ok((file, async {
+            if let Some((mut from, to)) = passed {
+                // A sink takes all, and memory as much as it may.
+                let _ = tokio::io::copy(&mut from, &mut Box::into_pin(to)).await;
+            }
+        }))
+    }
 }
 
 /// Output that is kept in memory.
@@ -115,12 +180,16 @@ pub(crate) fn connect(builder: &mut WasiCtxBuilder, stdio: &Stdio) {
     match output {
         Output::Inherit => builder.stdout(Veiled { inner: io::stdout(), terminal }),
         Output::Memory(captured) => builder.stdout(captured.0.clone()),
-        Output::Sink(sink) => builder.stdout(Sunk { sink: Arc::clone(sink), terminal }),
+        Output::Sink(sink) => {
+            builder.stdout(Sunk { sink: Arc::clone(sink), terminal, in_a_row: 0 })
+        }
     };
     match error {
         Output::Inherit => builder.stderr(Veiled { inner: io::stderr(), terminal }),
         Output::Memory(captured) => builder.stderr(captured.0.clone()),
-        Output::Sink(sink) => builder.stderr(Sunk { sink: Arc::clone(sink), terminal }),
+        Output::Sink(sink) => {
+            builder.stderr(Sunk { sink: Arc::clone(sink), terminal, in_a_row: 0 })
+        }
     };
 }
 
@@ -146,11 +215,15 @@ impl StdinStream for Fed {
 /// How much a guest may write at once.
 const AT_ONCE: usize = 32 << 10;
 
+/// How much a guest may write before others have a turn: what takes it works on the guest's thread.
+const IN_A_ROW: usize = 256 << 10;
+
 /// The guest's end of a sink.
-#[derive(Clone)]
 struct Sunk {
     sink: Arc<dyn Sink>,
     terminal: Terminal,
+    /// What was written since others had a turn.
+    in_a_row: usize,
 }
 
 impl IsTerminal for Sunk {
@@ -165,19 +238,28 @@ impl StdoutStream for Sunk {
     }
 
     fn p2_stream(&self) -> Box<dyn OutputStream> {
-        Box::new(self.clone())
+        Box::new(Sunk { sink: Arc::clone(&self.sink), terminal: self.terminal, in_a_row: 0 })
     }
 }
 
 #[async_trait::async_trait]
 impl Pollable for Sunk {
     async fn ready(&mut self) {
+        if self.in_a_row >= IN_A_ROW {
+            tokio::task::yield_now().await;
+            self.in_a_row = 0;
+        }
         Arc::clone(&self.sink).room().await;
     }
 }
 
 impl OutputStream for Sunk {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        // A guest may write without asking how much.
+        if bytes.len() > self.check_write()? {
+            return Err(StreamError::trap("a write of more than there was room for"));
+        }
+        self.in_a_row += bytes.len();
         self.sink.take(&bytes);
         Ok(())
     }
@@ -187,7 +269,8 @@ impl OutputStream for Sunk {
     }
 
     fn check_write(&mut self) -> StreamResult<usize> {
-        Ok(if self.sink.has_room() { AT_ONCE } else { 0 })
+        let may = self.in_a_row < IN_A_ROW && self.sink.has_room();
+        Ok(if may { AT_ONCE } else { 0 })
     }
 }
 

@@ -6,13 +6,14 @@ use std::collections::BTreeMap;
 use crate::grants::{Dns, GrantError};
 use crate::net::RuleError;
 use crate::policy::Asks;
+use crate::security::SecurityError;
 use crate::units::UnitError;
 
 /// What every key of mote's starts with.
 pub const ANNOTATION_PREFIX: &str = "io.mote.";
 
 /// The keys that say what a container wants, each with the flag that says the same.
-pub const KEYS: [(&str, &str); 11] = [
+pub const KEYS: [(&str, &str); 12] = [
     ("io.mote.memory", "--memory"),
     ("io.mote.cpus", "--cpus"),
     ("io.mote.fuel", "--fuel"),
@@ -24,6 +25,7 @@ pub const KEYS: [(&str, &str); 11] = [
     ("io.mote.allow-http", "--allow-http"),
     ("io.mote.allow-dns", "--allow-dns"),
     ("io.mote.publish", "--publish"),
+    ("io.mote.isolation", "--isolation"),
 ];
 
 /// A text that names flags, for somebody who has annotations instead.
@@ -55,6 +57,8 @@ pub enum AnnotationError {
     Rule { key: String, source: RuleError },
     #[error("annotation {key}")]
     Grant { key: String, source: GrantError },
+    #[error("annotation {key}")]
+    Security { key: String, source: SecurityError },
     #[error("annotation {key} is `{value}`, and is `true` or `false`")]
     Flag { key: String, value: String },
 }
@@ -80,7 +84,7 @@ impl Asks {
 
     /// Writes what is asked as annotations that read back to the same.
     pub fn to_annotations(&self) -> BTreeMap<String, String> {
-        let Asks { limits, net } = self;
+        let Asks { limits, net, isolation } = self;
         let mut all = BTreeMap::new();
         let mut put = |key: &str, value: Option<String>| {
             if let Some(value) = value {
@@ -99,11 +103,12 @@ impl Asks {
         put("allow-http", words(&net.http));
         put("allow-dns", (net.dns != default.dns).then(|| "true".to_owned()));
         put("publish", words(&net.publish));
+        put("isolation", isolation.map(|isolation| isolation.to_string()));
         all
     }
 
     fn set(&mut self, key: &str, value: &str) -> Result<(), AnnotationError> {
-        let Asks { limits, net } = self;
+        let Asks { limits, net, isolation } = self;
         match &key[ANNOTATION_PREFIX.len()..] {
             "memory" => limits.memory = Some(unit(key, value)?),
             "cpus" => limits.cpus = Some(unit(key, value)?),
@@ -119,6 +124,12 @@ impl Asks {
             "allow-net" => net.connect = rules(key, value)?,
             "allow-http" => net.http = rules(key, value)?,
             "publish" => net.publish = rules(key, value)?,
+            "isolation" => {
+                let read = value.parse();
+                *isolation = Some(
+                    read.map_err(|source| AnnotationError::Security { key: key.into(), source })?,
+                );
+            }
             "allow-dns" => {
                 net.dns = match value {
                     "true" => Dns::Allowed,
@@ -202,6 +213,7 @@ mod tests {
             "https://a.b",
             "true",
             "80:80",
+            "process",
         ];
         for ((key, _), value) in KEYS.iter().zip(values) {
             let read = asks(&[(key, value)]).unwrap();

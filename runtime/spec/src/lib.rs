@@ -13,6 +13,7 @@ mod image_ref;
 mod limits;
 mod net;
 mod policy;
+mod security;
 mod tables;
 mod text;
 mod units;
@@ -26,7 +27,13 @@ pub use grants::{
 pub use id::{ContainerId, ContainerName, IdError};
 pub use image_ref::{ImageRef, ReferenceError};
 pub use limits::{Bounds, LimitWants, Limits, OverCeiling};
-pub use net::{HttpRule, NetRule, Ports, Protocol, Publish, RuleError, Scheme, Target};
+pub use net::{
+    HttpRule, NetRule, Ports, Protocol, Publish, RuleError, Scheme, Target, may_stand_for,
+};
 pub use policy::{Asks, Ceiling, Policy, Refused, Request, Volumes, decide};
+pub use security::{
+    Capabilities, Capability, Isolation, Security, SecurityError, SecurityOpt, SecurityWants,
+    UserId,
+};
 pub use tables::{CeilingTable, DefaultsTable};
 pub use units::{Bytes, CpuShare, Fuel, Limit, Rate, Timeout, UnitError};

@@ -48,7 +48,7 @@ impl Default for Bounds {
     fn default() -> Bounds {
         Bounds {
             table_elements: 1_000_000,
-            instances: 1_000,
+            instances: 128,
             handles: 4_096,
             stack: Bytes::new(512 << 10),
             host_buffer: Bytes::mib(32),

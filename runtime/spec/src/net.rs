@@ -128,6 +128,16 @@ pub struct HttpRule {
 }
 
 impl HttpRule {
+    /// Whether it names this very host, and not by a pattern.
+    pub fn names(&self, host: &str) -> bool {
+        self.host == host.to_ascii_lowercase()
+    }
+
+    /// The port that its requests go to.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Whether a request to this place is allowed.
     ///
     /// A path that climbs (`..`, also percent-encoded) is under no path but the root.
@@ -155,6 +165,69 @@ fn host_matches(pattern: &str, host: &str) -> bool {
     }
 }
 
+/// Whether an address is one of the public internet: not of this machine, of a private network, or of a link
+/// (the special-purpose registries of RFC 6890).
+fn is_public(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => {
+            let [a, b, ..] = v4.octets();
+            let shared = a == 100 && (64..128).contains(&b);
+            let benchmarks = a == 198 && (b == 18 || b == 19);
+            !(v4.is_private()
+                || v4.is_loopback()
+                || v4.is_link_local()
+                || v4.is_multicast()
+                || v4.is_documentation()
+                || shared
+                || benchmarks
+                || a == 0
+                || a >= 240)
+        }
+        IpAddr::V6(v6) => {
+            let [first, second, .., high, low] = v6.segments();
+            let embedded = Ipv4Addr::from(u32::from(high) << 16 | u32::from(low));
+            match first {
+                // NAT64 (RFC 6052) leads to the address that it holds.
+                0x64 if second == 0xff9b => is_public(embedded.into()),
+                _ => first & 0xe000 == 0x2000 && first != 0x2002,
+            }
+        }
+    }
+}
+
+/// Whether a name is one of a local network, whose owner answers for it: without a dot, or below a domain that
+/// the internet does not have.
+fn is_local_name(name: &str) -> bool {
+    const LOCAL: [&str; 14] = [
+        "local",
+        "localhost",
+        "localdomain",
+        "lan",
+        "home",
+        "internal",
+        "intranet",
+        "corp",
+        "private",
+        "svc",
+        "test",
+        "arpa",
+        "docker",
+        "consul",
+    ];
+    let name = name.trim_end_matches('.').to_ascii_lowercase();
+    match name.rsplit_once('.') {
+        None => true,
+        Some((rest, "arpa")) => rest.ends_with(".home") || rest == "home",
+        Some((_, last)) => LOCAL.contains(&last),
+    }
+}
+
+/// Whether an answer of the name service may be believed: a public name has public addresses. Whoever serves
+/// it could lead a guest to the private network otherwise.
+pub fn may_stand_for(name: &str, address: IpAddr) -> bool {
+    is_local_name(name) || is_public(address)
+}
+
 fn path_is_below(prefix: &str, path: &str) -> bool {
     if prefix.is_empty() {
         return true;
@@ -162,7 +235,10 @@ fn path_is_below(prefix: &str, path: &str) -> bool {
     let path = path.split(['?', '#']).next().unwrap_or_default();
     let lower =
         path.to_ascii_lowercase().replace("%2e", ".").replace("%2f", "/").replace("%5c", "/");
-    let climbs = lower.replace('\\', "/").split('/').any(|part| part == "..");
+    // What a server may make of a path is its own affair: nothing that any of them takes for a way up.
+    let climbs = lower.replace('\\', "/").split('/').any(|part| {
+        part == ".." || part.starts_with("..;") || part.contains("%25") || part.contains("%00")
+    });
     let rest = path.strip_prefix(prefix);
     !climbs && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::grants::{Dns, Grants, NetGrants, Network};
 use crate::limits::{LimitWants, Limits, OverCeiling};
+use crate::security::{Isolation, Security, SecurityWants};
 use crate::units::Limit;
 
 /// What an image asks for in its annotations and labels. A wish, and never a grant.
@@ -17,6 +18,7 @@ use crate::units::Limit;
 pub struct Asks {
     pub limits: LimitWants,
     pub net: NetGrants,
+    pub isolation: Option<Isolation>,
 }
 
 /// What the operator said, in flags, in an API call, or in a pod's annotations.
@@ -24,6 +26,7 @@ pub struct Asks {
 pub struct Request {
     pub limits: LimitWants,
     pub grants: Grants,
+    pub security: SecurityWants,
 }
 
 /// Which directories of the host may be granted at all.
@@ -42,6 +45,8 @@ pub struct Ceiling {
     pub most: Limits,
     pub volumes: Volumes,
     pub network: Network,
+    /// How little a container may be isolated.
+    pub isolation: Isolation,
 }
 
 impl Ceiling {
@@ -56,18 +61,20 @@ impl Ceiling {
             most: Limits { memory, ..defaults },
             volumes: Volumes::Anywhere,
             network: Network::Host,
+            isolation: Isolation::Shared,
         }
     }
 
     /// The lower of two ceilings in everything.
     pub fn at_most(self, other: &Ceiling) -> Ceiling {
-        let Ceiling { defaults, most, volumes, network } = self;
+        let Ceiling { defaults, most, volumes, network, isolation } = self;
         let most = most.at_most(&other.most);
         Ceiling {
             defaults: defaults.at_most(&most),
             most,
             volumes: volumes.at_most(&other.volumes),
             network: if other.network == Network::Host { network } else { other.network },
+            isolation: isolation.max(other.isolation),
         }
     }
 }
@@ -96,6 +103,8 @@ impl Volumes {
 pub struct Policy {
     limits: Limits,
     grants: Grants,
+    #[serde(default)]
+    security: Security,
 }
 
 impl Policy {
@@ -109,11 +118,15 @@ impl Policy {
     /// Fails if a limit would be above the ceiling.
     pub fn updated(&self, wants: LimitWants, ceiling: &Ceiling) -> Result<Policy, OverCeiling> {
         let limits = self.limits.with(wants).within(&ceiling.most)?;
-        Ok(Policy { limits, grants: self.grants.clone() })
+        Ok(Policy { limits, ..self.clone() })
     }
 
     pub fn grants(&self) -> &Grants {
         &self.grants
+    }
+
+    pub fn security(&self) -> &Security {
+        &self.security
     }
 
     /// The same without the ports that it listens on: for what runs beside the container that does.
@@ -144,6 +157,14 @@ pub enum Refused {
     NetworkOverCeiling,
     #[error("two grants both appear at {0} in the container")]
     SamePlace(String),
+    #[error("{0} needs a process of the container's own: leave --isolation shared out")]
+    NeedsProcess(&'static str),
+    #[error("this host's configuration allows no less than --isolation {0}")]
+    IsolationBelow(Isolation),
+    #[error(
+        "--cap-add {0} would do nothing: a guest makes no system calls; grant it directories and connections"
+    )]
+    CapabilityAdded(String),
 }
 
 /// Decides the policy of a container, or says why there is none.
@@ -155,7 +176,8 @@ pub fn decide(request: Request, asks: &Asks, ceiling: &Ceiling) -> Result<Policy
     check_asked_network(&asks.net, &request.grants.net)?;
     check_grants(&request.grants, ceiling)?;
     let limits = ceiling.defaults.with(asks.limits).with(request.limits).within(&ceiling.most)?;
-    Ok(Policy { limits, grants: request.grants })
+    let security = Security::decide(request.security, asks.isolation, ceiling.isolation)?;
+    Ok(Policy { limits, grants: request.grants, security })
 }
 
 fn check_asked_limits(
@@ -262,8 +284,9 @@ mod tests {
     }
 
     fn granting(pairs: &[(&str, &str)]) -> Request {
-        let Asks { limits, net } = asking(pairs);
-        Request { limits, grants: Grants { net, ..Grants::default() } }
+        let Asks { limits, net, isolation } = asking(pairs);
+        let security = SecurityWants { isolation, ..SecurityWants::default() };
+        Request { limits, grants: Grants { net, ..Grants::default() }, security }
     }
 
     #[test]

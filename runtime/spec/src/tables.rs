@@ -10,6 +10,7 @@ use serde::Deserialize;
 use crate::grants::Network;
 use crate::limits::{Bounds, LimitWants, Limits};
 use crate::policy::{Ceiling, Volumes};
+use crate::security::Isolation;
 use crate::units::{Bytes, CpuShare, Fuel, Rate, Timeout};
 
 /// `[defaults]`: limits of containers that ask for none.
@@ -37,6 +38,8 @@ pub struct CeilingTable {
     /// Folders that volumes may come from.
     volumes: Option<Vec<PathBuf>>,
     network: Option<Network>,
+    /// How little a container may be isolated.
+    isolation: Option<Isolation>,
 }
 
 impl DefaultsTable {
@@ -48,8 +51,17 @@ impl DefaultsTable {
 
 impl CeilingTable {
     fn wants(&self) -> LimitWants {
-        let CeilingTable { memory, cpus, fuel, timeout, storage, net_rate, volumes: _, network: _ } =
-            *self;
+        let CeilingTable {
+            memory,
+            cpus,
+            fuel,
+            timeout,
+            storage,
+            net_rate,
+            volumes: _,
+            network: _,
+            isolation: _,
+        } = *self;
         LimitWants { memory, cpus, fuel, timeout, storage, net_rate }
     }
 }
@@ -73,6 +85,7 @@ impl Ceiling {
                 None => self.volumes,
             },
             network: ceiling.network.unwrap_or(self.network),
+            isolation: ceiling.isolation.unwrap_or(self.isolation),
         }
     }
 }

@@ -31,6 +31,8 @@ mod tag;
 mod version;
 mod volume;
 
+use std::os::fd::AsFd;
+
 use clap::Subcommand;
 
 use crate::app::App;
@@ -89,6 +91,9 @@ pub(crate) enum Command {
     Man(completion::ManArgs),
     #[command(hide = true)]
     CompileWorker(compile::WorkerArgs),
+    /// Run one guest, as the socket at standard input says; for mote itself
+    #[command(hide = true)]
+    GuestWorker,
     #[command(hide = true)]
     ContainerdProgram(containerd_program::ContainerdProgramArgs),
 }
@@ -149,7 +154,15 @@ impl Command {
             Command::Completion(args) => done(args.exec()),
             Command::Man(args) => done(args.exec()),
             Command::CompileWorker(args) => done(args.exec()),
+            Command::GuestWorker => done(guest_worker()),
             Command::ContainerdProgram(args) => done(args.exec()),
         }
     }
+}
+
+/// Runs one guest in this process, which another process of mote has started.
+pub(crate) fn guest_worker() -> Result<(), CliError> {
+    let socket = std::io::stdin().as_fd().try_clone_to_owned();
+    let worked = socket.and_then(mote_engine::work);
+    worked.map_err(|error| CliError::new(format!("cannot run a guest: {error}")))
 }

@@ -14,7 +14,7 @@ use crate::container::{Described, LifeArgs, ProcessArgs, Removes};
 use crate::error::CliError;
 use crate::fetch::{self, Fetched, PullOptions, PullWhen};
 use crate::find;
-use crate::launch::{self, Finished, Start};
+use crate::launch::{self, Afterwards, Finished, Start};
 use crate::output;
 use crate::progress::Show;
 
@@ -105,7 +105,13 @@ impl RunArgs {
         let process = process.process(&artifact, &policy)?;
         let ready = launch::prepare(app, &artifact, &policy, show)?;
         drop(lease);
-        let start = Start { artifact: &artifact, name: name.clone(), process, stdio };
+        let start = Start {
+            artifact: &artifact,
+            name: name.clone(),
+            process,
+            stdio,
+            afterwards: Afterwards::Ends,
+        };
         let Finished { outcome, policy, .. } = launch::run(app, ready, &policy, start)?;
         outcome.results.iter().for_each(|result| output::line(result));
         outcome.explain(shown, &policy).iter().for_each(|line| output::note(line));

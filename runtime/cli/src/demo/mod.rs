@@ -17,7 +17,7 @@ use mote_spec::{Asks, ExitStatus, ImageRef, decide};
 use crate::app::{App, Globals};
 use crate::error::CliError;
 use crate::fetch::block_on;
-use crate::launch::{self, Finished, Start};
+use crate::launch::{self, Afterwards, Finished, Start};
 use crate::output;
 use crate::progress::Show;
 
@@ -103,7 +103,8 @@ fn show(app: &App, image: &ImageRef, workload: &Workload) -> Result<(), CliError
         terminal: Terminal::No,
     };
     let start = Instant::now();
-    let named = Start { artifact: &artifact, name: None, process, stdio };
+    let afterwards = Afterwards::GoesOn;
+    let named = Start { artifact: &artifact, name: None, process, stdio, afterwards };
     let Finished { outcome, gauge, .. } = launch::run(app, ready, &policy, named)?;
     let ran = start.elapsed();
     for line in String::from_utf8_lossy(&[out.contents(), err.contents()].concat()).lines() {

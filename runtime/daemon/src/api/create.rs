@@ -13,8 +13,8 @@ use mote_lifecycle::{
     Setup, Stdin, Stop, Talks,
 };
 use mote_spec::{
-    Access, Asks, Bytes, CpuShare, DirGrant, Grants, GuestPath, LimitWants, Network, Protocol,
-    Publish, Rate, Request, Root, Scratch,
+    Access, Asks, Bytes, Capabilities, CpuShare, DirGrant, Grants, GuestPath, LimitWants, Network,
+    Protocol, Publish, Rate, Request, Root, Scratch, SecurityWants,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -55,9 +55,8 @@ pub(crate) const REFUSED_RESOURCES: [Refusal; 15] = [
 ];
 
 /// What else a host can do for a process and not for a guest.
-const REFUSED_HOST: [Refusal; 20] = [
+const REFUSED_HOST: [Refusal; 18] = [
     ("Privileged", "--privileged", "grant what the guest needs, with -v, -p and io.mote.* labels"),
-    ("CapAdd", "--cap-add", "a guest has no Linux capabilities; grant directories and connections"),
     ("PidMode", "--pid", "a guest has no processes"),
     ("IpcMode", "--ipc", "a guest has no System V IPC"),
     ("UTSMode", "--uts", "a guest has no host name"),
@@ -68,7 +67,6 @@ const REFUSED_HOST: [Refusal; 20] = [
     ("ExtraHosts", "--add-host", "a guest looks names up as the host does"),
     ("Dns", "--dns", "a guest looks names up as the host does"),
     ("DnsSearch", "--dns-search", "a guest looks names up as the host does"),
-    ("SecurityOpt", "--security-opt", "a guest makes no system calls of its own"),
     ("Sysctls", "--sysctl", "a guest has no kernel settings"),
     ("GroupAdd", "--group-add", "a guest has no groups"),
     ("Init", "--init", "a guest has no processes"),
@@ -78,8 +76,7 @@ const REFUSED_HOST: [Refusal; 20] = [
     ("PublishAllPorts", "--publish-all", "name the ports with -p"),
 ];
 
-const REFUSED_CONFIG: [Refusal; 4] = [
-    ("User", "--user", "a guest has no users; what it may touch is what it is granted"),
+const REFUSED_CONFIG: [Refusal; 3] = [
     ("Hostname", "--hostname", "a guest has no host name"),
     ("MacAddress", "--mac-address", "a guest has no network card"),
     ("Domainname", "--domainname", "a guest has no host name"),
@@ -128,6 +125,7 @@ struct Spec {
     entrypoint: Option<Vec<String>>,
     env: Option<Vec<String>>,
     working_dir: String,
+    user: String,
     labels: Option<BTreeMap<String, String>>,
     tty: bool,
     open_stdin: bool,
@@ -158,6 +156,9 @@ struct HostSpec {
     auto_remove: bool,
     log_config: LogSpec,
     readonly_rootfs: bool,
+    cap_add: Option<Vec<String>>,
+    cap_drop: Option<Vec<String>>,
+    security_opt: Option<Vec<String>>,
     memory: i64,
     memory_reservation: i64,
     nano_cpus: i64,
@@ -336,6 +337,7 @@ fn wanted(daemon: &Daemon, name: Option<&str>, asked: Value) -> Result<Wanted, D
         ));
     }
     let said = asks(&labels)?;
+    let security = security(&host, &spec.user, &said)?;
     let limits = limits(&host)?.or(said.limits);
     let reservation = positive(host.memory_reservation).map(Bytes::new);
     let health = health(spec.healthcheck, &labels)?;
@@ -374,7 +376,7 @@ fn wanted(daemon: &Daemon, name: Option<&str>, asked: Value) -> Result<Wanted, D
         env: spec.env.unwrap_or_default().iter().map(|text| variable(text)).collect(),
         cwd: Some(spec.working_dir).filter(|cwd| !cwd.is_empty()),
         invoke: labels.get(INVOKE).cloned(),
-        request: Request { limits, grants },
+        request: Request { limits, grants, security },
         reservation,
         restart,
         setup,
@@ -399,6 +401,29 @@ fn asks(labels: &BTreeMap<String, String>) -> Result<Asks, DaemonError> {
     let mut said = labels.clone();
     said.retain(|key, _| !OWN.contains(&key.as_str()));
     Ok(Asks::from_annotations(&said)?)
+}
+
+/// Docker's words for what stands behind the sandbox.
+fn security(host: &HostSpec, user: &str, said: &Asks) -> Result<SecurityWants, DaemonError> {
+    let error = |error: mote_spec::SecurityError| bad(error);
+    let read = |names: &Option<Vec<String>>| -> Result<Vec<Capabilities>, DaemonError> {
+        names.iter().flatten().map(|name| name.parse().map_err(error)).collect()
+    };
+    let mut wants = SecurityWants {
+        isolation: said.isolation,
+        user: (!user.is_empty()).then(|| user.parse()).transpose().map_err(error)?,
+        cap_add: read(&host.cap_add)?,
+        cap_drop: read(&host.cap_drop)?,
+        ..SecurityWants::default()
+    };
+    for option in host.security_opt.iter().flatten() {
+        wants.add(option.parse().map_err(error)?);
+    }
+    if let Some(profile) = &wants.seccomp {
+        // Before anything is made.
+        mote_engine::SeccompProfile::from_json(profile.as_bytes()).map_err(bad)?;
+    }
+    Ok(wants)
 }
 
 fn limits(host: &HostSpec) -> Result<LimitWants, DaemonError> {
@@ -675,7 +700,7 @@ mod tests {
         for (asked, flag) in [
             (json!({ "Privileged": true }), "--privileged"),
             (json!({ "PidMode": "host" }), "--pid"),
-            (json!({ "CapAdd": ["NET_ADMIN"] }), "--cap-add"),
+            (json!({ "Sysctls": { "a": "1" } }), "--sysctl"),
         ] {
             let refused = refuse_unsupported(&asked, &REFUSED_HOST).unwrap_err();
             assert!(refused.to_string().starts_with(flag), "{refused}");

@@ -1,7 +1,7 @@
 //! Containers as docker's clients see them.
 
 use mote_lifecycle::{Health, Record, RestartPolicy, Status, Stdin, Talks, Time};
-use mote_spec::{Access, ExitStatus, Limit, Network, Root};
+use mote_spec::{Access, Capability, ExitStatus, Limit, Network, Root, Security};
 use serde_json::{Map, Value, json};
 
 use crate::entry::Entry;
@@ -191,10 +191,22 @@ fn limit<T: std::fmt::Display>(limit: Limit<T>) -> Value {
     }
 }
 
+/// The profiles of a container's process, in docker's words.
+fn options(security: &Security) -> Value {
+    let option = |key: &str, value: &Option<String>| {
+        value.as_ref().map(|value| json!(format!("{key}={value}")))
+    };
+    let all = [option("seccomp", &security.seccomp), option("apparmor", &security.apparmor)];
+    let all: Vec<Value> = all.into_iter().flatten().collect();
+    if all.is_empty() { Value::Null } else { Value::Array(all) }
+}
+
 /// All that is known of a container.
 pub(crate) fn inspect(entry: &Entry, execs: &[String]) -> Value {
     let record = entry.record();
     let (limits, grants) = (record.policy.limits(), record.policy.grants());
+    let security = record.policy.security();
+    let dropped: Vec<String> = security.dropped.iter().map(Capability::full_name).collect();
     let (path, args) = match record.args.split_first() {
         Some((first, rest)) => (first.clone(), rest.to_vec()),
         None => (String::new(), Vec::new()),
@@ -230,7 +242,7 @@ pub(crate) fn inspect(entry: &Entry, execs: &[String]) -> Value {
         "Platform": "wasi",
         "MountLabel": "",
         "ProcessLabel": "",
-        "AppArmorProfile": "",
+        "AppArmorProfile": security.apparmor.clone().unwrap_or_default(),
         "ResolvConfPath": "",
         "HostnamePath": "",
         "HostsPath": "",
@@ -248,7 +260,10 @@ pub(crate) fn inspect(entry: &Entry, execs: &[String]) -> Value {
             "MemoryReservation": record.setup.requires.memory,
             "NanoCpus": limits.cpus.bound().map_or(0, |share| u64::from(share.millis()) * 1_000_000),
             "Privileged": false,
-            "Isolation": "",
+            "Isolation": security.isolation.to_string(),
+            "CapAdd": null,
+            "CapDrop": if dropped.is_empty() { Value::Null } else { json!(dropped) },
+            "SecurityOpt": options(security),
             "StorageOpt": limits.storage.bound().map(|size| json!({ "size": size.get().to_string() })),
         },
         "GraphDriver": { "Name": "mote", "Data": null },
@@ -256,7 +271,7 @@ pub(crate) fn inspect(entry: &Entry, execs: &[String]) -> Value {
         "Config": {
             "Hostname": record.id.short(),
             "Domainname": "",
-            "User": "",
+            "User": security.user.map(|user| user.to_string()).unwrap_or_default(),
             "AttachStdin": record.setup.stdin != Stdin::Closed,
             "AttachStdout": true,
             "AttachStderr": true,

@@ -7,7 +7,11 @@
 //!     <--Begun, Ended--  Control's switches -->       the gauge is memory that both have
 //! ```
 
+mod cgroup;
+mod domain;
+mod layers;
 mod link;
+mod namespaces;
 mod seccomp;
 mod wall;
 mod worker;
@@ -20,7 +24,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mote_spec::{Digest, ExitStatus, Policy};
+use mote_spec::{Bytes, Digest, ExitStatus, NetGrants, Policy};
 use serde::{Deserialize, Serialize};
 use tokio::process::{Child, Command};
 use tokio::sync::{Notify, oneshot, watch};
@@ -30,12 +34,18 @@ use crate::control::Control;
 use crate::error::EngineError;
 use crate::gauge::Gauge;
 use crate::profile::{Counting, Profile};
-use crate::run::{Outcome, Process};
+use crate::run::{Launch, Outcome, Process, RootFiles};
+use crate::stdio::Terminal;
 
+use cgroup::Cgroup;
+pub(crate) use layers::listed;
+pub use layers::{Layer, Layers};
 use link::Link;
+pub use namespaces::enter_fresh_network;
 pub use seccomp::SeccompProfile;
+pub(crate) use wall::Prepared;
 pub use wall::{User, Wall};
-pub use worker::{enter_fresh_network, work};
+pub use worker::work;
 
 /// A program that calls `work` with its standard input when it is started with these arguments.
 #[derive(Debug, Clone)]
@@ -50,8 +60,20 @@ pub enum Network {
     /// That of whoever starts it.
     Inherited,
     Fresh,
+    /// None at all, where the machine lets it have one of its own.
+    NoneOfOthers,
     /// The one that a file stands for.
     Join(PathBuf),
+}
+
+impl Network {
+    /// The network of a guest with these grants.
+    pub fn of(grants: &NetGrants) -> Network {
+        match *grants == NetGrants::default() {
+            true => Network::NoneOfOthers,
+            false => Network::Inherited,
+        }
+    }
 }
 
 /// What is to be run.
@@ -64,8 +86,10 @@ pub struct Order {
     pub counting: Counting,
     pub policy: Policy,
     pub process: Process,
-    /// Whether the guest is told that it talks to a terminal.
-    pub terminal: bool,
+    pub root: Option<RootFiles>,
+    /// An empty folder of the container's own, where it needs one.
+    pub scratch: Option<PathBuf>,
+    pub terminal: Terminal,
     pub wall: Wall,
 }
 
@@ -86,10 +110,19 @@ pub struct Worker {
     pid: u32,
     link: Link,
     gauge: Arc<Gauge>,
-    memory: OwnedFd,
     /// Tells whoever waits for the process to kill it.
     kill: Arc<Notify>,
     gone: Gone,
+    cgroup: Enclosed,
+}
+
+/// Whether a process is in a cgroup of its own.
+enum Enclosed {
+    /// In that of whoever started it.
+    No,
+    In(Cgroup),
+    /// It was to be, and is not.
+    Failed,
 }
 
 /// The end of a worker's process, whoever has the worker.
@@ -121,8 +154,17 @@ impl Worker {
     /// # Errors
     /// Fails if it cannot be started, or cannot enter them.
     pub async fn spawn(how: &WorkIn, network: &Network) -> Result<Worker, EngineError> {
+        let gauge = Gauge::to_share().map_err(failed)?;
+        Worker::spawn_with(how, network, Arc::new(gauge)).await
+    }
+
+    /// The same, with a gauge that can be shared.
+    async fn spawn_with(
+        how: &WorkIn,
+        network: &Network,
+        gauge: Arc<Gauge>,
+    ) -> Result<Worker, EngineError> {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(failed)?;
-        let (gauge, memory) = Gauge::shared().map_err(failed)?;
         let link = Link::new(ours).map_err(failed)?;
         let child = Command::new(&how.program)
             .args(&how.args)
@@ -135,7 +177,7 @@ impl Worker {
             .map_err(failed)?;
         let (pid, kill) = (child.id().unwrap_or_default(), Arc::new(Notify::new()));
         let gone = watch_over(child, Arc::clone(&kill));
-        let mut worker = Worker { pid, link, gauge: Arc::new(gauge), memory, kill, gone };
+        let mut worker = Worker { pid, link, gauge, kill, gone, cgroup: Enclosed::No };
         // One that dies at once says nothing, and hears nothing.
         let _ = worker.link.send(network).await;
         match worker.link.next().await.map_err(failed)? {
@@ -149,6 +191,15 @@ impl Worker {
     /// The process. Its number is its own until it is gone.
     pub fn pid(&self) -> u32 {
         self.pid
+    }
+
+    /// Puts the process into a cgroup of its own, where this machine lets it have one, for a guest that may
+    /// use so much memory.
+    pub fn enclose(&mut self, memory: Bytes) {
+        self.cgroup = match Cgroup::enclose(self.pid, memory) {
+            Ok(cgroup) => Enclosed::In(cgroup),
+            Err(_) => Enclosed::Failed,
+        };
     }
 
     /// Its end, to be waited for.
@@ -174,6 +225,13 @@ impl Worker {
         begun: oneshot::Sender<()>,
     ) -> Result<Outcome, EngineError> {
         let mut begun = Some(begun);
+        let lacks = match self.cgroup {
+            Enclosed::No | Enclosed::In(_) => Vec::new(),
+            Enclosed::Failed => vec![Layer::Cgroup],
+        };
+        if order.wall.layers == Layers::All && !lacks.is_empty() {
+            return Err(EngineError::Lacks { layers: lacks });
+        }
         match self.tell(order, streams).await {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
@@ -202,7 +260,10 @@ impl Worker {
                     begun.take().map(|begun| begun.send(()));
                     deadline = from_now();
                 }
-                Some(Said::Ended(outcome)) => return Ok(outcome),
+                Some(Said::Ended(mut outcome)) => {
+                    outcome.lacks.extend(lacks);
+                    return Ok(outcome);
+                }
                 Some(Said::Failed(why)) => return Err(EngineError::Apart { why }),
                 Some(Said::Ready) => return Err(failed(io::ErrorKind::InvalidData.into())),
                 None => {
@@ -223,7 +284,8 @@ impl Worker {
     /// Tells what is to be run. The streams are the process's alone then: their other ends hear of its end.
     async fn tell(&mut self, order: &Order, streams: [OwnedFd; 3]) -> io::Result<()> {
         let [input, output, error] = &streams;
-        let files = [input.as_fd(), output.as_fd(), error.as_fd(), self.memory.as_fd()];
+        let memory = self.gauge.memory().ok_or(io::ErrorKind::InvalidInput)?;
+        let files = [input.as_fd(), output.as_fd(), error.as_fd(), memory];
         self.link.send_files(files).await?;
         self.link.send(order).await
     }
@@ -239,7 +301,15 @@ impl Worker {
         let Some(status) = self.gone.wait().await else {
             return (ExitStatus::Killed, "its process is lost".to_owned());
         };
+        let is_out_of_memory = match &self.cgroup {
+            Enclosed::In(cgroup) => cgroup.is_out_of_memory(),
+            Enclosed::No | Enclosed::Failed => false,
+        };
         match status.signal() {
+            Some(SIGKILL) if is_out_of_memory => {
+                let why = "the kernel ended its process, for the limit of its cgroup";
+                (ExitStatus::OutOfMemory, why.to_owned())
+            }
             Some(SIGKILL) => (ExitStatus::Killed, "its process was killed".to_owned()),
             Some(SIGSYS) => {
                 let why = "its process made a system call that its seccomp profile kills for";
@@ -247,6 +317,64 @@ impl Worker {
             }
             _ => (ExitStatus::Trapped, format!("its process ended by itself: {status}")),
         }
+    }
+}
+
+/// A program that is to be run in a process of its own.
+#[derive(Debug, Clone)]
+pub struct Apart {
+    pub work_in: WorkIn,
+    /// The code cache, which has the program.
+    pub cache: PathBuf,
+    pub program: Digest,
+    pub profile: Profile,
+    pub counting: Counting,
+}
+
+impl Apart {
+    /// Runs the program behind the wall that its policy describes, to its end or until the future is dropped.
+    /// `launch` has a gauge of `Gauge::of`. Must be called by a thread that lives as long as the program is to.
+    ///
+    /// # Errors
+    /// Fails if the program does not get as far as its first instruction.
+    pub async fn run(&self, launch: Launch<'_>) -> Result<Outcome, EngineError> {
+        self.start(launch).await?.await
+    }
+
+    /// The same in two steps: the process, which is there when this returns, and its guest's run.
+    ///
+    /// # Errors
+    /// Fails if there is no such process to be had.
+    pub async fn start(
+        &self,
+        launch: Launch<'_>,
+    ) -> Result<impl Future<Output = Result<Outcome, EngineError>> + use<>, EngineError> {
+        let Launch { policy, process, stdio, root, scratch, gauge, control, begun, wall: _ } =
+            launch;
+        let wall = Wall::of(policy)?;
+        let network = Network::of(&policy.grants().net);
+        let mut worker = Worker::spawn_with(&self.work_in, &network, gauge).await?;
+        worker.enclose(policy.limits().memory);
+        let order = Order {
+            cache: self.cache.clone(),
+            program: self.program.clone(),
+            profile: self.profile,
+            counting: self.counting,
+            policy: policy.clone(),
+            process,
+            root,
+            scratch,
+            terminal: stdio.terminal_of_pipes(),
+            wall,
+        };
+        let (streams, passing) = stdio.pipes().map_err(failed)?;
+        Ok(async move {
+            let begun = begun.unwrap_or_else(|| oneshot::channel().0);
+            let ended = worker.run(&order, streams, &control, begun).await;
+            // Its other ends are gone: what is left is passed on, and no more comes.
+            passing.await;
+            ended
+        })
     }
 }
 

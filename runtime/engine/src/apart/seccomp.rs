@@ -122,10 +122,50 @@ impl Argument {
     }
 }
 
+/// What sockets a process may make.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sockets {
+    None,
+    Internet,
+}
+
 /// Rules by the number of the call that they are for; none means always.
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
 impl SeccompProfile {
+    /// What a process that runs guests is without: to start programs, to look into other processes, and to
+    /// change the machine.
+    pub(crate) fn of_host() -> SeccompProfile {
+        serde_json::from_str(include_str!("host.json")).expect("mote's own profile is one")
+    }
+
+    /// What the process of one guest is left: to work on what it has open, below the directories that it was
+    /// granted. It gets no new code, no new process, and sockets only where a network is granted.
+    pub(crate) fn of_guest(sockets: Sockets) -> SeccompProfile {
+        let own = include_str!("guest.json");
+        let mut profile: SeccompProfile =
+            serde_json::from_str(own).expect("mote's own profile is one");
+        let mut allow = |name: &str, index, values: &[u64]| {
+            let value = |value: &u64| {
+                let op = Operator::Eq;
+                Argument { index, value: *value, value_two: 0, op }
+            };
+            profile.syscalls.push(Syscalls {
+                names: vec![name.to_owned()],
+                action: Action::Allow,
+                errno_ret: None,
+                args: values.iter().map(value).collect(),
+            });
+        };
+        // Signals to itself, as a failed assertion sends one.
+        allow("tgkill", 0, &[u64::from(std::process::id())]);
+        if sockets == Sockets::Internet {
+            let families = [libc::AF_INET, libc::AF_INET6];
+            allow("socket", 0, &families.map(|family| family as u64));
+        }
+        profile
+    }
+
     /// Reads a profile.
     ///
     /// # Errors
@@ -291,6 +331,14 @@ mod tests {
             (cwd, open)
         });
         assert_eq!(said, (Some(38), Some(1)));
+    }
+
+    #[test]
+    fn motes_own_profiles_are_filters() {
+        assert!(SeccompProfile::of_host().filters().is_ok());
+        for sockets in [Sockets::None, Sockets::Internet] {
+            assert!(SeccompProfile::of_guest(sockets).filters().is_ok());
+        }
     }
 
     #[test]

@@ -1,12 +1,20 @@
 //! What a process gives up before its guest begins: a second wall, behind the sandbox.
 
+use std::path::Path;
+
+use mote_spec::{Isolation, NetGrants, Network, Policy, Security, UserId};
 use rustix::fs::Mode;
 use rustix::process::{Gid, Signal, Uid};
 use rustix::thread::{CapabilitySet, CapabilitySets};
+use seccompiler::BpfProgram;
 use serde::{Deserialize, Serialize};
 
-use super::seccomp::SeccompProfile;
+use super::domain::Domain;
+use super::layers::{Layer, Layers};
+use super::namespaces;
+use super::seccomp::{SeccompProfile, Sockets};
 use crate::error::EngineError;
+use crate::handles::Handles;
 
 /// How a process is confined.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +26,10 @@ pub struct Wall {
     pub seccomp: Option<SeccompProfile>,
     /// How readily the kernel ends it when memory runs out (`oom_score_adj` of proc(5)); none is as it was.
     pub oom_score: Option<i32>,
+    /// An AppArmor profile that the kernel has loaded.
+    pub apparmor: Option<String>,
+    /// Whether a layer may be missing that the machine does not have.
+    pub layers: Layers,
 }
 
 /// Who a process runs as.
@@ -32,31 +44,105 @@ pub struct User {
 }
 
 impl Wall {
-    /// Confines this process, which has one thread, for good.
+    /// The wall that a policy describes. A guest's process keeps of the capabilities of whoever runs mote
+    /// only those that its grants need.
     ///
     /// # Errors
-    /// Fails at the first layer that cannot be had. Then the process is not to go on.
-    pub(crate) fn raise(&self) -> Result<(), EngineError> {
+    /// Fails if its seccomp profile cannot be honoured.
+    pub fn of(policy: &Policy) -> Result<Wall, EngineError> {
+        let Security { isolation, user, dropped, seccomp, apparmor } = policy.security();
+        let profile = |text: &String| SeccompProfile::from_json(text.as_bytes());
+        let mut kept = needed(policy);
+        kept.retain(|name| !dropped.iter().any(|dropped| dropped.full_name() == *name));
+        Ok(Wall {
+            user: user.map(|UserId { uid, gid }| User { uid, gid, ..User::default() }),
+            capabilities: Some(kept.into_iter().map(str::to_owned).collect()),
+            seccomp: seccomp.as_ref().map(profile).transpose()?,
+            oom_score: None,
+            apparmor: apparmor.clone(),
+            layers: match isolation {
+                Isolation::Strict => Layers::All,
+                Isolation::Process | Isolation::Shared => Layers::Available,
+            },
+        })
+    }
+
+    /// Makes all ready that is needed to raise it, while everything can still be had.
+    pub(crate) fn prepare(
+        &self,
+        handles: &Handles,
+        net: &NetGrants,
+    ) -> Result<Prepared<'_>, EngineError> {
+        let sockets = match *net == NetGrants::default() {
+            true => Sockets::None,
+            false => Sockets::Internet,
+        };
+        // A profile of the operator's may forbid to install any more.
+        let mut filters = SeccompProfile::of_guest(sockets).filters()?;
+        filters.extend(
+            self.seccomp.as_ref().map(SeccompProfile::filters).transpose()?.unwrap_or_default(),
+        );
+        Ok(Prepared { wall: self, filters, domain: Domain::of(handles, net)? })
+    }
+}
+
+/// The capabilities that a guest's process needs for its grants: files of other users, and low ports.
+fn needed(policy: &Policy) -> Vec<&'static str> {
+    let grants = policy.grants();
+    let is_root = match policy.security().user {
+        Some(user) => user.uid == 0,
+        None => rustix::process::geteuid().is_root(),
+    };
+    let mut needed = Vec::new();
+    if is_root && !grants.dirs.is_empty() {
+        needed.extend(["CAP_DAC_OVERRIDE", "CAP_FOWNER"]);
+    }
+    let is_low = |publish: &mote_spec::Publish| publish.host.port() < 1024;
+    if grants.net.publish.iter().any(is_low) || grants.net.network == Network::Host {
+        needed.push("CAP_NET_BIND_SERVICE");
+    }
+    needed
+}
+
+/// A wall that is ready to be raised.
+pub(crate) struct Prepared<'a> {
+    wall: &'a Wall,
+    filters: Vec<BpfProgram>,
+    domain: Domain,
+}
+
+impl Prepared<'_> {
+    /// Confines this process, which has one thread, for good, and tells what could not be had.
+    ///
+    /// # Errors
+    /// Fails at the first layer that cannot be had and has to be. Then the process is not to go on.
+    pub(crate) fn raise(self) -> Result<Vec<Layer>, EngineError> {
+        let Prepared {
+            wall: Wall { user, capabilities, oom_score, apparmor, layers, .. },
+            filters,
+            domain,
+        } = self;
         let failed = |what| move |source: rustix::io::Errno| wall(what, source.into());
         // System calls that confine are a thread's own.
         let threads = std::fs::read_dir("/proc/self/task").map(Iterator::count);
         if threads.map_err(|source| wall("count its threads", source))? != 1 {
             return Err(wall("be confined with several threads", std::io::ErrorKind::Other.into()));
         }
-        // Before anything is given up that is needed to compile or to do it.
-        let filters = self.seccomp.as_ref().map(SeccompProfile::filters).transpose()?;
-        let capabilities = self.capabilities.as_deref().map(set_of);
-        if let Some(score) = self.oom_score {
+        if let Some(score) = oom_score {
             let told = std::fs::write("/proc/self/oom_score_adj", score.to_string());
             told.map_err(|source| wall("set its score for memory", source))?;
         }
-        if let Some(user) = &self.user {
+        if let Some(profile) = apparmor {
+            enter_apparmor(profile)?;
+        }
+        let mut lacks = namespaces::leave_names();
+        if let Some(user) = user {
             rustix::thread::set_keep_capabilities(true).map_err(failed("keep capabilities"))?;
             user.become_it()?;
         }
         if let Some(kept) = capabilities {
             let had = rustix::thread::capabilities(None).map_err(failed("tell capabilities"))?;
-            let kept = kept & had.permitted;
+            let kept = set_of(kept) & had.permitted;
             let inheritable = CapabilitySet::empty();
             let sets = CapabilitySets { effective: kept, permitted: kept, inheritable };
             rustix::thread::set_capabilities(None, sets).map_err(failed("drop capabilities"))?;
@@ -65,12 +151,28 @@ impl Wall {
         rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
             .map_err(failed("end with its parent"))?;
         rustix::thread::set_no_new_privs(true).map_err(failed("give up new privileges"))?;
-        for filter in filters.iter().flatten() {
+        lacks.extend(domain.enter()?);
+        if *layers == Layers::All && !lacks.is_empty() {
+            return Err(EngineError::Lacks { layers: lacks });
+        }
+        for filter in &filters {
             seccompiler::apply_filter(filter)
                 .map_err(|error| wall("install a seccomp filter", std::io::Error::other(error)))?;
         }
-        Ok(())
+        Ok(lacks)
     }
+}
+
+/// Changes to an AppArmor profile (`aa_change_profile`(2)), which the kernel has to have loaded.
+fn enter_apparmor(profile: &str) -> Result<(), EngineError> {
+    let files = ["/proc/self/attr/apparmor/current", "/proc/self/attr/current"];
+    let has = Path::new("/sys/module/apparmor/parameters/enabled");
+    if !std::fs::read_to_string(has).is_ok_and(|enabled| enabled.starts_with('Y')) {
+        return Err(EngineError::AppArmor { profile: profile.to_owned() });
+    }
+    let file = files.into_iter().find(|file| Path::new(file).exists()).unwrap_or(files[0]);
+    std::fs::write(file, format!("changeprofile {profile}"))
+        .map_err(|source| wall("enter its AppArmor profile", source))
 }
 
 impl User {
@@ -111,7 +213,10 @@ mod tests {
 
     #[test]
     fn a_process_of_several_threads_is_not_confined() {
+        let (wall, net) = (Wall::default(), NetGrants::default());
+        let handles = crate::handles::open(&Default::default(), None, None, None).unwrap();
         // Tests run in threads.
-        assert!(matches!(Wall::default().raise(), Err(EngineError::Wall { .. })));
+        let raised = wall.prepare(&handles, &net).unwrap().raise();
+        assert!(matches!(raised, Err(EngineError::Wall { .. })));
     }
 }

@@ -1,18 +1,17 @@
 //! The process of one guest: does what it is told at a socket, and ends.
 
 use std::io::{self, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
 
-use rustix::net::{AddressFamily, SocketType};
 use rustix::process::Signal;
-use rustix::thread::{LinkNameSpaceType, UnshareFlags};
 use tokio::sync::oneshot;
 
+use super::layers::{Layer, Layers};
 use super::link::{FILES, Link};
-use super::{Network, Order, Said};
+use super::{Network, Order, Said, namespaces};
 use crate::cache::{Cache, CodeKey};
 use crate::compile::code_profile;
 use crate::control::{Control, Switches};
@@ -21,7 +20,7 @@ use crate::gauge::Gauge;
 use crate::meter::look_often;
 use crate::module::{Engine, Module};
 use crate::run::{Launch, Outcome, run};
-use crate::stdio::{Input, Output, Stdio, Terminal};
+use crate::stdio::{Input, Output, Stdio};
 
 /// Does what is told at a socket: one guest's run. The process must have no other thread, and ends when
 /// this returns.
@@ -30,6 +29,7 @@ use crate::stdio::{Input, Output, Stdio, Terminal};
 /// Fails if there is nobody to talk to. What else fails is said at the socket.
 pub fn work(socket: OwnedFd) -> io::Result<()> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    leave_signals_to_the_host();
     let mut events = tokio::runtime::Builder::new_current_thread();
     let events = look_often(&mut events).enable_all().build()?;
     let worked = events.block_on(serve(UnixStream::from(socket)));
@@ -38,17 +38,29 @@ pub fn work(socket: OwnedFd) -> io::Result<()> {
     worked
 }
 
+/// A terminal sends its signals to this process as well; what they mean to the guest is for its host to say.
+fn leave_signals_to_the_host() {
+    for signal in [libc::SIGINT, libc::SIGQUIT, libc::SIGHUP, libc::SIGTERM] {
+        // SAFETY: ignoring a signal runs no code.
+        unsafe { libc::signal(signal, libc::SIG_IGN) };
+    }
+}
+
 async fn serve(socket: UnixStream) -> io::Result<()> {
     let mut link = Link::new(socket)?;
-    let Some(network) = link.next().await? else { return Ok(()) };
-    let entered = enter(&network);
-    link.send(&entered.map_or_else(|error| Said::Failed(chain(&error)), |()| Said::Ready)).await?;
+    let Some(network) = link.next::<Network>().await? else { return Ok(()) };
+    let lacks = match namespaces::enter(&network) {
+        Ok(lacks) => lacks,
+        Err(error) => return link.send(&Said::Failed(chain(&error))).await,
+    };
+    link.send(&Said::Ready).await?;
     let files = link.receive_files().await?;
     let Some(order) = link.next::<Order>().await? else { return Ok(()) };
     let control = Arc::new(Control::new(order.policy.limits()));
     let (begin, mut begun) = oneshot::channel();
     let mut has_begun = false;
-    let mut running = std::pin::pin!(carry_out(&order, files, Arc::clone(&control), begin));
+    let mut running =
+        std::pin::pin!(carry_out(&order, files, lacks, (Arc::clone(&control), begin)));
     loop {
         tokio::select! {
             // What has begun is told before it has ended.
@@ -83,50 +95,15 @@ fn shown(outcome: Outcome) -> Outcome {
     }
 }
 
-/// Enters a network namespace.
-fn enter(network: &Network) -> Result<(), EngineError> {
-    let failed = |what, source| EngineError::Wall { what, source };
-    match network {
-        Network::Inherited => Ok(()),
-        Network::Fresh => {
-            enter_fresh_network().map_err(|error| failed("make a network namespace", error))
-        }
-        Network::Join(path) => {
-            let file = std::fs::File::open(path);
-            let file = file.map_err(|error| failed("open its network namespace", error))?;
-            let kind = Some(LinkNameSpaceType::Network);
-            rustix::thread::move_into_link_name_space(file.as_fd(), kind)
-                .map_err(|error| failed("enter its network namespace", error.into()))
-        }
-    }
-}
-
-/// Gives this thread, and those that it will make, a network namespace of its own whose loopback device
-/// is up, as OCI runtimes do.
-///
-/// # Errors
-/// Fails if this process may not, or the device cannot be brought up.
-pub fn enter_fresh_network() -> io::Result<()> {
-    // SAFETY: sockets and files that are open stay what they are; only what is made from now on is elsewhere.
-    unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNET) }?;
-    let socket = rustix::net::socket(AddressFamily::INET, SocketType::DGRAM, None)?;
-    // SAFETY: it is a C structure of numbers, for which zero is a value.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
-        *to = *from as libc::c_char;
-    }
-    request.ifr_ifru.ifru_flags = libc::IFF_UP as libc::c_short;
-    // SAFETY: SIOCSIFFLAGS reads one ifreq (netdevice(7)), which is alive.
-    let done = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) };
-    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
 async fn carry_out(
     order: &Order,
     files: [OwnedFd; FILES],
-    control: Arc<Control>,
-    begin: oneshot::Sender<()>,
+    lacks: Vec<Layer>,
+    (control, begin): (Arc<Control>, oneshot::Sender<()>),
 ) -> Result<Outcome, EngineError> {
+    if order.wall.layers == Layers::All && !lacks.is_empty() {
+        return Err(EngineError::Lacks { layers: lacks });
+    }
     let failed = |source| EngineError::Worker { source };
     let [input, output, error, memory] = files;
     let gauge = Arc::new(Gauge::of_memory(memory.as_fd()).map_err(failed)?);
@@ -145,16 +122,18 @@ async fn carry_out(
             input: Input::Inherit,
             output: Output::Inherit,
             error: Output::Inherit,
-            terminal: if order.terminal { Terminal::Yes } else { Terminal::No },
+            terminal: order.terminal,
         },
-        root: None,
-        scratch: None,
+        root: order.root.clone(),
+        scratch: order.scratch.clone(),
         gauge,
         control,
         begun: Some(begin),
         wall: Some(&order.wall),
     };
-    run(&engine, &module, launch).await
+    let mut outcome = run(&engine, &module, launch).await?;
+    outcome.lacks.extend(lacks);
+    Ok(outcome)
 }
 
 fn load(order: &Order, cache: &Path) -> Result<(Engine, Module), EngineError> {

@@ -89,6 +89,9 @@ pub(super) fn link(linker: &mut Linker<Sandbox>, module: &str) -> wasmtime::Resu
     Ok(())
 }
 
+/// How many vectors one call may write (`IOV_MAX` of limits.h).
+const MOST_VECTORS: u32 = 1_024;
+
 /// The guest's memory and its sandbox, as a host call sees them.
 pub(super) struct Guest<'a> {
     pub(super) memory: GuestMemory<'a>,
@@ -165,6 +168,9 @@ impl<'a> Guest<'a> {
         let Some(file) = file else {
             return Ok((status.fs_filetype == Filetype::RegularFile).then_some(Errno::Nospc as i32));
         };
+        if vectors.1 as u32 > MOST_VECTORS {
+            return Ok(Some(Errno::Inval as i32));
+        }
         let bytes = self.first_vector(vectors)?;
         let charged = match (status.fs_flags.contains(Fdflags::APPEND), at) {
             (true, _) => quota.charge_append(&file, bytes),

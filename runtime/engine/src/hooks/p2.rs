@@ -17,13 +17,15 @@ use wasmtime_wasi::p2::{
 use crate::quota::Quota;
 use crate::sandbox::Sandbox;
 
-/// A stream into a file that asks the quota before it writes.
+/// A stream into a file that asks the quota before it writes, and holds no more than a chunk.
 struct Charged {
     inner: DynOutputStream,
-    quota: Arc<Quota>,
-    file: Arc<File>,
+    quota: Option<(Arc<Quota>, Arc<File>)>,
     position: Position,
 }
+
+/// How much of a stream stands between a guest and its file.
+const CHUNK: usize = 64 << 10;
 
 enum Position {
     At(u64),
@@ -32,13 +34,14 @@ enum Position {
 
 impl Charged {
     fn charge(&mut self, bytes: usize) -> StreamResult<()> {
+        let Some((quota, file)) = &self.quota else { return Ok(()) };
         let bytes = bytes as u64;
         let charged = match &mut self.position {
             Position::At(at) => {
                 let end = at.saturating_add(bytes);
-                self.quota.charge(&self.file, end).inspect(|()| *at = end)
+                quota.charge(file, end).inspect(|()| *at = end)
             }
-            Position::End => self.quota.charge_append(&self.file, bytes),
+            Position::End => quota.charge_append(file, bytes),
         };
         charged.map_err(|error| StreamError::LastOperationFailed(error.into()))
     }
@@ -54,6 +57,10 @@ impl Pollable for Charged {
 #[async_trait]
 impl OutputStream for Charged {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        // A guest may write without asking how much.
+        if bytes.len() > self.check_write()? {
+            return Err(StreamError::trap("a write of more than there was room for"));
+        }
         self.charge(bytes.len())?;
         self.inner.write(bytes)
     }
@@ -63,7 +70,7 @@ impl OutputStream for Charged {
     }
 
     fn check_write(&mut self) -> StreamResult<usize> {
-        self.inner.check_write()
+        Ok(self.inner.check_write()?.min(CHUNK))
     }
 
     async fn blocking_write_and_flush(&mut self, bytes: Bytes) -> StreamResult<()> {
@@ -106,16 +113,17 @@ fn wrapped(
         Position::At(at) => HostDescriptor::write_via_stream(&mut files, descriptor, at),
         Position::End => HostDescriptor::append_via_stream(&mut files, descriptor),
     };
-    let (stream, (quota, file)) = match (outcome(opened)?, charged) {
-        ((Ok(stream),), Some(charged)) => (stream, charged),
-        (other, _) => return Ok(other),
+    let stream = match outcome(opened)? {
+        (Ok(stream),) => stream,
+        refused => return Ok(refused),
     };
     let inner = files.table.delete(stream)?;
-    let stream = Box::new(Charged { inner, quota, file, position }) as DynOutputStream;
+    let stream = Box::new(Charged { inner, quota: charged, position }) as DynOutputStream;
     Ok((Ok(files.table.push(stream)?),))
 }
 
-pub(super) fn link(linker: &mut Linker<Sandbox>) -> wasmtime::Result<()> {
+/// Streams into files, whether there is a quota or not.
+pub(crate) fn link_streams(linker: &mut Linker<Sandbox>) -> wasmtime::Result<()> {
     let mut types = linker.instance("wasi:filesystem/types@0.2.12")?;
     types.func_wrap(
         "[method]descriptor.write-via-stream",
@@ -128,7 +136,11 @@ pub(super) fn link(linker: &mut Linker<Sandbox>) -> wasmtime::Result<()> {
         |mut cx: StoreContextMut<'_, Sandbox>, (descriptor,): (Resource<Descriptor>,)| {
             wrapped(cx.data_mut(), descriptor, Position::End)
         },
-    )?;
+    )
+}
+
+pub(super) fn link(linker: &mut Linker<Sandbox>) -> wasmtime::Result<()> {
+    let mut types = linker.instance("wasi:filesystem/types@0.2.12")?;
     types.func_wrap_async(
         "[method]descriptor.write",
         |mut cx: StoreContextMut<'_, Sandbox>,

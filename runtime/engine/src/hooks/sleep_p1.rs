@@ -13,9 +13,9 @@ use wiggle::GuestPtr;
 use super::p1::Guest;
 use crate::sandbox::Sandbox;
 
-pub(crate) fn link(linker: &mut Linker<Sandbox>) -> wasmtime::Result<()> {
+pub(crate) fn link(linker: &mut Linker<Sandbox>, module: &str) -> wasmtime::Result<()> {
     linker.func_wrap_async(
-        "wasi_snapshot_preview1",
+        module,
         "poll_oneoff",
         |mut caller: Caller<'_, Sandbox>,
          (subscriptions, events, count, written): (i32, i32, i32, i32)| {
