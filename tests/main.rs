@@ -9,6 +9,7 @@
 
 mod harness;
 
+mod attacks;
 mod crash;
 mod daemon;
 mod demo;

@@ -95,6 +95,20 @@ fn one_place_builds_a_sandbox_and_one_opens_what_is_granted() {
     assert_eq!(files_with("OFlags::DIRECTORY"), opens);
 }
 
+/// What plays escapes is in tests, and never in what is shipped.
+#[test]
+fn the_way_out_of_the_sandbox_is_for_tests_alone() {
+    let manifests = ["runtime/daemon", "runtime/lifecycle", "shim", "runtime/cli"];
+    for manifest in manifests {
+        let path = workspace().join(manifest).join("Cargo.toml");
+        let text = std::fs::read_to_string(path).expect("a manifest");
+        let shipped = text.split("[dev-dependencies]").next().expect("a first part");
+        assert!(!shipped.contains("escape-hook"), "{manifest}");
+    }
+    let engine = std::fs::read_to_string(workspace().join("runtime/engine/Cargo.toml"));
+    assert!(engine.expect("a manifest").contains("default = [\"compiler\"]"));
+}
+
 #[test]
 fn every_file_says_what_it_is_for() {
     for (path, text) in sources() {

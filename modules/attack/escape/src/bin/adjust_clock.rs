@@ -1,0 +1,9 @@
+//! Bends the machine's clock.
+//!
+//! Stopped by: seccomp; the host's own filter too.
+
+use attack_escape::*;
+
+fn main() {
+    report(call("clock_adjtime", [99, 0]));
+}
