@@ -17,7 +17,7 @@ enum Layer {
 
 fn apart(name: &str, layer: Layer) {
     let out = World::new()
-        .attacked(&["--isolation", "process=strict"], &guest(&format!("escape/{name}")));
+        .attacked(&["--isolation", "process=strict"], &guest(&format!("attack/{name}.p1")));
     let refused: &[&str] = match layer {
         Layer::Landlock => &["refused: EACCES\n", "refused: EXDEV\n"],
         Layer::Seccomp => &["refused: EPERM\n"],
@@ -27,7 +27,8 @@ fn apart(name: &str, layer: Layer) {
 }
 
 fn shared(name: &str) {
-    let out = World::new().attacked(&["--isolation", "shared"], &guest(&format!("escape/{name}")));
+    let out =
+        World::new().attacked(&["--isolation", "shared"], &guest(&format!("attack/{name}.p1")));
     assert!(out.stdout.starts_with("refused: E"), "{out:?}");
     assert_eq!(out.code, 0, "{out:?}");
 }
@@ -37,7 +38,7 @@ fn shared(name: &str) {
 fn statement_3_2_one_wall_alone_does_not_hold_an_escape() {
     let world = World::new();
     let canary = world.targets().remove(0);
-    let out = world.host.cli(["run", &guest("escape/read_canary"), &canary]).success();
+    let out = world.host.cli(["run", &guest("attack/read_canary.p1"), &canary]).success();
     assert_eq!(out.stdout, format!("{}\nescaped: {}\n", super::SECRET, super::SECRET.len()));
 }
 

@@ -4,6 +4,7 @@
 //! container, and how long it took.
 
 mod escapes;
+mod sandbox;
 
 use std::io::Write;
 use std::path::Path;
@@ -52,9 +53,37 @@ impl World {
         ]
     }
 
-    /// Runs an attack with these flags, and sees to it that the host and its neighbour are as they were.
-    pub fn attacked(mut self, flags: &[&str], attack: &str) -> Out {
-        let (grant, targets) = (format!("{}:/grant", self.targets()[1]), self.targets());
+    /// Puts links into the grant that lead out of it, as a careless host may have.
+    pub fn links(&self) {
+        for (name, to) in [("up", "/"), ("beside", "../canary"), ("root", "/proc/self/root")] {
+            let link = self.host.path("grant").join(name);
+            std::os::unix::fs::symlink(to, link).expect("linked");
+        }
+    }
+
+    /// Runs an attack with these flags, and sees to it that the host and its neighbour are as they were, and
+    /// that nothing came into the grant.
+    pub fn attacked(self, flags: &[&str], attack: &str) -> Out {
+        self.attacked_and(flags, attack, |world, out| {
+            let is_link = |path: &String| Path::new(path).is_symlink();
+            let own = |path: &String| path.ends_with("/grant/own") || is_link(path);
+            assert!(world.host.left("grant").iter().all(own), "nothing came into it: {out:?}");
+        })
+    }
+
+    /// The same, with a check of one's own.
+    pub fn attacked_and(
+        mut self,
+        flags: &[&str],
+        attack: &str,
+        check: impl Fn(&World, &Out),
+    ) -> Out {
+        // What is granted read-only is said with the grant itself.
+        let (access, flags) = match flags.split_last() {
+            Some((&"--read-only-grant", rest)) => (":ro", rest),
+            _ => ("", flags),
+        };
+        let (grant, targets) = (format!("{}:/grant{access}", self.targets()[1]), self.targets());
         let began = Instant::now();
         let args = [&["run", "-v", &grant], flags, &[attack]].concat();
         let args = args.into_iter().map(str::to_owned).chain(targets);
@@ -62,10 +91,8 @@ impl World {
         assert!(began.elapsed() < PATIENCE, "it took {:?}: {out:?}", began.elapsed());
         assert_eq!(self.host.read("canary/secret"), SECRET, "{out:?}");
         assert_eq!(self.host.left("canary").len(), 1, "nothing is beside it: {out:?}");
-        let is_link = |path: &String| Path::new(path).is_symlink();
-        let own = |path: &String| path.ends_with("/grant/own") || is_link(path);
-        assert!(self.host.left("grant").iter().all(own), "nothing came into the grant: {out:?}");
         assert!(!out.stdout.contains(SECRET), "{out:?}");
+        check(&self, &out);
         self.neighbour_is_well();
         assert!(self.host.left("root/scratch").is_empty(), "{out:?}");
         out

@@ -111,7 +111,8 @@ impl Host {
 
 fn collect(folder: &Path, names: &mut Vec<String>) {
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-        if entry.path().is_dir() {
+        // A link may lead anywhere.
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             collect(&entry.path(), names);
         }
         names.push(entry.path().display().to_string());

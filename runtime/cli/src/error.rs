@@ -5,7 +5,7 @@ use std::fmt;
 
 use mote_daemon::scratch::ScratchError;
 use mote_daemon::{DaemonError, ProgramError};
-use mote_engine::EngineError;
+use mote_engine::{EngineError, Fault};
 use mote_image::archive::ArchiveError;
 use mote_image::registry::{CredentialError, RegistryError};
 use mote_image::{OpenError, PullError, SaveError, StoreError};
@@ -258,6 +258,11 @@ impl From<EngineError> for CliError {
             }
             EngineError::MemoryAtStart { .. } => (NOT_RUNNABLE, Some("give it more with --memory")),
             EngineError::NoExport { .. } => (NOT_FOUND, None),
+            EngineError::Apart { fault, .. } => match fault {
+                Fault::Program => (NOT_RUNNABLE, None),
+                Fault::Missing => (NOT_FOUND, None),
+                Fault::Host => (FAILED, None),
+            },
             EngineError::Setup { .. } => (FAILED, Some("try the small profile: --profile micro")),
             EngineError::Directory { .. } | EngineError::NotDirectory { .. } => (
                 FAILED,
@@ -273,7 +278,6 @@ impl From<EngineError> for CliError {
             | EngineError::Scratch { .. }
             | EngineError::Start { .. }
             | EngineError::Worker { .. }
-            | EngineError::Apart { .. }
             | EngineError::Wall { .. }
             | EngineError::AppArmor { .. }
             | EngineError::Seccomp { .. } => (FAILED, None),

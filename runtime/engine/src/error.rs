@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use mote_spec::Bytes;
+use serde::{Deserialize, Serialize};
 
 use crate::apart::{Layer, listed};
 use crate::profile::Profile;
@@ -60,7 +61,7 @@ pub enum EngineError {
     Worker { source: io::Error },
     /// What its process has said.
     #[error("{why}")]
-    Apart { why: String },
+    Apart { why: String, fault: Fault },
     #[error("its process cannot {what}")]
     Wall { what: &'static str, source: io::Error },
     #[error("this machine lacks {}, which --isolation process=strict requires", listed(.layers))]
@@ -69,4 +70,51 @@ pub enum EngineError {
     AppArmor { profile: String },
     #[error("the seccomp profile cannot be honoured: {why}")]
     Seccomp { why: String },
+}
+
+/// Whose fault an error is, for whoever has only its text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Fault {
+    /// The program cannot be run, whoever runs it.
+    Program,
+    /// The program has not what is asked for.
+    Missing,
+    /// Something else than the program.
+    Host,
+}
+
+impl EngineError {
+    /// Whose fault it is.
+    pub fn fault(&self) -> Fault {
+        match self {
+            EngineError::Compile { .. }
+            | EngineError::Compiler { .. }
+            | EngineError::Rejected { .. }
+            | EngineError::NotWasm
+            | EngineError::TooLarge { .. }
+            | EngineError::Import { .. }
+            | EngineError::World { .. }
+            | EngineError::NoSockets
+            | EngineError::MemoryAtStart { .. } => Fault::Program,
+            EngineError::NoExport { .. } => Fault::Missing,
+            EngineError::Apart { fault, .. } => *fault,
+            EngineError::Setup { .. }
+            | EngineError::Cache { .. }
+            | EngineError::Load { .. }
+            | EngineError::Call { .. }
+            | EngineError::Directory { .. }
+            | EngineError::Link { .. }
+            | EngineError::NotDirectory { .. }
+            | EngineError::Kernels { .. }
+            | EngineError::Port { .. }
+            | EngineError::WorkingFolder { .. }
+            | EngineError::Scratch { .. }
+            | EngineError::Start { .. }
+            | EngineError::Worker { .. }
+            | EngineError::Wall { .. }
+            | EngineError::Lacks { .. }
+            | EngineError::AppArmor { .. }
+            | EngineError::Seccomp { .. } => Fault::Host,
+        }
+    }
 }

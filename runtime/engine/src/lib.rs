@@ -54,7 +54,7 @@ pub use compiler::compile_worker;
 pub use control::Control;
 pub use denied::Refusal;
 pub use describe::{Description, Kind, World, describe};
-pub use error::EngineError;
+pub use error::{EngineError, Fault};
 pub use gauge::{Counters, Gauge};
 pub use harden::{Hosts, harden};
 pub use meter::look_often;

@@ -31,7 +31,7 @@ use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::control::Control;
-use crate::error::EngineError;
+use crate::error::{EngineError, Fault};
 use crate::gauge::Gauge;
 use crate::profile::{Counting, Profile};
 use crate::run::{Launch, Outcome, Process, RootFiles};
@@ -102,7 +102,7 @@ enum Said {
     Begun,
     Ended(Outcome),
     /// It cannot do what it was told.
-    Failed(String),
+    Failed(String, Fault),
 }
 
 /// A process that is to run one guest. It ends when this is dropped.
@@ -182,9 +182,9 @@ impl Worker {
         let _ = worker.link.send(network).await;
         match worker.link.next().await.map_err(failed)? {
             Some(Said::Ready) => Ok(worker),
-            Some(Said::Failed(why)) => Err(EngineError::Apart { why }),
+            Some(Said::Failed(why, fault)) => Err(EngineError::Apart { why, fault }),
             Some(Said::Begun | Said::Ended(_)) => Err(failed(io::ErrorKind::InvalidData.into())),
-            None => Err(EngineError::Apart { why: worker.end().await.1 }),
+            None => Err(EngineError::Apart { why: worker.end().await.1, fault: Fault::Host }),
         }
     }
 
@@ -235,7 +235,7 @@ impl Worker {
         match self.tell(order, streams).await {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
-                return Err(EngineError::Apart { why: self.end().await.1 });
+                return Err(EngineError::Apart { why: self.end().await.1, fault: Fault::Host });
             }
             Err(error) => return Err(failed(error)),
         }
@@ -264,7 +264,7 @@ impl Worker {
                     outcome.lacks.extend(lacks);
                     return Ok(outcome);
                 }
-                Some(Said::Failed(why)) => return Err(EngineError::Apart { why }),
+                Some(Said::Failed(why, fault)) => return Err(EngineError::Apart { why, fault }),
                 Some(Said::Ready) => return Err(failed(io::ErrorKind::InvalidData.into())),
                 None => {
                     let (status, mut why) = self.end().await;
@@ -273,7 +273,7 @@ impl Worker {
                             "; its seccomp profile may forbid what the process of every guest does";
                     }
                     if begun.is_some() {
-                        return Err(EngineError::Apart { why });
+                        return Err(EngineError::Apart { why, fault: Fault::Host });
                     }
                     return Ok(Outcome { detail: Some(why), ..Outcome::of_status(status) });
                 }

@@ -15,7 +15,7 @@ use super::{Network, Order, Said, namespaces};
 use crate::cache::{Cache, CodeKey};
 use crate::compile::code_profile;
 use crate::control::{Control, Switches};
-use crate::error::EngineError;
+use crate::error::{EngineError, Fault};
 use crate::gauge::Gauge;
 use crate::meter::look_often;
 use crate::module::{Engine, Module};
@@ -51,7 +51,7 @@ async fn serve(socket: UnixStream) -> io::Result<()> {
     let Some(network) = link.next::<Network>().await? else { return Ok(()) };
     let lacks = match namespaces::enter(&network) {
         Ok(lacks) => lacks,
-        Err(error) => return link.send(&Said::Failed(chain(&error))).await,
+        Err(error) => return link.send(&failed(&error)).await,
     };
     link.send(&Said::Ready).await?;
     let files = link.receive_files().await?;
@@ -74,7 +74,7 @@ async fn serve(socket: UnixStream) -> io::Result<()> {
             ended = &mut running => {
                 // What was printed last may wait for the end of its line; its reader may be gone.
                 let _ = io::stdout().flush();
-                let said = ended.map(shown).map_or_else(|error| Said::Failed(chain(&error)), Said::Ended);
+                let said = ended.map(shown).map_or_else(|error| failed(&error), Said::Ended);
                 return link.send(&said).await;
             }
             switches = link.next::<Switches>() => match switches? {
@@ -142,11 +142,17 @@ fn load(order: &Order, cache: &Path) -> Result<(Engine, Module), EngineError> {
     let code = cache.get(&CodeKey::new(program, *profile, *counting));
     let code = code.ok_or_else(|| EngineError::Apart {
         why: "the compiled program is gone from the cache".to_owned(),
+        fault: Fault::Host,
     })?;
     // One guest needs no slots.
     let engine = Engine::new(code_profile(*profile), *counting, policy.limits().bounds.stack)?;
     let module = Module::load(&engine, &code)?;
     Ok((engine, module))
+}
+
+/// What is said of an error.
+fn failed(error: &EngineError) -> Said {
+    Said::Failed(chain(error), error.fault())
 }
 
 /// An error with what it comes from, in a line.

@@ -1,0 +1,11 @@
+//! Renames a file that is read-only.
+//!
+//! Stopped by: read-only.
+
+use std::fs;
+
+use attack_files::*;
+
+fn main() {
+    must_fail(fs::rename("/grant/own", "/grant/mine"));
+}

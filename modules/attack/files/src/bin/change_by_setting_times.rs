@@ -1,0 +1,14 @@
+//! Sets the times of a file that it may read.
+//!
+//! Stopped by: read-only.
+
+use std::fs::File;
+
+use attack_files::*;
+
+fn main() {
+    must_fail(
+        File::open("/grant/own")
+            .and_then(|file| file.set_modified(std::time::SystemTime::UNIX_EPOCH)),
+    );
+}

@@ -1,0 +1,11 @@
+//! Follows a link to the host's root.
+//!
+//! Stopped by: sandbox.
+
+use std::fs;
+
+use attack_files::*;
+
+fn main() {
+    must_fail(fs::read(format!("/grant/up{}", secret())));
+}

@@ -1,0 +1,14 @@
+//! Sends a datagram to every machine of the network.
+//!
+//! Stopped by: policy.
+
+use std::net::UdpSocket;
+
+use attack_files::*;
+
+fn main() {
+    must_fail(
+        UdpSocket::bind(("0.0.0.0", 0))
+            .and_then(|socket| socket.send_to(b"x", ("255.255.255.255", 9))),
+    );
+}

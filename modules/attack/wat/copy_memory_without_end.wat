@@ -1,0 +1,6 @@
+;; Has the engine copy its memory again and again.
+;;
+;; Stopped by: the deadline.
+(module
+  (memory (export "memory") 256)
+  (func (export "_start") (loop $more (memory.copy (i32.const 0) (i32.const 1) (i32.const 16777215)) (br $more))))
