@@ -19,6 +19,7 @@ mod examples;
 mod grants;
 mod guests;
 mod images;
+mod isolation;
 mod layouts;
 mod limits;
 mod network;

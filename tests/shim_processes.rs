@@ -271,3 +271,21 @@ fn a_shim_that_is_killed_leaves_no_native_process() {
         containerd.ctr(["containers", "rm", "n"]).success();
     });
 }
+
+#[test]
+fn an_isolation_that_is_asked_for_gives_a_process_of_its_own() {
+    under_each(|containerd| {
+        containerd.import("local/sleep:1", &wasm("sleep.p1"));
+        let flags = ["--detach", "--annotation", "io.mote.isolation=process"];
+        run(&mut containerd.run(&flags, "local/sleep:1", "s", &["/app.wasm", "100000"])).success();
+        let pid = containerd.pid("s");
+        assert_eq!(
+            (status_of(pid, "Seccomp"), status_of(pid, "NoNewPrivs")),
+            ("2".into(), "1".into())
+        );
+        let shim: u32 = status_of(pid, "PPid").parse().expect("a number");
+        assert_eq!(status_of(shim, "Seccomp"), "0", "the pod's own process is another");
+        containerd.ctr(["tasks", "kill", "--signal", "SIGKILL", "s"]).success();
+        assert_eq!(containerd.delete("s"), 137);
+    });
+}

@@ -150,7 +150,7 @@ fn node(flags: &Flags) -> Node {
         compiled: PathBuf::from(root).join("compiled"),
         compile_in: CompileIn::Child { program, args: vec!["compile-worker".into()] },
         // The program that runs, whatever has been installed since.
-        work_in: WorkIn { program: "/proc/self/exe".into(), args: vec!["guest".into()] },
+        work_in: WorkIn::Child { program: "/proc/self/exe".into(), args: vec!["guest".into()] },
         config: match variable("MOTE_CONFIG") {
             Some(path) => NodeFile { path: path.into(), is_named: true },
             None => NodeFile { path: CONFIG.into(), is_named: false },

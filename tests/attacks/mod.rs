@@ -4,6 +4,7 @@
 //! container, and how long it took.
 
 mod escapes;
+mod pairs;
 mod sandbox;
 
 use std::io::Write;

@@ -39,6 +39,11 @@ impl<'a> Daemon<'a> {
         format!("unix://{}", self.host.path("state/mote.sock").display())
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The `docker` command, pointed at it.
     pub fn docker_command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
         let mut command = Command::new("docker");

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use mote_daemon::Machine;
-use mote_engine::{Cache, CompileIn, Profile, WorkIn, machine_memory};
+use mote_engine::{Cache, CompileIn, Profile, Programs, WorkIn, machine_memory};
 use mote_image::Store;
 
 use crate::config::Config;
@@ -95,17 +95,27 @@ fn whole(path: PathBuf) -> PathBuf {
     std::path::absolute(&path).unwrap_or(path)
 }
 
-/// Programs are compiled in a child process, whose memory is bounded.
-fn compile_in() -> CompileIn {
-    match std::env::current_exe() {
-        Ok(program) => CompileIn::Child { program, args: vec!["compile-worker".into()] },
-        Err(_) => CompileIn::Here,
+/// This program, as it is started anew: also once its file was replaced.
+pub(crate) fn programs() -> Programs {
+    let args = |verb: &str| vec![verb.to_owned()];
+    Programs {
+        program: "/proc/self/exe".into(),
+        compiler: args("compile-worker"),
+        guest: args("guest-worker"),
+        spawner: args("spawner"),
     }
 }
 
-/// What is started for a guest that has a process of its own: this program, also once its file was replaced.
+/// Programs are compiled in a child process, whose memory is bounded.
+fn compile_in() -> CompileIn {
+    let Programs { program, compiler: args, .. } = programs();
+    CompileIn::Child { program, args }
+}
+
+/// What is started for a guest that has a process of its own.
 fn work_in() -> WorkIn {
-    WorkIn { program: "/proc/self/exe".into(), args: vec!["guest-worker".into()] }
+    let Programs { program, guest: args, .. } = programs();
+    WorkIn::Child { program, args }
 }
 
 /// The profile that a flag names has to fit; a configured one, which may have been written for many

@@ -8,7 +8,7 @@ use mote_spec::{
 };
 
 use crate::error::CliError;
-use crate::isolation::SecurityArgs;
+use crate::isolation::WallArgs;
 
 /// What the container may touch
 #[derive(Args, Debug, Default)]
@@ -45,7 +45,7 @@ pub(crate) struct GrantArgs {
     #[arg(long, value_name = "NETWORK")]
     network: Option<Network>,
     #[command(flatten)]
-    security: SecurityArgs,
+    security: WallArgs,
 }
 
 /// What the container may consume

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use mote_engine::{Profile, UnknownProfile};
 use mote_lifecycle::Resources;
-use mote_spec::{Bounds, Bytes, Ceiling, CeilingTable, DefaultsTable, Rate, Timeout};
+use mote_spec::{Bounds, Bytes, Ceiling, CeilingTable, DefaultsTable, Rate, Timeout, Weights};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
@@ -32,6 +32,7 @@ struct ConfigFile {
     bounds: Option<Bounds>,
     registries: Registries,
     engine: EngineTable,
+    security: SecurityTable,
     daemon: DaemonTable,
     /// Containerd's shim reads it.
     #[serde(rename = "shim")]
@@ -55,6 +56,14 @@ pub(crate) struct Registries {
 struct EngineTable {
     /// `micro`, `gateway` or `server`; by default what the machine can bear.
     profile: Option<String>,
+}
+
+/// How `mote security` reckons.
+#[derive(Debug, Default, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct SecurityTable {
+    /// How much each mechanism counts, by its name.
+    weights: Weights,
 }
 
 /// What containers of the daemon may require together, and how their output is written.
@@ -131,6 +140,13 @@ impl Config {
             }
         }
         Ok(Config { files })
+    }
+
+    /// How much each mechanism of security counts, where a file says so.
+    pub(crate) fn weights(&self) -> Weights {
+        // A user's own go before the system's.
+        let all = self.files.iter().rev().flat_map(|file| file.security.weights.clone());
+        all.collect()
     }
 
     /// The engine's profile, where a file names one.

@@ -8,7 +8,7 @@ use crate::error::CliError;
 /// What stands behind the sandbox
 #[derive(Args, Debug, Default)]
 #[command(next_help_heading = "Isolation")]
-pub(crate) struct SecurityArgs {
+pub(crate) struct WallArgs {
     /// shared (this process), process (one of its own behind Landlock, seccomp and namespaces), or
     /// process=strict (an error where the kernel lacks a layer) [default: shared]
     #[arg(long, value_name = "HOW")]
@@ -28,10 +28,10 @@ pub(crate) struct SecurityArgs {
     security_opt: Vec<SecurityOpt>,
 }
 
-impl SecurityArgs {
+impl WallArgs {
     /// What the flags ask for, where annotations `said` an isolation. Reads profiles.
     pub(crate) fn wants(self, said: Option<Isolation>) -> Result<SecurityWants, CliError> {
-        let SecurityArgs { isolation, user, cap_drop, cap_add, security_opt } = self;
+        let WallArgs { isolation, user, cap_drop, cap_add, security_opt } = self;
         let mut wants = SecurityWants {
             isolation: isolation.or(said),
             user,

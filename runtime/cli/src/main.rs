@@ -48,10 +48,9 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
-    // Another process of mote has read the configuration for it.
-    let result = match cli.command {
-        Command::GuestWorker => commands::guest_worker().map(|()| 0),
-        command => App::new(&cli.globals).and_then(|app| command.exec(&app)),
+    let result = match cli.command.of_mote_itself() {
+        Ok(result) => result.map(|()| 0),
+        Err(command) => App::new(&cli.globals).and_then(|app| command.exec(&app)),
     };
     match result {
         Ok(code) => ExitCode::from(code),

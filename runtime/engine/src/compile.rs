@@ -1,14 +1,17 @@
 //! Compiles programs, here or in a process of its own with bounded memory.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus};
+use std::sync::Arc;
 
 use crate::cache::{Cache, CodeKey, Trusted};
 use crate::compiler::compile_here;
 use crate::error::EngineError;
 use crate::profile::{Counting, Profile};
+use crate::spawner::{Spawner, What};
 
 /// Where compiling happens.
 #[derive(Debug, Clone)]
@@ -19,6 +22,8 @@ pub enum CompileIn {
     /// `compile_worker` does. It gets the profile's and the counting's code as arguments, and ends with
     /// 126 if the program is not valid.
     Child { program: PathBuf, args: Vec<String> },
+    /// In a child that another process starts.
+    Spawned(Arc<Spawner>),
 }
 
 /// The exit code of a compiler's process that has found the program not to be valid.
@@ -47,7 +52,16 @@ pub fn compile(
             let mut file = file;
             file.write_all(&code).map_err(|source| EngineError::Cache { path, source })
         }
-        CompileIn::Child { program, args } => compile_in_child(wasm, how, program, args, file),
+        CompileIn::Child { program, args } => {
+            let failed = |source| EngineError::Cache { path: program.clone(), source };
+            compile_in_child(wasm, file, |files| start_child(program, args, how, files))
+                .map_err(failed)?
+        }
+        CompileIn::Spawned(spawner) => {
+            let failed = |source| EngineError::Cache { path: "the compiler".into(), source };
+            compile_in_child(wasm, file, |files| ask_for_child(spawner, how, files))
+                .map_err(failed)?
+        }
     })
 }
 
@@ -59,41 +73,70 @@ pub(crate) fn code_profile(profile: Profile) -> Profile {
     }
 }
 
-fn compile_in_child(
-    wasm: &[u8],
-    (profile, counting): (Profile, Counting),
-    program: &PathBuf,
-    args: &[String],
-    file: &File,
-) -> Result<(), EngineError> {
-    let failed = |source| EngineError::Cache { path: program.clone(), source };
+/// Waits for a compiler's end.
+type Wait = Box<dyn FnOnce() -> io::Result<ExitStatus>>;
+
+/// What a compiler's process is told of how to compile.
+fn words((profile, counting): (Profile, Counting)) -> [String; 2] {
     let counting = match counting {
         Counting::Off => "plain",
         Counting::Fuel => "fuel",
     };
-    let mut child = Command::new(program)
-        .args(args)
-        .args([&code_profile(profile).to_string(), counting])
-        .stdin(Stdio::piped())
-        .stdout(file.try_clone().map_err(failed)?)
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(failed)?;
-    let mut stdin = child.stdin.take().expect("the compiler's standard input is a pipe");
+    [code_profile(profile).to_string(), counting.to_owned()]
+}
+
+fn start_child(
+    program: &PathBuf,
+    args: &[String],
+    how: (Profile, Counting),
+    [input, output, error]: [OwnedFd; 3],
+) -> io::Result<Wait> {
+    let mut command = Command::new(program);
+    command.args(args).args(words(how)).stdin(input).stdout(output).stderr(error);
+    let mut child = command.spawn()?;
+    Ok(Box::new(move || child.wait()))
+}
+
+fn ask_for_child(
+    spawner: &Arc<Spawner>,
+    how: (Profile, Counting),
+    files: [OwnedFd; 3],
+) -> io::Result<Wait> {
+    let [profile, counting] = words(how);
+    let asked = spawner.ask(What::Compiler(profile, counting), files)?;
+    Ok(Box::new(move || {
+        asked.started.blocking_recv().map_err(io::Error::other)??;
+        asked.ended.blocking_recv().map_err(io::Error::other)
+    }))
+}
+
+/// Compiles in a process whose standard streams are these files. The outer error is that there was none.
+fn compile_in_child(
+    wasm: &[u8],
+    file: &File,
+    start: impl FnOnce([OwnedFd; 3]) -> io::Result<Wait>,
+) -> io::Result<Result<(), EngineError>> {
+    let (input, mut to) = io::pipe()?;
+    let (mut from, error) = io::pipe()?;
+    let wait = start([input.into(), file.try_clone()?.into(), error.into()])?;
+    // What it says is read beside: it may say much before it has read all.
+    let said = std::thread::spawn(move || {
+        let mut said = Vec::new();
+        from.read_to_end(&mut said).map(|_| said)
+    });
     // A compiler that fails early stops reading; what it says is more telling than the broken pipe.
-    let sent = stdin.write_all(wasm);
-    drop(stdin);
-    let output = child.wait_with_output().map_err(failed)?;
-    if output.status.success() && sent.is_ok() {
-        return Ok(());
+    let sent = to.write_all(wasm);
+    drop(to);
+    let said = said.join().map_err(|_| io::Error::other("reading what it says failed"))??;
+    let status = wait()?;
+    if status.success() && sent.is_ok() {
+        return Ok(Ok(()));
     }
-    let said = String::from_utf8_lossy(&output.stderr);
+    let said = String::from_utf8_lossy(&said);
     let said = said.trim().trim_start_matches("mote: ").to_owned();
-    Err(match output.status.code() {
+    Ok(Err(match status.code() {
         Some(REJECTED) => EngineError::Rejected { said },
-        _ if said.is_empty() => {
-            EngineError::Compiler { said: format!("it ended with {}", output.status) }
-        }
+        _ if said.is_empty() => EngineError::Compiler { said: format!("it ended with {status}") },
         _ => EngineError::Compiler { said },
-    })
+    }))
 }

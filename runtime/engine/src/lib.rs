@@ -41,6 +41,7 @@ mod run;
 mod sandbox;
 mod sockets;
 mod sockets_p3;
+mod spawner;
 mod stdio;
 
 pub use apart::{
@@ -61,4 +62,5 @@ pub use meter::look_often;
 pub use module::{Engine, Module};
 pub use profile::{Counting, Profile, UnknownProfile, machine_memory};
 pub use run::{Blocking, Call, Launch, Outcome, Process, RootFiles, run};
+pub use spawner::{Programs, Spawner, What, serve_spawner};
 pub use stdio::{Captured, Feed, Input, Output, Room, Sink, Stdio, Terminal};

@@ -13,6 +13,7 @@ mod image_ref;
 mod limits;
 mod net;
 mod policy;
+mod score;
 mod security;
 mod tables;
 mod text;
@@ -31,6 +32,10 @@ pub use net::{
     HttpRule, NetRule, Ports, Protocol, Publish, RuleError, Scheme, Target, may_stand_for,
 };
 pub use policy::{Asks, Ceiling, Policy, Refused, Request, Volumes, decide};
+pub use score::{
+    Dimension, Mechanism, Standing, Surroundings, Weights, isolation_level, isolation_levels,
+    security_score, standings,
+};
 pub use security::{
     Capabilities, Capability, Isolation, Security, SecurityError, SecurityOpt, SecurityWants,
     UserId,

@@ -154,6 +154,14 @@ impl Output {
         Output(client.attach(id))
     }
 
+    /// Waits for the next piece (Docker Engine API, "Stream format").
+    pub fn frame(&mut self) {
+        let mut head = [0; 8];
+        self.0.read_exact(&mut head).expect("output");
+        let length = u32::from_be_bytes(head[4..].try_into().expect("four bytes"));
+        self.0.read_exact(&mut vec![0; length as usize]).expect("output");
+    }
+
     /// Waits for the first byte.
     pub fn first(&mut self) {
         self.0.read_exact(&mut [0]).expect("output");

@@ -8,15 +8,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
-use mote_daemon::{Config, Daemon, api};
-use mote_engine::machine_memory;
+use mote_daemon::{Config, Daemon, Machine, api};
+use mote_engine::{CompileIn, Hosts, Spawner, WorkIn, machine_memory};
 use mote_lifecycle::Resources;
 use sd_notify::NotifyState;
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::level_filters::LevelFilter;
 
-use crate::app::App;
+use crate::app::{App, programs};
 use crate::error::CliError;
 use crate::launch;
 use crate::output;
@@ -74,6 +74,7 @@ impl DaemonArgs {
         }
         listen_to_itself(log_level);
         raise_file_limit();
+        let machine = hardened(app)?;
         let failed = |error| CliError::new(format!("cannot start the event loop: {error}"));
         let mut guests = tokio::runtime::Builder::new_multi_thread();
         guests.thread_name("mote-guest").enable_all();
@@ -81,7 +82,7 @@ impl DaemonArgs {
         let control =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
         let socket = socket(app);
-        let done = control.block_on(run(app, guests.handle().clone(), &socket));
+        let done = control.block_on(run(app, machine, guests.handle().clone(), &socket));
         // A guest that a file operation holds up must not hold the end up.
         guests.shutdown_background();
         control.shutdown_background();
@@ -134,14 +135,34 @@ fn stop(app: &App) -> Result<(), CliError> {
     Ok(())
 }
 
-async fn run(app: &App, guests: tokio::runtime::Handle, socket: &Path) -> Result<(), CliError> {
+/// Gives up what no host of guests needs, while there is one thread. Another process starts compilers and
+/// processes of guests from now on.
+fn hardened(app: &App) -> Result<Machine, CliError> {
+    let failed =
+        |error| CliError::new(format!("cannot start the process that starts others: {error}"));
+    let spawner = Spawner::start(&programs()).map_err(failed)?;
+    mote_engine::harden(Hosts::Guests)?;
+    spawner.listen().map_err(failed)?;
+    Ok(Machine {
+        compile_in: CompileIn::Spawned(Arc::clone(&spawner)),
+        work_in: WorkIn::Spawned(spawner),
+        ..app.machine.clone()
+    })
+}
+
+async fn run(
+    app: &App,
+    machine: Machine,
+    guests: tokio::runtime::Handle,
+    socket: &Path,
+) -> Result<(), CliError> {
     let mut terminate = listen(SignalKind::terminate())?;
     let mut interrupt = listen(SignalKind::interrupt())?;
     // A file that may grow no more is an error of the write, and not the end of every container.
     let _too_large = listen(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?;
     let table = app.config.daemon();
     let config = Config {
-        machine: app.machine.clone(),
+        machine,
         registries: registry::usual(app),
         resources: table.resources(machine_resources(app)),
         flush_every: table.flush_every(),

@@ -24,6 +24,7 @@ mod pull;
 mod rmi;
 mod run;
 mod save;
+mod security;
 mod shim;
 mod stats;
 mod streams;
@@ -35,7 +36,7 @@ use std::os::fd::AsFd;
 
 use clap::Subcommand;
 
-use crate::app::App;
+use crate::app::{App, programs};
 use crate::demo;
 use crate::error::CliError;
 
@@ -74,6 +75,7 @@ pub(crate) enum Command {
     Import(import::ImportArgs),
     Inspect(inspect::InspectArgs),
     History(history::HistoryArgs),
+    Security(security::SecurityArgs),
     Save(save::SaveArgs),
     Load(load::LoadArgs),
     Login(login::LoginArgs),
@@ -94,6 +96,9 @@ pub(crate) enum Command {
     /// Run one guest, as the socket at standard input says; for mote itself
     #[command(hide = true)]
     GuestWorker,
+    /// Start processes, as the socket at standard input says; for mote itself
+    #[command(hide = true)]
+    Spawner,
     #[command(hide = true)]
     ContainerdProgram(containerd_program::ContainerdProgramArgs),
 }
@@ -139,6 +144,7 @@ impl Command {
             Command::Import(args) => done(args.exec(app)),
             Command::Inspect(args) => done(args.exec(app)),
             Command::History(args) => done(args.exec(app)),
+            Command::Security(args) => args.exec(app),
             Command::Save(args) => done(args.exec(app)),
             Command::Load(args) => done(args.exec(app)),
             Command::Login(args) => done(args.exec(app)),
@@ -153,16 +159,28 @@ impl Command {
             Command::System(System::Check(args)) => args.exec(app),
             Command::Completion(args) => done(args.exec()),
             Command::Man(args) => done(args.exec()),
-            Command::CompileWorker(args) => done(args.exec()),
-            Command::GuestWorker => done(guest_worker()),
+            own @ (Command::CompileWorker(_) | Command::GuestWorker | Command::Spawner) => {
+                done(own.of_mote_itself().unwrap_or(Ok(())))
+            }
             Command::ContainerdProgram(args) => done(args.exec()),
         }
     }
 }
 
-/// Runs one guest in this process, which another process of mote has started.
-pub(crate) fn guest_worker() -> Result<(), CliError> {
-    let socket = std::io::stdin().as_fd().try_clone_to_owned();
-    let worked = socket.and_then(mote_engine::work);
-    worked.map_err(|error| CliError::new(format!("cannot run a guest: {error}")))
+impl Command {
+    /// Carries out what processes of mote ask each other for, which need no configuration: one has read it for
+    /// them. The outer error is any other command.
+    pub(crate) fn of_mote_itself(self) -> Result<Result<(), CliError>, Box<Command>> {
+        let socket = || std::io::stdin().as_fd().try_clone_to_owned();
+        let failed =
+            |error| CliError::new(format!("cannot do what a process of mote is for: {error}"));
+        Ok(match self {
+            Command::CompileWorker(args) => args.exec(),
+            Command::GuestWorker => socket().and_then(mote_engine::work).map_err(failed),
+            Command::Spawner => socket()
+                .and_then(|socket| mote_engine::serve_spawner(socket, &programs()))
+                .map_err(failed),
+            other => return Err(Box::new(other)),
+        })
+    }
 }

@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use mote_spec::Bytes;
+use rustix::fs::Access;
 
 /// What a guest's process may need besides its guest's memory: the engine, stacks, buffers of calls.
 const BESIDE_MEMORY: u64 = 128 << 20;
@@ -24,6 +25,23 @@ impl Cgroup {
     pub(super) fn enclose(pid: u32, memory: Bytes) -> io::Result<Cgroup> {
         let own = fs::read_to_string("/proc/self/cgroup")?;
         Cgroup::below(Path::new("/sys/fs/cgroup"), &own, pid, memory)
+    }
+
+    /// Whether this process could make one.
+    pub(super) fn can_be_made() -> bool {
+        let Ok(own) = fs::read_to_string("/proc/self/cgroup") else { return false };
+        let root = Path::new("/sys/fs/cgroup");
+        let folders = match root.join("cgroup.controllers").exists() {
+            true => vec![root.to_owned()],
+            false => match (place(&own, "memory"), place(&own, "pids")) {
+                (Some(memory), Some(pids)) => {
+                    vec![root.join("memory").join(memory), root.join("pids").join(pids)]
+                }
+                _ => return false,
+            },
+        };
+        let writable = |folder: &PathBuf| rustix::fs::access(folder, Access::WRITE_OK).is_ok();
+        folders.iter().all(writable)
     }
 
     fn below(root: &Path, own: &str, pid: u32, memory: Bytes) -> io::Result<Cgroup> {
@@ -45,6 +63,7 @@ impl Cgroup {
             let pids = root.join("pids").join(place("pids")?).join(&name);
             (vec![memory, pids], [("memory.limit_in_bytes", &most), ("pids.max", &threads)])
         };
+        folders.iter().filter_map(|folder| folder.parent()).for_each(remove_abandoned);
         let mut made = Cgroup { folders: Vec::new() };
         for folder in folders {
             match fs::create_dir(&folder) {
@@ -82,6 +101,17 @@ impl Drop for Cgroup {
         for folder in &self.folders {
             // One that still has a process stays, empty, until its number comes round again.
             let _ = fs::remove_dir(folder);
+        }
+    }
+}
+
+/// Removes those whose process is gone, and so is whoever would have removed them.
+fn remove_abandoned(all: &Path) {
+    for entry in fs::read_dir(all).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let pid = name.to_str().and_then(|name| name.strip_prefix("mote-"));
+        if pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+            let _ = fs::remove_dir(entry.path());
         }
     }
 }

@@ -72,6 +72,17 @@ impl Domain {
     }
 }
 
+/// What this kernel lacks of Landlock: found out by a thread that enters a domain, and ends.
+pub(super) fn lacking() -> Vec<Layer> {
+    let tried = std::thread::spawn(|| {
+        let rules =
+            Ruleset::default().handle_access(AccessFs::from_all(NEWEST)).ok()?.create().ok()?;
+        Some(missing(&rules.restrict_self().ok()?.landlock))
+    });
+    let none = || vec![Layer::Landlock, Layer::LandlockPorts, Layer::LandlockScope];
+    tried.join().ok().flatten().unwrap_or_else(none)
+}
+
 /// What a kernel lacks of Landlock.
 fn missing(landlock: &LandlockStatus) -> Vec<Layer> {
     let has = match landlock {

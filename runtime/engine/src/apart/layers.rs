@@ -4,6 +4,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::cgroup::Cgroup;
+use super::{domain, namespaces};
+
 /// How much of a wall there has to be.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Layers {
@@ -54,6 +57,20 @@ impl fmt::Display for Layer {
             Layer::Namespaces => "namespaces",
             Layer::Cgroup => "a cgroup",
         })
+    }
+}
+
+impl Layer {
+    /// The layers that this machine cannot give to a guest's process.
+    pub fn lacking() -> Vec<Layer> {
+        let mut lacks = domain::lacking();
+        if !namespaces::can_be_left() {
+            lacks.push(Layer::Namespaces);
+        }
+        if !Cgroup::can_be_made() {
+            lacks.push(Layer::Cgroup);
+        }
+        lacks
     }
 }
 

@@ -27,6 +27,7 @@ use std::time::Duration;
 use mote_spec::{Bytes, Digest, ExitStatus, NetGrants, Policy};
 use serde::{Deserialize, Serialize};
 use tokio::process::{Child, Command};
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::Instant;
 
@@ -35,6 +36,7 @@ use crate::error::{EngineError, Fault};
 use crate::gauge::Gauge;
 use crate::profile::{Counting, Profile};
 use crate::run::{Launch, Outcome, Process, RootFiles};
+use crate::spawner::{Spawner, What, nowhere};
 use crate::stdio::Terminal;
 
 use cgroup::Cgroup;
@@ -47,11 +49,14 @@ pub(crate) use wall::Prepared;
 pub use wall::{User, Wall};
 pub use worker::work;
 
-/// A program that calls `work` with its standard input when it is started with these arguments.
+/// How the process of a guest comes to be.
 #[derive(Debug, Clone)]
-pub struct WorkIn {
-    pub program: PathBuf,
-    pub args: Vec<String>,
+pub enum WorkIn {
+    /// It is a child of this one: a program that calls `work` with its standard input when it is started with
+    /// these arguments.
+    Child { program: PathBuf, args: Vec<String> },
+    /// Another process starts it.
+    Spawned(Arc<Spawner>),
 }
 
 /// The network namespace of a process.
@@ -139,6 +144,14 @@ impl Gone {
 impl Drop for Worker {
     fn drop(&mut self) {
         self.kill.notify_one();
+        let cgroup = std::mem::replace(&mut self.cgroup, Enclosed::No);
+        if let (Enclosed::In(cgroup), Ok(events)) = (cgroup, Handle::try_current()) {
+            let mut gone = self.gone.clone();
+            events.spawn(async move {
+                gone.wait().await;
+                drop(cgroup);
+            });
+        }
     }
 }
 
@@ -166,17 +179,12 @@ impl Worker {
     ) -> Result<Worker, EngineError> {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(failed)?;
         let link = Link::new(ours).map_err(failed)?;
-        let child = Command::new(&how.program)
-            .args(&how.args)
-            .env_clear()
-            .stdin(OwnedFd::from(theirs))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(failed)?;
-        let (pid, kill) = (child.id().unwrap_or_default(), Arc::new(Notify::new()));
-        let gone = watch_over(child, Arc::clone(&kill));
+        let kill = Arc::new(Notify::new());
+        let (pid, gone) = match how {
+            WorkIn::Child { program, args } => start_child(program, args, theirs, &kill),
+            WorkIn::Spawned(spawner) => ask_for_child(spawner, theirs, &kill).await,
+        }
+        .map_err(failed)?;
         let mut worker = Worker { pid, link, gauge, kill, gone, cgroup: Enclosed::No };
         // One that dies at once says nothing, and hears nothing.
         let _ = worker.link.send(network).await;
@@ -262,6 +270,8 @@ impl Worker {
                 }
                 Some(Said::Ended(mut outcome)) => {
                     outcome.lacks.extend(lacks);
+                    // What it has, such as its cgroup, goes with it.
+                    let _ = tokio::time::timeout(ENDS, self.gone.wait()).await;
                     return Ok(outcome);
                 }
                 Some(Said::Failed(why, fault)) => return Err(EngineError::Apart { why, fault }),
@@ -370,12 +380,57 @@ impl Apart {
         let (streams, passing) = stdio.pipes().map_err(failed)?;
         Ok(async move {
             let begun = begun.unwrap_or_else(|| oneshot::channel().0);
-            let ended = worker.run(&order, streams, &control, begun).await;
-            // Its other ends are gone: what is left is passed on, and no more comes.
-            passing.await;
+            let run = worker.run(&order, streams, &control, begun);
+            // What is left when its process is gone is passed on, and no more comes.
+            let (ended, ()) = tokio::join!(run, passing);
             ended
         })
     }
+}
+
+/// Starts a child, and tells its number and its end.
+fn start_child(
+    program: &PathBuf,
+    args: &[String],
+    socket: std::os::unix::net::UnixStream,
+    kill: &Arc<Notify>,
+) -> io::Result<(u32, Gone)> {
+    let child = Command::new(program)
+        .args(args)
+        .env_clear()
+        .stdin(OwnedFd::from(socket))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()?;
+    Ok((child.id().unwrap_or_default(), watch_over(child, Arc::clone(kill))))
+}
+
+/// Has another process start it.
+async fn ask_for_child(
+    spawner: &Arc<Spawner>,
+    socket: std::os::unix::net::UnixStream,
+    kill: &Arc<Notify>,
+) -> io::Result<(u32, Gone)> {
+    let files = [socket.into(), nowhere()?, nowhere()?];
+    let asked = spawner.ask(What::Guest, files)?;
+    let killer = asked.killer();
+    let pid = asked.started.await.map_err(io::Error::other)??;
+    let (tell, gone) = watch::channel(None);
+    let (kill, mut ended) = (Arc::clone(kill), asked.ended);
+    tokio::spawn(async move {
+        let status = tokio::select! {
+            status = &mut ended => status,
+            () = kill.notified() => {
+                killer();
+                ended.await
+            }
+        };
+        if let Ok(status) = status {
+            tell.send_replace(Some(status));
+        }
+    });
+    Ok((pid, Gone(gone)))
 }
 
 /// Waits for a process in a task of its own, which kills it when it is told to.

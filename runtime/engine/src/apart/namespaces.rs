@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
 use rustix::net::{AddressFamily, SocketType};
-use rustix::thread::{LinkNameSpaceType, UnshareFlags};
+use rustix::thread::{CapabilitySet, LinkNameSpaceType, UnshareFlags};
 
 use super::Network;
 use super::layers::Layer;
@@ -56,6 +56,20 @@ fn leave_network() -> io::Result<()> {
         }
         other => Ok(other?),
     }
+}
+
+/// Whether a process may leave for namespaces of its own: root's may, and others where users may make
+/// user namespaces (user_namespaces(7)).
+pub(super) fn can_be_left() -> bool {
+    let may = rustix::thread::capabilities(None);
+    if may.is_ok_and(|may| may.effective.contains(CapabilitySet::SYS_ADMIN)) {
+        return true;
+    }
+    let says =
+        |file: &str, no: &str| std::fs::read_to_string(file).is_ok_and(|text| text.trim() == no);
+    !says("/proc/sys/user/max_user_namespaces", "0")
+        && !says("/proc/sys/kernel/unprivileged_userns_clone", "0")
+        && !says("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1")
 }
 
 fn unshare(what: UnshareFlags) -> rustix::io::Result<()> {

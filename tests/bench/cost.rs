@@ -1,0 +1,143 @@
+//! What the sandbox costs: `mote run`, shared and in a process of its own, beside `wasmtime run` with no limits
+//! and with the same ones.
+//!
+//! `cargo bench -p mote-cli --bench cost`; needs `wasmtime` of the same major version on the PATH, and the guests
+//! of `modules/build`. Each guest times its own work and prints it, so that starts and compiling are left out;
+//! medians over interleaved runs.
+
+#![allow(clippy::print_stdout, reason = "a benchmark prints")]
+
+#[path = "figures/mod.rs"]
+mod figures;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use figures::{median, ms};
+
+const RUNS: usize = 9;
+
+/// Guests that compute, and those that work on files and sockets.
+const COMPUTE: [&str; 4] = ["sieve", "matrix", "json", "sha256"];
+const FILES: [&str; 3] = ["write-through", "write-small", "walk"];
+
+fn main() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let Ok(version) = Command::new("wasmtime").arg("--version").output() else {
+        println!("wasmtime is not on the PATH");
+        return;
+    };
+    println!("peer: {}", String::from_utf8_lossy(&version.stdout).trim());
+    let guest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/guests/bench.p1.wasm");
+    let world = World { folder: folder.path().to_owned(), guest };
+    std::fs::create_dir(world.path("data")).expect("made");
+    tree(&world.path("data/tree"));
+    println!("\n{:<14} {:>10} {:>10} {:>10} {:>10}", "", "wasmtime", "limited", "mote", "process");
+    for work in COMPUTE.iter().chain(&FILES) {
+        world.compare(work);
+    }
+    starts(&world);
+}
+
+struct World {
+    folder: PathBuf,
+    guest: PathBuf,
+}
+
+impl World {
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    fn mote(&self, flags: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mote"));
+        let grant = format!("{}:/data", self.path("data").display());
+        command
+            .args(["run", "-v", &grant])
+            .args(flags)
+            .arg(&self.guest)
+            .env("MOTE_ROOT", self.path("root"))
+            .env("MOTE_STATE", self.path("state"));
+        command
+    }
+
+    fn wasmtime(&self, flags: &[&str]) -> Command {
+        let mut command = Command::new("wasmtime");
+        let grant = format!("{}::/data", self.path("data").display());
+        command.args(["run", "--dir", &grant]).args(flags).arg(&self.guest);
+        command
+    }
+
+    /// Runs one work in every way in turn, and prints the medians and what they are of wasmtime's.
+    fn compare(&self, work: &str) {
+        // What mote bounds without being asked: memory, and an interruption at every tick.
+        let same = ["-W", "max-memory-size=268435456,timeout=600s"];
+        type Way<'a> = Box<dyn Fn() -> Command + 'a>;
+        let ways: [Way<'_>; 4] = [
+            Box::new(|| self.wasmtime(&[])),
+            Box::new(|| self.wasmtime(&same)),
+            Box::new(|| self.mote(&[])),
+            Box::new(|| self.mote(&["--isolation", "process"])),
+        ];
+        let mut times: [Vec<Duration>; 4] = Default::default();
+        for round in 0..RUNS + 1 {
+            for (way, times) in ways.iter().zip(&mut times) {
+                let took = own_time(way().arg(work));
+                if round > 0 {
+                    times.push(took);
+                }
+            }
+        }
+        let [free, limited, mote, process] = times.map(|mut times| median(&mut times));
+        println!(
+            "{work:<14} {:>7.1} ms {:>7.1} ms {:>7.1} ms {:>7.1} ms   mote/wasmtime {:.3}, with limits {:.3}; process {:.3}",
+            ms(free),
+            ms(limited),
+            ms(mote),
+            ms(process),
+            mote.as_secs_f64() / free.as_secs_f64(),
+            mote.as_secs_f64() / limited.as_secs_f64(),
+            process.as_secs_f64() / free.as_secs_f64(),
+        );
+    }
+}
+
+/// What a guest says that its work took, in microseconds.
+fn own_time(command: &mut Command) -> Duration {
+    let out = command.stdin(Stdio::null()).output().expect("it starts");
+    assert!(out.status.success(), "{command:?}: {}", String::from_utf8_lossy(&out.stderr));
+    let said = String::from_utf8_lossy(&out.stdout);
+    Duration::from_micros(said.trim().parse().expect("microseconds"))
+}
+
+/// A start in a process of its own beside one that shares its host's.
+fn starts(world: &World) {
+    let ways = [&["--isolation", "shared"][..], &["--isolation", "process"]];
+    let mut times = [Vec::new(), Vec::new()];
+    for round in 0..43 {
+        for (flags, times) in ways.iter().zip(&mut times) {
+            let start = Instant::now();
+            own_time(world.mote(flags).arg("nothing"));
+            if round >= 3 {
+                times.push(start.elapsed());
+            }
+        }
+    }
+    let [shared, process] = times.map(|mut times| ms(median(&mut times)));
+    println!(
+        "\na start: shared {shared:.2} ms, process {process:.2} ms: {:.2} ms more",
+        process - shared
+    );
+}
+
+/// Folders and files to walk through.
+fn tree(at: &Path) {
+    for folder in 0..40 {
+        let folder = at.join(folder.to_string());
+        std::fs::create_dir_all(&folder).expect("made");
+        for file in 0..50 {
+            std::fs::write(folder.join(file.to_string()), "x").expect("written");
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! Any module runs to an end under any policy, within its limits, and leaves nothing behind: no memory that was
+//! not counted, no byte that was not allowed, no file that is still open.
+#![no_main]
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use arbitrary::{Arbitrary, Unstructured};
+use libfuzzer_sys::fuzz_target;
+use mote_engine::{
+    Blocking, Cache, Call, CodeKey, CompileIn, Control, Counting, Engine, Gauge, Input, Launch,
+    Module, Output, Process, Profile, Stdio, Terminal,
+};
+use mote_spec::{
+    Asks, Bytes, Ceiling, Digest, Fuel, Grants, LimitWants, Policy, Request, SecurityWants, decide,
+};
+
+/// What a module may import, and what it has to export.
+const IMPORTS: &str = r#"(module
+  (import "wasi_snapshot_preview1" "fd_write" (func (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_pwrite" (func (param i32 i32 i32 i64 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_read" (func (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_seek" (func (param i32 i64 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_close" (func (param i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_renumber" (func (param i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_readdir" (func (param i32 i32 i32 i64 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_filestat_set_size" (func (param i32 i64) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_allocate" (func (param i32 i64 i64) (result i32)))
+  (import "wasi_snapshot_preview1" "path_open" (func (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "path_create_directory" (func (param i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "path_rename" (func (param i32 i32 i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "path_symlink" (func (param i32 i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "path_unlink_file" (func (param i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "random_get" (func (param i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "poll_oneoff" (func (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "args_get" (func (param i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "environ_sizes_get" (func (param i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "proc_exit" (func (param i32))))"#;
+const EXPORTS: &str = r#"(module (memory (export "memory") 1) (func (export "_start")))"#;
+
+/// The limits of a run.
+#[derive(Debug, Arbitrary)]
+struct Limits {
+    memory_pages: u8,
+    fuel: u16,
+    storage: u16,
+    fast: bool,
+}
+
+/// No run may take longer than its deadline and this.
+const SLACK: Duration = Duration::from_secs(4);
+const DEADLINE: &str = "500ms";
+
+fn module(input: &mut Unstructured<'_>) -> arbitrary::Result<Vec<u8>> {
+    let config = wasm_smith::Config {
+        available_imports: Some(wat::parse_str(IMPORTS).expect("text")),
+        exports: Some(wat::parse_str(EXPORTS).expect("text")),
+        max_imports: 19,
+        max_memories: 3,
+        max_memory32_bytes: 16 << 20,
+        max_memory64_bytes: 16 << 20,
+        max_tables: 4,
+        memory64_enabled: true,
+        multi_value_enabled: true,
+        bulk_memory_enabled: true,
+        reference_types_enabled: true,
+        gc_enabled: true,
+        exceptions_enabled: true,
+        simd_enabled: true,
+        tail_call_enabled: true,
+        threads_enabled: false,
+        shared_everything_threads_enabled: false,
+        custom_page_sizes_enabled: false,
+        wide_arithmetic_enabled: false,
+        allow_floats: true,
+        ..wasm_smith::Config::arbitrary(input)?
+    };
+    Ok(wasm_smith::Module::new(config, input)?.to_bytes())
+}
+
+fn policy(limits: &Limits) -> Policy {
+    let wants = LimitWants {
+        memory: Some(Bytes::new(u64::from(limits.memory_pages) << 16)),
+        fuel: limits.fast.then(|| Fuel::new(u64::from(limits.fuel) * 10 + 1)),
+        timeout: DEADLINE.parse().ok(),
+        storage: Some(Bytes::new(u64::from(limits.storage) + 1)),
+        ..LimitWants::default()
+    };
+    let scratch = vec!["/tmp:size=1m".parse().expect("scratch space")];
+    let request = Request {
+        limits: wants,
+        grants: Grants { scratch, ..Grants::default() },
+        security: SecurityWants::default(),
+    };
+    decide(request, &Asks::default(), &Ceiling::of_machine(Bytes::mib(512))).expect("a policy")
+}
+
+fn open_files() -> usize {
+    std::fs::read_dir("/proc/self/fd").expect("it is there").count()
+}
+
+fn bytes_below(folder: &Path) -> u64 {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .map(|entry| match entry.file_type() {
+            Ok(kind) if kind.is_dir() => bytes_below(&entry.path()),
+            Ok(kind) if kind.is_file() => entry.metadata().map_or(0, |found| found.len()),
+            _ => 0,
+        })
+        .sum()
+}
+
+fn run(wasm: &[u8], limits: &Limits) {
+    let (folder, policy) = (tempfile::tempdir().expect("a folder"), policy(limits));
+    let cache = Cache::open(&folder.path().join("cache")).expect("a cache");
+    let digest: Digest = format!("sha256:{}", "ab".repeat(32)).parse().expect("a digest");
+    let counting = if limits.fast { Counting::Fuel } else { Counting::Off };
+    let profile = if limits.memory_pages % 2 == 0 { Profile::Micro } else { Profile::Server };
+    let key = CodeKey::new(&digest, profile, counting);
+    let how = (profile, counting);
+    let Ok(code) = mote_engine::compile(&cache, &key, wasm, how, &CompileIn::Here) else { return };
+    let engine = Engine::new(profile, counting, policy.limits().bounds.stack).expect("an engine");
+    let module = Module::load(&engine, &code).expect("what was compiled loads");
+    let scratch = folder.path().join("scratch");
+    std::fs::create_dir(&scratch).expect("a folder");
+    let gauge = Arc::new(Gauge::default());
+    let launch = Launch {
+        policy: &policy,
+        process: Process {
+            args: vec!["guest".into(), "/tmp/a".into()],
+            env: Vec::new(),
+            cwd: None,
+            call: Call::Main,
+            blocking: Blocking::Never,
+        },
+        stdio: Stdio {
+            input: Input::Empty,
+            output: Output::Memory(mote_engine::Captured::new(64 << 10)),
+            error: Output::Memory(mote_engine::Captured::new(64 << 10)),
+            terminal: Terminal::No,
+        },
+        root: None,
+        scratch: Some(scratch.clone()),
+        gauge: Arc::clone(&gauge),
+        control: Arc::new(Control::new(policy.limits())),
+        begun: None,
+        wall: None,
+    };
+    let events = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let events = events.expect("an event loop");
+    let began = Instant::now();
+    // How it ends is its own affair.
+    let ended = events.block_on(mote_engine::run(&engine, &module, launch));
+    assert!(began.elapsed() < SLACK, "it took {:?}", began.elapsed());
+    if let Ok(outcome) = &ended
+        && let Some(fuel) = outcome.fuel_used
+    {
+        assert!(fuel <= u64::from(limits.fuel) * 10 + 1, "{fuel} of its fuel");
+    }
+    drop(events);
+    let most = policy.limits().memory.get();
+    assert!(gauge.memory_peak.load(Ordering::Relaxed) <= most, "more memory than it may have");
+    let stored = bytes_below(&scratch);
+    let bound = u64::from(limits.storage) + 1;
+    assert!(stored <= bound, "{stored} bytes where {bound} may be");
+}
+
+fuzz_target!(|bytes: &[u8]| {
+    let mut input = Unstructured::new(bytes);
+    let Ok(limits) = Limits::arbitrary(&mut input) else { return };
+    let Ok(wasm) = module(&mut input) else { return };
+    // The first run of a process opens what is kept for the others.
+    let before = open_files();
+    run(&wasm, &limits);
+    let between = open_files();
+    run(&wasm, &limits);
+    assert!(open_files() <= between, "files stay open: {before}, {between}, {}", open_files());
+});
