@@ -3,6 +3,7 @@
 //! Each checks how it went for the guest, and what became of the host: its files, its processes, another
 //! container, and how long it took.
 
+mod bombs;
 mod escapes;
 mod pairs;
 mod sandbox;

@@ -154,9 +154,23 @@ pub(crate) fn count(number: usize, what: &str) -> String {
     if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
 }
 
+/// How much one message may say, in characters. What it quotes may be a stranger's, and of any length.
+const LONGEST: usize = 4_000;
+
+/// A message as it may be printed to a terminal: what it quotes may be a stranger's.
+fn shown(text: &str) -> String {
+    let is_plain = |c: char| !c.is_control() || matches!(c, '\n' | '\t');
+    let plain = text.chars().map(|c| if is_plain(c) { c } else { char::REPLACEMENT_CHARACTER });
+    let mut shown: String = plain.take(LONGEST).collect();
+    if text.chars().nth(LONGEST).is_some() {
+        shown.push('…');
+    }
+    shown
+}
+
 /// Prints a message about the work to standard error.
 pub(crate) fn note(text: &str) {
-    let _ = writeln!(io::stderr(), "{text}");
+    let _ = writeln!(io::stderr(), "{}", shown(text));
 }
 
 /// Asks something; the answer comes behind it on the same line.
@@ -183,5 +197,16 @@ pub(crate) fn human_bytes(bytes: u64) -> String {
             if value < 10.0 { format!("{value:.2} {unit}") } else { format!("{value:.1} {unit}") }
         }
         None => format!("{bytes} B"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_of_strangers_is_text_and_has_an_end() {
+        assert_eq!(shown("a\x1b[2J\nb\r"), "a\u{fffd}[2J\nb\u{fffd}");
+        assert_eq!(shown(&"x".repeat(9_000)).chars().count(), LONGEST + 1);
     }
 }

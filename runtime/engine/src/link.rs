@@ -4,6 +4,7 @@ use wasmtime::UnknownImportError;
 use wasmtime::component;
 use wasmtime_wasi::I32Exit;
 
+use crate::denied::printable;
 use crate::error::EngineError;
 use crate::hooks;
 use crate::http_methods;
@@ -55,7 +56,8 @@ pub(crate) fn core(
     linker.instantiate_pre(module).map_err(|source| {
         match source.downcast_ref::<UnknownImportError>() {
             Some(unknown) => {
-                EngineError::Import { name: format!("{}::{}", unknown.module(), unknown.name()) }
+                let name = format!("{}::{}", unknown.module(), unknown.name());
+                EngineError::Import { name: printable(&name) }
             }
             None => EngineError::Start { source },
         }
@@ -117,7 +119,7 @@ pub(crate) fn component(
 fn needs(imports: &[String]) -> Result<Needs, EngineError> {
     let mut needs = Needs::default();
     for name in imports {
-        let unknown = || EngineError::Import { name: name.clone() };
+        let unknown = || EngineError::Import { name: printable(name) };
         let package = name.split('/').next().unwrap_or_default();
         let is_p3 = name.contains("@0.3.");
         match package {
