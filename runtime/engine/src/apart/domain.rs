@@ -188,6 +188,31 @@ mod tests {
         assert_eq!(ports_to_listen(&NetGrants::default()).count(), 0);
     }
 
+    /// Needs a kernel with Landlock for ports, as the tests of processes of guests do.
+    #[test]
+    fn only_granted_ports_are_left_in_a_domain() {
+        use std::net::{TcpListener, TcpStream};
+        let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+        let [granted, other] = listeners.each_ref().map(|one| one.local_addr().unwrap());
+        let grants = net(&[&format!("tcp://127.0.0.1:{}", granted.port())]);
+        // A domain is a thread's own.
+        let tried = std::thread::spawn(move || {
+            let handles = crate::handles::open(&Default::default(), None, None, None).unwrap();
+            rustix::thread::set_no_new_privs(true).unwrap();
+            let lacks = Domain::of(&handles, &grants).unwrap().enter().unwrap();
+            let denied =
+                |error: std::io::Error| error.kind() == std::io::ErrorKind::PermissionDenied;
+            (
+                lacks,
+                TcpStream::connect(granted).is_ok(),
+                TcpStream::connect(other).is_err_and(denied),
+                TcpListener::bind("127.0.0.1:1").is_err_and(denied),
+                File::open("/etc/passwd").is_err_and(denied),
+            )
+        });
+        assert_eq!(tried.join().unwrap(), (vec![], true, true, true, true));
+    }
+
     #[test]
     fn an_old_kernel_lacks_what_came_later() {
         let of =
