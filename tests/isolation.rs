@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
 use std::process::{Child, Stdio};
 
 use crate::docker::SERVICE;
@@ -29,7 +30,8 @@ const GIVEN_UP: u64 = 1 << 21 | 1 << 19 | 1 << 16 | 1 << 12 | 1 << 13 | 1 << 7;
 fn is_hardened(pid: u32) {
     assert_eq!(of_all_threads(pid, "NoNewPrivs:"), ["1".to_owned()].into(), "new privileges");
     assert_eq!(of_all_threads(pid, "Seccomp:"), ["2".to_owned()].into(), "a filter");
-    for capabilities in of_all_threads(pid, "CapEff:") {
+    let sets = ["CapEff:", "CapPrm:"].into_iter().flat_map(|set| of_all_threads(pid, set));
+    for capabilities in sets {
         let capabilities = u64::from_str_radix(&capabilities, 16).expect("a number");
         assert_eq!(capabilities & GIVEN_UP, 0, "{capabilities:x}");
     }
@@ -39,6 +41,25 @@ fn children(pid: u32) -> Vec<u32> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
     let text = text.unwrap_or_default();
     text.split_whitespace().map(|pid| pid.parse().expect("a number")).collect()
+}
+
+/// A process of a guest has its link, its streams and what was granted, and nothing that whoever started mote had
+/// open.
+#[test]
+fn what_others_have_open_does_not_come_along() {
+    let host = Host::new();
+    let secret = std::fs::File::open(host.file("secret", "x")).expect("open");
+    // As a shell leaves a file open for what it starts.
+    rustix::io::fcntl_setfd(&secret, rustix::io::FdFlags::empty()).expect("kept open");
+    let child = running(&host, &["--isolation", "process"]);
+    let worker = children(child.id())[0];
+    let open = std::fs::read_dir(format!("/proc/{worker}/fd")).expect("its files");
+    let names: Vec<String> = open
+        .filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok())
+        .map(|path| path.display().to_string())
+        .collect();
+    assert!(!names.iter().any(|name| name.ends_with("/secret")), "{names:?}");
+    end(child);
 }
 
 /// A guest that runs until its input ends, and has said so.
@@ -89,9 +110,16 @@ fn a_guests_process_has_what_it_needs_and_no_more() {
     }
     let cgroup = std::fs::read_to_string(format!("/proc/{}/cgroup", workers[0])).expect("read");
     assert!(cgroup.contains(&format!("/mote-{}", workers[0])), "{cgroup}");
+    let line = cgroup.lines().find(|line| line.contains(":pids:") || line.starts_with("0::"));
+    let path = line.and_then(|line| line.rsplit(':').next()).expect("a place");
+    let root = match cgroup.contains(":pids:") {
+        true => "/sys/fs/cgroup/pids",
+        false => "/sys/fs/cgroup",
+    };
+    let folder = format!("{root}{path}");
+    assert!(Path::new(&folder).is_dir(), "{folder}");
     end(child);
-    let left = std::fs::exists(format!("/sys/fs/cgroup/pids/mote-{}", workers[0]));
-    assert!(!left.expect("known"), "its cgroup goes with it");
+    assert!(!Path::new(&folder).exists(), "its cgroup goes with it");
 }
 
 #[test]
@@ -107,6 +135,8 @@ fn a_guest_acts_as_the_user_that_it_is_given() {
         let made = host.path("data/new").metadata().expect("it is there");
         assert_eq!((made.uid(), made.gid()), (12_345, 12_346));
         std::fs::remove_file(host.path("data/new")).expect("removed");
+        let scratch = ["run", "--user", "54321", "--tmpfs", "/t", &write, "/t/new", "5"];
+        assert_eq!(host.cli(scratch).success().stdout, "wrote 5\n", "its own space is its own");
         let other = ["run", "--user", "54321", "-v", &grant, &write, "/d/new", "5"];
         assert!(host.cli(other).success().stdout.starts_with("cannot open"), "not its folder");
     }

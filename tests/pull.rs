@@ -1,6 +1,6 @@
 //! Pulling from the reference registry: names, credentials, what is left behind.
 
-use crate::harness::{Auth, DockerRegistry, Host, printing_wasm, run, tool};
+use crate::harness::{Auth, Client, Daemon, DockerRegistry, Host, printing_wasm, run, tool};
 use std::process::Command;
 
 fn registry_with_hello(auth: Auth) -> (Host, DockerRegistry, String) {
@@ -109,7 +109,14 @@ fn credentials_of_docker_and_podman_and_helpers_are_found() {
     run(Command::new("chmod").args(["+x", &helper])).success();
     let path =
         format!("{}:{}", helped.path("bin").display(), std::env::var("PATH").expect("a path"));
-    run(helped.command(["pull", &image]).env("PATH", path)).success();
+    run(helped.command(["pull", &image]).env("PATH", &path)).success();
+    helped.cli(["rmi", &image]).success();
+    // The daemon, which starts nothing itself, has it started.
+    let daemon = Daemon::start_with_path(&helped, &path);
+    let mut client = Client::connect(&helped.path("state/mote.sock"));
+    let answer = client.call("POST", &format!("/images/create?fromImage={image}"), "");
+    assert!(answer.contains("Digest: sha256:"), "{answer}");
+    drop(daemon);
     run(&mut host.command(["pull", &image])).fails(125, &["mote login"]);
 }
 

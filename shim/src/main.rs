@@ -39,7 +39,6 @@ mod time;
 mod wasm;
 
 use std::io::{Read, Write};
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -111,8 +110,7 @@ fn run(flags: Flags) -> Result<Vec<u8>, ShimError> {
 /// Runs one guest in this process, which the process of its pod has started.
 fn guest() -> Result<Vec<u8>, ShimError> {
     let failed = |source| ShimError::System { what: "run a guest", source };
-    let socket = std::io::stdin().as_fd().try_clone_to_owned().map_err(failed)?;
-    mote_engine::work(socket).map_err(failed)?;
+    mote_engine::work().map_err(failed)?;
     Ok(Vec::new())
 }
 

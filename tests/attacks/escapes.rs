@@ -183,4 +183,6 @@ escapes! {
     forge_packets: Seccomp shared,
     speak_to_hypervisor: Seccomp shared,
     use_kernel_ciphers: Seccomp shared,
+    type_with_high_bits: Seccomp shared,
+    send_signals_by_a_file: Seccomp,
 }

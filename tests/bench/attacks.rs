@@ -34,7 +34,7 @@ const NEIGHBOUR: &str = r#"(module
       (br $again))))"#;
 
 /// How long each attack is watched.
-const WATCHED: Duration = Duration::from_secs(2);
+const WATCHED: Duration = Duration::from_millis(700);
 
 fn main() {
     let daemon = Daemon::start(&[("neighbour:1", NEIGHBOUR)]);
@@ -44,7 +44,7 @@ fn main() {
     let mut output = Output::of(client.again(), &neighbour);
     client.call("POST", &format!("/containers/{neighbour}/start"), "");
     output.first();
-    let mut quiet = beats(&mut output, WATCHED * 4);
+    let mut quiet = beats(&mut output, WATCHED * 10);
     let quiet = percentile(&mut quiet, 99);
     println!("quiet: a beat in {:.2} ms (p99)", ms(quiet));
     let mut worst = (0.0, String::new());

@@ -24,7 +24,19 @@ impl<'a> Daemon<'a> {
             .append(true)
             .open(host.path("daemon.log"))
             .expect("a log");
-        let mut command = host.command(more.iter().copied().chain(["daemon"]));
+        let command = host.command(more.iter().copied().chain(["daemon"]));
+        Daemon::of_command(host, command, log)
+    }
+
+    /// The same with a search path of its own.
+    pub fn start_with_path(host: &'a Host, path: &str) -> Daemon<'a> {
+        let log = std::fs::File::create(host.path("daemon.log")).expect("a log");
+        let mut command = host.command(["daemon"]);
+        command.env("PATH", path);
+        Daemon::of_command(host, command, log)
+    }
+
+    fn of_command(host: &'a Host, mut command: Command, log: std::fs::File) -> Daemon<'a> {
         let mut child =
             command.stdout(Stdio::piped()).stderr(log).spawn().expect("the daemon starts");
         let mut line = String::new();

@@ -72,7 +72,7 @@ impl ReachArgs {
             plain_http: registries.plain_http,
             mirrors: registries.mirrors,
             authorities: registries.authorities,
-            credentials: Credentials { explicit: None, files: self.auth_files(app) },
+            credentials: Credentials { files: self.auth_files(app), ..Credentials::default() },
             proxy: Proxy {
                 http: environment.http_proxy.clone(),
                 https: environment.https_proxy.clone(),

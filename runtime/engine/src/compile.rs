@@ -73,6 +73,9 @@ pub(crate) fn code_profile(profile: Profile) -> Profile {
     }
 }
 
+/// How much is kept of what a compiler says.
+const MOST_SAID: u64 = 64 << 10;
+
 /// Waits for a compiler's end.
 type Wait = Box<dyn FnOnce() -> io::Result<ExitStatus>>;
 
@@ -122,7 +125,9 @@ fn compile_in_child(
     // What it says is read beside: it may say much before it has read all.
     let said = std::thread::spawn(move || {
         let mut said = Vec::new();
-        from.read_to_end(&mut said).map(|_| said)
+        from.by_ref().take(MOST_SAID).read_to_end(&mut said)?;
+        // It may not be held up by what nobody wants to know.
+        io::copy(&mut from, &mut io::sink()).map(|_| said)
     });
     // A compiler that fails early stops reading; what it says is more telling than the broken pipe.
     let sent = to.write_all(wasm);

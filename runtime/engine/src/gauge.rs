@@ -88,7 +88,10 @@ impl Gauge {
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
         let memory = rustix::fs::memfd_create(c"mote-gauge", flags)?;
         rustix::fs::ftruncate(&memory, SIZE as u64)?;
-        rustix::fs::fcntl_add_seals(&memory, SealFlags::SHRINK | SealFlags::SEAL)?;
+        rustix::fs::fcntl_add_seals(
+            &memory,
+            SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL,
+        )?;
         Ok(Gauge(Place::ToShare(Mapping::of(memory.as_fd())?, memory)))
     }
 

@@ -11,8 +11,8 @@ use std::sync::Arc;
 
 use cap_std::ambient_authority;
 use cap_std::fs::Dir;
-use mote_spec::{Access, DirGrant, Grants, Root, Scratch};
-use rustix::fs::{Mode, OFlags};
+use mote_spec::{Access, DirGrant, Grants, Root, Scratch, UserId};
+use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid};
 
 use crate::error::EngineError;
 use crate::net_gate::NetGate;
@@ -83,6 +83,39 @@ pub(crate) fn open(
         None => None,
     };
     Ok(Handles { dirs, cwd, net: NetGate::new(&grants.net) })
+}
+
+impl Handles {
+    /// Gives what was made for a container, its scratch space and its copy of the root, to the user that its
+    /// process is to be.
+    pub(crate) fn give_to(&self, user: UserId) -> Result<(), EngineError> {
+        let own = self.dirs.iter().filter(|dir| dir.budget.is_some());
+        for dir in own {
+            let failed = |source| EngineError::Scratch { path: dir.path(), source };
+            give_tree(dir, user).map_err(failed)?;
+        }
+        Ok(())
+    }
+}
+
+/// Gives a folder and all below it to a user, links themselves and not what they lead to.
+fn give_tree(top: &OpenDir, user: UserId) -> io::Result<()> {
+    let (uid, gid) = (Some(Uid::from_raw(user.uid)), Some(Gid::from_raw(user.gid)));
+    rustix::fs::fchown(&top.handle, uid, gid)?;
+    let root = Dir::open_ambient_dir(top.path(), ambient_authority())?;
+    let mut folders = vec![PathBuf::from(".")];
+    while let Some(below) = folders.pop() {
+        let folder = root.open_dir(&below)?;
+        for entry in folder.entries()? {
+            let entry = entry?;
+            let name = entry.file_name();
+            rustix::fs::chownat(&folder, &name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)?;
+            if entry.file_type()?.is_dir() {
+                folders.push(below.join(&name));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Opens the working directory below the grant that it is in. The root needs no grant.

@@ -6,7 +6,7 @@
 
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
-use crate::apart::SeccompProfile;
+use crate::apart::{SeccompProfile, seccomp};
 use crate::error::EngineError;
 
 /// What a process hosts.
@@ -39,6 +39,10 @@ pub fn harden(hosts: Hosts) -> Result<(), EngineError> {
     let sets =
         CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
     rustix::thread::set_capabilities(None, sets).map_err(failed("drop capabilities"))?;
+    if !seccomp::is_supported() {
+        // `mote security` says so.
+        return rustix::thread::set_no_new_privs(true).map_err(failed("give up new privileges"));
+    }
     for filter in SeccompProfile::of_host().filters()? {
         // It gives up new privileges first.
         seccompiler::apply_filter_all_threads(&filter)

@@ -179,7 +179,7 @@ impl NetGate {
             if known.peers.len() >= MOST_PEERS {
                 known.peers.retain(|_, heard| heard.elapsed() < ANSWERS);
             }
-            if known.peers.len() < MOST_PEERS {
+            if known.peers.len() < MOST_PEERS || known.peers.contains_key(&address) {
                 known.peers.insert(address, Instant::now());
             }
             return true;
@@ -191,6 +191,7 @@ impl NetGate {
     /// names an address is for that address; a pattern is for names, and public addresses.
     pub(crate) async fn http_addresses(&self, host: &str, port: u16) -> Vec<SocketAddr> {
         let bare = host.trim_start_matches('[').trim_end_matches(']');
+        let Ok(_turn) = self.look_up_turn().await else { return Vec::new() };
         let found: Vec<SocketAddr> = match tokio::net::lookup_host((bare, port)).await {
             Ok(found) => found.collect(),
             Err(_) => return Vec::new(),
@@ -223,9 +224,11 @@ impl NetGate {
                 && rule.protocol == protocol
                 && rule.ports.contains(address.port())
                 && self.looks_again(name)
+                && let Ok(_turn) = self.look_up_turn().await
                 && let Ok(found) = tokio::net::lookup_host((name.as_str(), 0)).await
             {
                 found.for_each(|found| self.learn(name, found.ip()));
+                self.known().asked.insert(name.clone(), Instant::now());
             }
         }
         self.reaches(protocol, address)
@@ -234,14 +237,8 @@ impl NetGate {
     /// Whether it is time to ask the name service for a name once more: a guest that is refused may try as
     /// often as it likes.
     fn looks_again(&self, name: &str) -> bool {
-        let now = Instant::now();
-        let mut known = self.known();
-        let last = known.asked.insert(name.to_owned(), now);
-        let again = last.is_none_or(|last| now.duration_since(last) >= LOOK_AGAIN);
-        if !again {
-            known.asked.extend(last.map(|last| (name.to_owned(), last)));
-        }
-        again
+        let asked = self.known().asked.get(name).copied();
+        asked.is_none_or(|last| last.elapsed() >= LOOK_AGAIN)
     }
 
     fn reaches(&self, protocol: Protocol, address: SocketAddr) -> bool {

@@ -189,6 +189,11 @@ pub async fn run(
     check_sockets(module, policy)?;
     let handles =
         handles::open(policy.grants(), root.as_ref(), scratch.as_deref(), process.cwd.as_deref())?;
+    if let (Some(_), Some(user)) = (wall, policy.security().user)
+        && rustix::process::geteuid().is_root()
+    {
+        handles.give_to(user)?;
+    }
     let net = Arc::clone(&handles.net);
     net.check_ports().map_err(|(address, source)| EngineError::Port { address, source })?;
     let wall = wall.map(|wall| wall.prepare(&handles, &policy.grants().net)).transpose()?;

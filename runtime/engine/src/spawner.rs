@@ -1,5 +1,5 @@
 //! Starts processes for a host of guests that gives up starting any: a process of its own, which is there before
-//! the first guest, and starts nothing but compilers and processes of guests.
+//! the first guest, and starts nothing but compilers, processes of guests, and helpers that have credentials.
 //!
 //! ```text
 //! host --Ask::Start(what), 3 files--> serve: starts this program anew
@@ -26,6 +26,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
+use crate::apart::{close_inherited, leave_signals_to_the_host};
+
 /// What is started.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum What {
@@ -33,6 +35,8 @@ pub enum What {
     Compiler(String, String),
     /// The process of a guest.
     Guest,
+    /// A helper that has credentials for registries (docker-credential-helpers), by its name.
+    Helper(String),
 }
 
 /// How this program is started anew.
@@ -58,8 +62,12 @@ enum Told {
     Ended(u64, i32),
 }
 
+/// How many processes may run at a time.
+const MOST: usize = 4_096;
 /// How long a message may be.
 const LONGEST: usize = 4 << 10;
+/// What helpers are called.
+const HELPERS: &str = "docker-credential-";
 /// Standard input, output and error.
 const FILES: usize = 3;
 
@@ -111,7 +119,6 @@ impl Spawner {
         // It ends when the other end of its socket is closed, and is a child of this process until then.
         Command::new(&programs.program)
             .args(&programs.spawner)
-            .env_clear()
             .stdin(theirs)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -120,14 +127,33 @@ impl Spawner {
         Ok(Arc::new(Spawner { socket: ours, next, waiting }))
     }
 
-    /// Begins to hear what becomes of processes, on a thread of its own.
+    /// Begins to hear what becomes of processes, on a thread of its own. `gone` is called if the process that
+    /// starts them ends before this one.
     ///
     /// # Errors
     /// Fails if there is none to be had.
-    pub fn listen(self: &Arc<Spawner>) -> io::Result<()> {
+    pub fn listen(self: &Arc<Spawner>, gone: impl FnOnce() + Send + 'static) -> io::Result<()> {
         let spawner = Arc::clone(self);
         let thread = std::thread::Builder::new().name("mote-spawner".to_owned());
-        thread.spawn(move || spawner.hear()).map(drop)
+        let hear = move || {
+            spawner.hear();
+            gone();
+        };
+        thread.spawn(hear).map(drop)
+    }
+
+    /// Starts a helper of registries with these standard streams, and waits for its end.
+    ///
+    /// # Errors
+    /// Fails if it is not there, or cannot be started.
+    pub async fn helper(
+        self: &Arc<Spawner>,
+        program: &str,
+        files: [OwnedFd; FILES],
+    ) -> io::Result<ExitStatus> {
+        let asked = self.ask(What::Helper(program.to_owned()), files)?;
+        asked.started.await.map_err(io::Error::other)??;
+        asked.ended.await.map_err(io::Error::other)
     }
 
     /// Asks for a process with these files as its standard streams.
@@ -180,14 +206,21 @@ impl Spawner {
     }
 }
 
-/// What the process does that starts others: what it is asked for at a socket, until that is closed.
+/// What the process does that starts others: what it is asked for at the socket that is its standard input, until
+/// that is closed.
 ///
 /// # Errors
 /// Fails if it cannot end with whoever started it.
-pub fn serve_spawner(socket: OwnedFd, programs: &Programs) -> io::Result<()> {
+pub fn serve_spawner(programs: &Programs) -> io::Result<()> {
+    close_inherited();
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
-    let socket = Arc::new(socket);
+    // It ends with its host, which may have something to see to first.
+    leave_signals_to_the_host();
+    let socket = Arc::new(io::stdin().as_fd().try_clone_to_owned()?);
     let running: Arc<Mutex<HashMap<u64, OwnedFd>>> = Arc::default();
+    let count = |running: &Arc<Mutex<HashMap<u64, OwnedFd>>>| {
+        running.lock().unwrap_or_else(PoisonError::into_inner).len()
+    };
     let lock = |running: &Arc<Mutex<HashMap<u64, OwnedFd>>>, number, process: Option<OwnedFd>| {
         let mut running = running.lock().unwrap_or_else(PoisonError::into_inner);
         match process {
@@ -197,6 +230,10 @@ pub fn serve_spawner(socket: OwnedFd, programs: &Programs) -> io::Result<()> {
     };
     while let Some((ask, files)) = receive::<Ask>(socket.as_fd())? {
         let (number, what) = match ask {
+            Ask::Start(number, _) if count(&running) >= MOST => {
+                send(socket.as_fd(), &Told::Failed(number, libc::EAGAIN), &[])?;
+                continue;
+            }
             Ask::Start(number, what) => (number, what),
             Ask::Kill(number) => {
                 let running = running.lock().unwrap_or_else(PoisonError::into_inner);
@@ -241,6 +278,15 @@ fn start(programs: &Programs, what: &What, files: Vec<OwnedFd>) -> io::Result<st
             command.args(&programs.compiler).args([profile, counting])
         }
         What::Guest => command.args(&programs.guest),
+        What::Helper(name) => {
+            let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+            if !name.starts_with(HELPERS) || !name.chars().all(is_plain) {
+                return Err(io::Error::from_raw_os_error(libc::EPERM));
+            }
+            let mut helper = Command::new(name);
+            // It looks for what it keeps as its user's programs do.
+            return helper.arg("get").stdin(input).stdout(output).stderr(error).spawn();
+        }
     };
     command.env_clear().stdin(input).stdout(output).stderr(error).spawn()
 }
@@ -262,8 +308,21 @@ fn send(socket: BorrowedFd<'_>, message: &impl Serialize, files: &[OwnedFd]) -> 
     Ok(())
 }
 
-/// The next message and its files; none when the other end is gone.
+/// The next message and its files; none when the other end is gone. What is no message is passed over.
 fn receive<T: DeserializeOwned>(socket: BorrowedFd<'_>) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
+    loop {
+        match receive_any(socket)? {
+            None => return Ok(None),
+            Some((text, files)) => {
+                if let Ok(message) = serde_json::from_slice(&text) {
+                    return Ok(Some((message, files)));
+                }
+            }
+        }
+    }
+}
+
+fn receive_any(socket: BorrowedFd<'_>) -> io::Result<Option<(Vec<u8>, Vec<OwnedFd>)>> {
     let mut text = vec![0; LONGEST];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FILES))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
@@ -282,5 +341,6 @@ fn receive<T: DeserializeOwned>(socket: BorrowedFd<'_>) -> io::Result<Option<(T,
         _ => None,
     });
     let files = files.flatten().collect();
-    Ok(Some((serde_json::from_slice(&text[..received.bytes])?, files)))
+    text.truncate(received.bytes);
+    Ok(Some((text, files)))
 }

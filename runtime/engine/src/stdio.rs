@@ -181,14 +181,14 @@ pub(crate) fn connect(builder: &mut WasiCtxBuilder, stdio: &Stdio) {
         Output::Inherit => builder.stdout(Veiled { inner: io::stdout(), terminal }),
         Output::Memory(captured) => builder.stdout(captured.0.clone()),
         Output::Sink(sink) => {
-            builder.stdout(Sunk { sink: Arc::clone(sink), terminal, in_a_row: 0 })
+            builder.stdout(Sunk { sink: Arc::clone(sink), terminal, in_a_row: 0, permit: 0 })
         }
     };
     match error {
         Output::Inherit => builder.stderr(Veiled { inner: io::stderr(), terminal }),
         Output::Memory(captured) => builder.stderr(captured.0.clone()),
         Output::Sink(sink) => {
-            builder.stderr(Sunk { sink: Arc::clone(sink), terminal, in_a_row: 0 })
+            builder.stderr(Sunk { sink: Arc::clone(sink), terminal, in_a_row: 0, permit: 0 })
         }
     };
 }
@@ -224,6 +224,8 @@ struct Sunk {
     terminal: Terminal,
     /// What was written since others had a turn.
     in_a_row: usize,
+    /// How much the guest was told that it may write.
+    permit: usize,
 }
 
 impl IsTerminal for Sunk {
@@ -238,7 +240,12 @@ impl StdoutStream for Sunk {
     }
 
     fn p2_stream(&self) -> Box<dyn OutputStream> {
-        Box::new(Sunk { sink: Arc::clone(&self.sink), terminal: self.terminal, in_a_row: 0 })
+        Box::new(Sunk {
+            sink: Arc::clone(&self.sink),
+            terminal: self.terminal,
+            in_a_row: 0,
+            permit: 0,
+        })
     }
 }
 
@@ -256,9 +263,10 @@ impl Pollable for Sunk {
 impl OutputStream for Sunk {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
         // A guest may write without asking how much.
-        if bytes.len() > self.check_write()? {
+        if bytes.len() > self.permit {
             return Err(StreamError::trap("a write of more than there was room for"));
         }
+        self.permit -= bytes.len();
         self.in_a_row += bytes.len();
         self.sink.take(&bytes);
         Ok(())
@@ -270,7 +278,8 @@ impl OutputStream for Sunk {
 
     fn check_write(&mut self) -> StreamResult<usize> {
         let may = self.in_a_row < IN_A_ROW && self.sink.has_room();
-        Ok(if may { AT_ONCE } else { 0 })
+        self.permit = if may { AT_ONCE } else { 0 };
+        Ok(self.permit)
     }
 }
 

@@ -181,10 +181,11 @@ fn standing(mechanism: Mechanism, policy: &Policy, host: &Surroundings) -> Stand
             (false, true) => (0.5, Some(process.to_owned())),
             (false, false) => (0.0, Some(process.to_owned())),
         },
-        Mechanism::Seccomp => match (is_apart, host.is_hardened) {
-            (true, _) => (1.0, None),
-            (false, true) => (0.4, Some(process.to_owned())),
-            (false, false) => (0.0, Some(process.to_owned())),
+        Mechanism::Seccomp => match (host.lacks.get(&mechanism), is_apart, host.is_hardened) {
+            (Some(needs), ..) => (0.0, Some(format!("this machine lacks it: it needs {needs}"))),
+            (None, true, _) => (1.0, None),
+            (None, false, true) => (0.4, Some(process.to_owned())),
+            (None, false, false) => (0.0, Some(process.to_owned())),
         },
         Mechanism::Namespaces => {
             let without_network = policy.grants().net == crate::NetGrants::default();

@@ -10,6 +10,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueEnum};
 use mote_daemon::{Config, Daemon, Machine, api};
 use mote_engine::{CompileIn, Hosts, Spawner, WorkIn, machine_memory};
+use mote_image::registry::Helpers;
 use mote_lifecycle::Resources;
 use sd_notify::NotifyState;
 use tokio::net::UnixListener;
@@ -74,7 +75,7 @@ impl DaemonArgs {
         }
         listen_to_itself(log_level);
         raise_file_limit();
-        let machine = hardened(app)?;
+        let (machine, helpers) = hardened(app)?;
         let failed = |error| CliError::new(format!("cannot start the event loop: {error}"));
         let mut guests = tokio::runtime::Builder::new_multi_thread();
         guests.thread_name("mote-guest").enable_all();
@@ -82,7 +83,7 @@ impl DaemonArgs {
         let control =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
         let socket = socket(app);
-        let done = control.block_on(run(app, machine, guests.handle().clone(), &socket));
+        let done = control.block_on(run(app, (machine, helpers), guests.handle().clone(), &socket));
         // A guest that a file operation holds up must not hold the end up.
         guests.shutdown_background();
         control.shutdown_background();
@@ -137,22 +138,33 @@ fn stop(app: &App) -> Result<(), CliError> {
 
 /// Gives up what no host of guests needs, while there is one thread. Another process starts compilers and
 /// processes of guests from now on.
-fn hardened(app: &App) -> Result<Machine, CliError> {
+fn hardened(app: &App) -> Result<(Machine, Helpers), CliError> {
     let failed =
         |error| CliError::new(format!("cannot start the process that starts others: {error}"));
     let spawner = Spawner::start(&programs()).map_err(failed)?;
     mote_engine::harden(Hosts::Guests)?;
-    spawner.listen().map_err(failed)?;
-    Ok(Machine {
+    let gone = || {
+        tracing::error!("the process that starts others is gone: the daemon ends");
+        // As a stop does it; what is to run is on record.
+        let own = rustix::process::getpid();
+        let _ = rustix::process::kill_process(own, rustix::process::Signal::TERM);
+    };
+    spawner.listen(gone).map_err(failed)?;
+    let machine = Machine {
         compile_in: CompileIn::Spawned(Arc::clone(&spawner)),
-        work_in: WorkIn::Spawned(spawner),
+        work_in: WorkIn::Spawned(Arc::clone(&spawner)),
         ..app.machine.clone()
-    })
+    };
+    let helpers = Helpers::By(Arc::new(move |program, files| {
+        let spawner = Arc::clone(&spawner);
+        Box::pin(async move { spawner.helper(&program, files).await })
+    }));
+    Ok((machine, helpers))
 }
 
 async fn run(
     app: &App,
-    machine: Machine,
+    (machine, helpers): (Machine, Helpers),
     guests: tokio::runtime::Handle,
     socket: &Path,
 ) -> Result<(), CliError> {
@@ -161,9 +173,11 @@ async fn run(
     // A file that may grow no more is an error of the write, and not the end of every container.
     let _too_large = listen(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?;
     let table = app.config.daemon();
+    let mut registries = registry::usual(app);
+    registries.credentials.helpers = helpers;
     let config = Config {
         machine,
-        registries: registry::usual(app),
+        registries,
         resources: table.resources(machine_resources(app)),
         flush_every: table.flush_every(),
     };

@@ -32,8 +32,6 @@ mod tag;
 mod version;
 mod volume;
 
-use std::os::fd::AsFd;
-
 use clap::Subcommand;
 
 use crate::app::{App, programs};
@@ -171,15 +169,12 @@ impl Command {
     /// Carries out what processes of mote ask each other for, which need no configuration: one has read it for
     /// them. The outer error is any other command.
     pub(crate) fn of_mote_itself(self) -> Result<Result<(), CliError>, Box<Command>> {
-        let socket = || std::io::stdin().as_fd().try_clone_to_owned();
         let failed =
             |error| CliError::new(format!("cannot do what a process of mote is for: {error}"));
         Ok(match self {
             Command::CompileWorker(args) => args.exec(),
-            Command::GuestWorker => socket().and_then(mote_engine::work).map_err(failed),
-            Command::Spawner => socket()
-                .and_then(|socket| mote_engine::serve_spawner(socket, &programs()))
-                .map_err(failed),
+            Command::GuestWorker => mote_engine::work().map_err(failed),
+            Command::Spawner => mote_engine::serve_spawner(&programs()).map_err(failed),
             other => return Err(Box::new(other)),
         })
     }

@@ -126,6 +126,7 @@ fn lacking() -> BTreeMap<Mechanism, String> {
             Layer::LandlockScope => Mechanism::LandlockScope,
             Layer::Namespaces => Mechanism::Namespaces,
             Layer::Cgroup => Mechanism::Cgroup,
+            Layer::Seccomp => Mechanism::Seccomp,
         };
         (mechanism, layer.needs().to_owned())
     };

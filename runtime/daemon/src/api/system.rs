@@ -134,7 +134,7 @@ fn fixed() -> Value {
         "Swarm": { "LocalNodeState": "inactive" },
         "LiveRestoreEnabled": false,
         "Isolation": "",
-        "SecurityOptions": [],
+        "SecurityOptions": ["name=seccomp,profile=builtin", "name=no-new-privileges"],
         "Warnings": [],
     })
 }

@@ -90,10 +90,11 @@ fn missing(landlock: &LandlockStatus) -> Vec<Layer> {
         LandlockStatus::NotEnabled | LandlockStatus::NotImplemented => ABI::Unsupported,
     };
     let since = [
-        (Layer::Landlock, ABI::V1),
+        (Layer::Landlock, ABI::V3),
         (Layer::LandlockPorts, ABI::V4),
         (Layer::LandlockScope, ABI::V6),
     ];
+    // Before the third, what is read-only could be emptied.
     since.into_iter().filter(|(_, abi)| has < *abi).map(|(layer, _)| layer).collect()
 }
 
@@ -139,7 +140,8 @@ fn ports_to_connect(net: &NetGrants) -> Option<Vec<u16>> {
 /// The ports that may be listened on, and the one that stands for any of the kernel's choice.
 fn ports_to_listen(net: &NetGrants) -> impl Iterator<Item = u16> {
     let tcp = net.publish.iter().filter(|publish| publish.protocol == Protocol::Tcp);
-    let any = (*net != NetGrants::default()).then_some(0);
+    // One that the kernel chooses, as a guest asks for that listens wherever it may.
+    let any = (!net.publish.is_empty()).then_some(0);
     tcp.map(|publish| publish.host.port()).chain(any)
 }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::cgroup::Cgroup;
-use super::{domain, namespaces};
+use super::{domain, namespaces, seccomp};
 
 /// How much of a wall there has to be.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +31,8 @@ pub enum Layer {
     Namespaces,
     /// Memory and threads that the kernel bounds.
     Cgroup,
+    /// System calls: few.
+    Seccomp,
 }
 
 impl Layer {
@@ -38,11 +40,12 @@ impl Layer {
     pub fn needs(self) -> &'static str {
         match self {
             Layer::Landlock => {
-                "a kernel with Landlock: 5.13 or newer, and `landlock` among its LSMs"
+                "a kernel with Landlock: 6.2 or newer, and `landlock` among its LSMs"
             }
             Layer::LandlockPorts => "Landlock of Linux 6.7 or newer",
             Layer::LandlockScope => "Landlock of Linux 6.12 or newer",
             Layer::Namespaces => "root, or user namespaces for everybody",
+            Layer::Seccomp => "a processor that filters are made for: x86-64, arm64 or riscv64",
             Layer::Cgroup => "root, and a cgroup hierarchy that can be written to",
         }
     }
@@ -56,6 +59,7 @@ impl fmt::Display for Layer {
             Layer::LandlockScope => "Landlock for signals",
             Layer::Namespaces => "namespaces",
             Layer::Cgroup => "a cgroup",
+            Layer::Seccomp => "a seccomp filter",
         })
     }
 }
@@ -66,6 +70,9 @@ impl Layer {
         let mut lacks = domain::lacking();
         if !namespaces::can_be_left() {
             lacks.push(Layer::Namespaces);
+        }
+        if !seccomp::is_supported() {
+            lacks.push(Layer::Seccomp);
         }
         if !Cgroup::can_be_made() {
             lacks.push(Layer::Cgroup);

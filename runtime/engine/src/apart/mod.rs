@@ -12,7 +12,7 @@ mod domain;
 mod layers;
 mod link;
 mod namespaces;
-mod seccomp;
+pub(crate) mod seccomp;
 mod wall;
 mod worker;
 
@@ -48,6 +48,7 @@ pub use seccomp::SeccompProfile;
 pub(crate) use wall::Prepared;
 pub use wall::{User, Wall};
 pub use worker::work;
+pub(crate) use worker::{close_inherited, leave_signals_to_the_host};
 
 /// How the process of a guest comes to be.
 #[derive(Debug, Clone)]
@@ -157,6 +158,8 @@ impl Drop for Worker {
 
 /// How long a process may take to end that has closed its link.
 const ENDS: Duration = Duration::from_secs(1);
+/// How long what it has printed may take to be read.
+const PASSES: Duration = Duration::from_secs(10);
 /// How much later than in its own process a guest's deadline is held from outside: it may be held up in a call.
 const GRACE: Duration = Duration::from_millis(500);
 
@@ -265,7 +268,11 @@ impl Worker {
             };
             match said {
                 Some(Said::Begun) => {
-                    begun.take().map(|begun| begun.send(()));
+                    // Once: it is a guest's process that says so.
+                    let Some(begun) = begun.take() else {
+                        return Err(failed(io::ErrorKind::InvalidData.into()));
+                    };
+                    let _ = begun.send(());
                     deadline = from_now();
                 }
                 Some(Said::Ended(mut outcome)) => {
@@ -380,9 +387,16 @@ impl Apart {
         let (streams, passing) = stdio.pipes().map_err(failed)?;
         Ok(async move {
             let begun = begun.unwrap_or_else(|| oneshot::channel().0);
-            let run = worker.run(&order, streams, &control, begun);
-            // What is left when its process is gone is passed on, and no more comes.
-            let (ended, ()) = tokio::join!(run, passing);
+            let mut run = std::pin::pin!(worker.run(&order, streams, &control, begun));
+            let mut passing = std::pin::pin!(passing);
+            let ended = tokio::select! {
+                biased;
+                ended = &mut run => ended,
+                // Nothing more is written, and it has not ended yet.
+                () = &mut passing => return run.await,
+            };
+            // What is left when its process is gone is passed on, and no more comes; if nobody reads it, it is lost.
+            let _ = tokio::time::timeout(PASSES, passing).await;
             ended
         })
     }

@@ -19,7 +19,7 @@ pub(super) fn enter(network: &Network) -> Result<Vec<Layer>, EngineError> {
             let fresh = enter_fresh_network().map(|()| Vec::new());
             fresh.map_err(|error| failed("make a network namespace", error))
         }
-        Network::NoneOfOthers => Ok(match leave_network() {
+        Network::NoneOfOthers => Ok(match leave(UnshareFlags::NEWNET) {
             Ok(()) => Vec::new(),
             Err(_) => vec![Layer::Namespaces],
         }),
@@ -36,18 +36,19 @@ pub(super) fn enter(network: &Network) -> Result<Vec<Layer>, EngineError> {
 
 /// Gives this process names of its own: host names and System V IPC.
 pub(super) fn leave_names() -> Vec<Layer> {
-    match unshare(UnshareFlags::NEWIPC | UnshareFlags::NEWUTS) {
+    match leave(UnshareFlags::NEWIPC | UnshareFlags::NEWUTS) {
         Ok(()) => Vec::new(),
         Err(_) => vec![Layer::Namespaces],
     }
 }
 
-/// Leaves for a network without any device; whoever is not root, by way of a user namespace.
-fn leave_network() -> io::Result<()> {
-    match unshare(UnshareFlags::NEWNET) {
-        Err(rustix::io::Errno::PERM) => {
+/// Leaves for namespaces of its own; whoever is not root, by way of a user namespace. Root that may not is left
+/// where it is: it would lose its rights over other users' files there.
+fn leave(what: UnshareFlags) -> io::Result<()> {
+    match unshare(what) {
+        Err(rustix::io::Errno::PERM) if !rustix::process::geteuid().is_root() => {
             let (user, group) = (rustix::process::getuid(), rustix::process::getgid());
-            unshare(UnshareFlags::NEWUSER | UnshareFlags::NEWNET)?;
+            unshare(UnshareFlags::NEWUSER | what)?;
             // Files are still reached as who one is; these only give it its name back.
             let map = |id: u32| format!("{id} {id} 1");
             std::fs::write("/proc/self/setgroups", "deny")?;

@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use super::domain::Domain;
 use super::layers::{Layer, Layers};
-use super::namespaces;
 use super::seccomp::{SeccompProfile, Sockets};
+use super::{namespaces, seccomp};
 use crate::error::EngineError;
 use crate::handles::Handles;
 
@@ -78,7 +78,10 @@ impl Wall {
             false => Sockets::Internet,
         };
         // A profile of the operator's may forbid to install any more.
-        let mut filters = SeccompProfile::of_guest(sockets).filters()?;
+        let mut filters = match seccomp::is_supported() {
+            true => SeccompProfile::of_guest(sockets).filters()?,
+            false => Vec::new(),
+        };
         filters.extend(
             self.seccomp.as_ref().map(SeccompProfile::filters).transpose()?.unwrap_or_default(),
         );
@@ -136,6 +139,9 @@ impl Prepared<'_> {
             enter_apparmor(profile)?;
         }
         let mut lacks = namespaces::leave_names();
+        if !seccomp::is_supported() {
+            lacks.push(Layer::Seccomp);
+        }
         if let Some(user) = user {
             rustix::thread::set_keep_capabilities(true).map_err(failed("keep capabilities"))?;
             user.become_it()?;
@@ -177,7 +183,19 @@ fn enter_apparmor(profile: &str) -> Result<(), EngineError> {
 
 impl User {
     fn become_it(&self) -> Result<(), EngineError> {
-        let failed = |what| move |source: rustix::io::Errno| wall(what, source.into());
+        let failed = |what| {
+            move |source: rustix::io::Errno| match source {
+                rustix::io::Errno::PERM => {
+                    wall("be another user's, which takes root", source.into())
+                }
+                _ => wall(what, source.into()),
+            }
+        };
+        let is = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
+        if is == (self.uid, self.gid) && self.uid != 0 && self.groups.is_empty() {
+            // It is who it is to be; to leave groups takes root.
+            return Ok(());
+        }
         let groups: Vec<Gid> = self.groups.iter().map(|group| Gid::from_raw(*group)).collect();
         rustix::thread::set_thread_groups(&groups).map_err(failed("set its groups"))?;
         let gid = Gid::from_raw(self.gid);

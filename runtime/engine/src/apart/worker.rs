@@ -22,12 +22,14 @@ use crate::module::{Engine, Module};
 use crate::run::{Launch, Outcome, run};
 use crate::stdio::{Input, Output, Stdio};
 
-/// Does what is told at a socket: one guest's run. The process must have no other thread, and ends when
-/// this returns.
+/// Does what is told at the socket that is this process's standard input: one guest's run. The process must have
+/// no other thread, and nothing else open that it needs; it ends when this returns.
 ///
 /// # Errors
 /// Fails if there is nobody to talk to. What else fails is said at the socket.
-pub fn work(socket: OwnedFd) -> io::Result<()> {
+pub fn work() -> io::Result<()> {
+    close_inherited();
+    let socket = io::stdin().as_fd().try_clone_to_owned()?;
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     leave_signals_to_the_host();
     let mut events = tokio::runtime::Builder::new_current_thread();
@@ -38,8 +40,16 @@ pub fn work(socket: OwnedFd) -> io::Result<()> {
     worked
 }
 
+/// Closes all that whoever started this process had open, and did not mean for it.
+pub(crate) fn close_inherited() {
+    const FIRST: u32 = 3;
+    // SAFETY: it is called before anything of this process's own is open but its standard streams. A kernel that
+    // does not know the call (before Linux 5.9) leaves open what was not marked to be closed.
+    unsafe { libc::syscall(libc::SYS_close_range, FIRST, u32::MAX, 0) };
+}
+
 /// A terminal sends its signals to this process as well; what they mean to the guest is for its host to say.
-fn leave_signals_to_the_host() {
+pub(crate) fn leave_signals_to_the_host() {
     for signal in [libc::SIGINT, libc::SIGQUIT, libc::SIGHUP, libc::SIGTERM] {
         // SAFETY: ignoring a signal runs no code.
         unsafe { libc::signal(signal, libc::SIG_IGN) };

@@ -7,14 +7,18 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::pin::Pin;
+use std::process::ExitStatus;
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Serialize};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::unix::pipe;
 
 /// How long a credential helper may take.
 const HELPER_TIME: Duration = Duration::from_secs(20);
@@ -56,7 +60,68 @@ pub struct Credentials {
     /// Given on the command line; used for every registry of the request.
     pub explicit: Option<Credential>,
     pub files: Vec<PathBuf>,
+    pub helpers: Helpers,
 }
+
+/// What starts helpers.
+#[derive(Clone, Default)]
+pub enum Helpers {
+    /// This process.
+    #[default]
+    Here,
+    /// Somebody else, for a process that may start nothing: by the program's name, with these standard streams.
+    By(Arc<StartHelper>),
+}
+
+/// Starts a helper, and tells its end.
+pub type StartHelper = dyn Fn(String, [OwnedFd; 3]) -> HelperEnds + Send + Sync;
+/// The end of a helper.
+pub type HelperEnds = Pin<Box<dyn Future<Output = io::Result<ExitStatus>> + Send>>;
+
+impl fmt::Debug for Helpers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Helpers::Here => "Here",
+            Helpers::By(_) => "By",
+        })
+    }
+}
+
+impl Helpers {
+    /// Asks a helper something, and returns how it ended and what it said.
+    async fn ask(&self, program: &str, words: &str) -> io::Result<(ExitStatus, Vec<u8>)> {
+        let (theirs, ours) = io::pipe()?;
+        let mut to = pipe::Sender::from_owned_fd(ours.into())?;
+        let (from, said) = io::pipe()?;
+        let from = pipe::Receiver::from_owned_fd(from.into())?;
+        let nowhere = std::fs::File::options().write(true).open("/dev/null")?;
+        let files = [theirs.into(), said.into(), nowhere.into()];
+        let ended: HelperEnds = match self {
+            Helpers::Here => {
+                let [input, output, error] = files;
+                let mut command = tokio::process::Command::new(program);
+                command.arg("get").stdin(input).stdout(output).stderr(error).kill_on_drop(true);
+                let mut child = command.spawn()?;
+                // The command has the other ends of the pipes.
+                drop(command);
+                Box::pin(async move { child.wait().await })
+            }
+            Helpers::By(start) => start(program.to_owned(), files),
+        };
+        let talk = async {
+            // One that ends early stops reading; what it says is more telling.
+            let _ = to.write_all(words.as_bytes()).await;
+            drop(to);
+            let mut said = Vec::new();
+            from.take(MOST_SAID).read_to_end(&mut said).await.map(|_| said)
+        };
+        let (ended, said) = tokio::join!(ended, talk);
+        Ok((ended?, said?))
+    }
+}
+
+/// How much a helper may say.
+const MOST_SAID: u64 = 64 << 10;
 
 /// Why a credential cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -114,7 +179,7 @@ impl Credentials {
         }
         for path in &self.files {
             let Some(file) = AuthFile::read(path)? else { continue };
-            if let Some(found) = file.find(path, registry, repository).await? {
+            if let Some(found) = file.find(path, registry, repository, &self.helpers).await? {
                 return Ok(Some(found));
             }
         }
@@ -169,10 +234,11 @@ impl AuthFile {
         path: &Path,
         registry: &str,
         repository: &str,
+        helpers: &Helpers,
     ) -> Result<Option<Credential>, CredentialError> {
         for key in keys(registry, repository) {
             if let Some(helper) = self.helpers.get(&key) {
-                return helper_credential(helper, &key).await;
+                return helper_credential(helpers, helper, &key).await;
             }
             if let Some(auth) = self.auths.get(&key)
                 && let Some(found) = auth.credential(path, &key)?
@@ -184,7 +250,7 @@ impl AuthFile {
             return Ok(None);
         }
         let server = if registry == "docker.io" { "https://index.docker.io/v1/" } else { registry };
-        helper_credential(&self.store, server).await
+        helper_credential(helpers, &self.store, server).await
     }
 }
 
@@ -218,6 +284,7 @@ impl Auth {
 
 /// Asks a helper, as `docker-credential-helpers` define it: the server on its standard input.
 async fn helper_credential(
+    helpers: &Helpers,
     name: &str,
     server: &str,
 ) -> Result<Option<Credential>, CredentialError> {
@@ -232,33 +299,20 @@ async fn helper_credential(
         return Err(CredentialError::Helper { program, said: "its name is a path".into() });
     }
     let start = |source| CredentialError::HelperStart { program: program.clone(), source };
-    let mut child = tokio::process::Command::new(&program)
-        .arg("get")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(start)?;
-    let mut stdin = child.stdin.take().expect("the helper's standard input is a pipe");
-    let ask = async {
-        stdin.write_all(server.as_bytes()).await?;
-        drop(stdin);
-        child.wait_with_output().await
-    };
-    let output = match tokio::time::timeout(HELPER_TIME, ask).await {
-        Ok(output) => output.map_err(start)?,
-        Err(_) => return Err(CredentialError::HelperTime { program }),
-    };
-    let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    if !output.status.success() {
+    let (status, said) =
+        match tokio::time::timeout(HELPER_TIME, helpers.ask(&program, server)).await {
+            Ok(answer) => answer.map_err(start)?,
+            Err(_) => return Err(CredentialError::HelperTime { program }),
+        };
+    if !status.success() {
+        let said = String::from_utf8_lossy(&said).trim().to_owned();
         // The protocol's own way to say that there is none.
         if said.contains("credentials not found") {
             return Ok(None);
         }
         return Err(CredentialError::Helper { program, said });
     }
-    let reply: Reply = serde_json::from_slice(&output.stdout)
+    let reply: Reply = serde_json::from_slice(&said)
         .map_err(|_| CredentialError::Helper { program, said: "its reply is not JSON".into() })?;
     Ok(Some(match reply.username.as_str() {
         "<token>" => Credential::RefreshToken(reply.secret),
@@ -291,7 +345,7 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert!(std::fs::read_to_string(&path).unwrap().contains("psFormat"));
-        let credentials = Credentials { explicit: None, files: vec![path] };
+        let credentials = Credentials { files: vec![path], ..Credentials::default() };
         let find = async |repository| credentials.find("q.io", repository).await.unwrap();
         let password = |user: &str, password: &str| {
             Some(Credential::Password { user: user.into(), password: password.into() })

@@ -13,5 +13,5 @@ mod mirrors;
 mod retry;
 
 pub use client::{BlobStream, Client, Fetched, Proxy, RegistryError, Settings};
-pub use credentials::{AuthFile, Credential, CredentialError, Credentials};
+pub use credentials::{AuthFile, Credential, CredentialError, Credentials, Helpers};
 pub use endpoint::{Endpoint, TlsVerify};

@@ -51,7 +51,8 @@ LimitNOFILE=infinity
 NoNewPrivileges=true
 ProtectKernelModules=true
 ProtectKernelTunables=true
-ProtectControlGroups=true
+# Processes of guests have cgroups of their own.
+Delegate=memory pids
 RestrictRealtime=true
 LockPersonality=true
 
