@@ -43,6 +43,8 @@ impl HttpGate {
 /// A body whose bytes are counted, and that waits when they come too fast.
 struct Paced<B> {
     inner: B,
+    /// What came and was not passed on yet.
+    left: bytes::Bytes,
     gauge: Arc<Gauge>,
     counter: fn(&Gauge) -> &AtomicU64,
     pace: Arc<Pace>,
@@ -51,12 +53,12 @@ struct Paced<B> {
 
 impl Paced<()> {
     fn new(gauge: Arc<Gauge>, pace: Arc<Pace>, counter: fn(&Gauge) -> &AtomicU64) -> Paced<()> {
-        Paced { inner: (), gauge, counter, pace, turn: Turn::default() }
+        Paced { inner: (), left: bytes::Bytes::new(), gauge, counter, pace, turn: Turn::default() }
     }
 
     fn around(self, body: WasiBody) -> Paced<WasiBody> {
-        let Paced { inner: (), gauge, counter, pace, turn } = self;
-        Paced { inner: body, gauge, counter, pace, turn }
+        let Paced { inner: (), left, gauge, counter, pace, turn } = self;
+        Paced { inner: body, left, gauge, counter, pace, turn }
     }
 }
 
@@ -70,22 +72,35 @@ impl Body for Paced<WasiBody> {
     ) -> Poll<Option<Result<Frame<bytes::Bytes>, Error>>> {
         let this = &mut *self;
         ready!(this.turn.poll(&this.pace, cx));
-        let frame = ready!(Pin::new(&mut this.inner).poll_frame(cx));
-        if let Some(Ok(frame)) = &frame
-            && let Some(data) = frame.data_ref()
-        {
-            (this.counter)(&this.gauge).fetch_add(data.len() as u64, Ordering::Relaxed);
-            this.pace.passed(data.len());
+        if this.left.is_empty() {
+            let frame = match ready!(Pin::new(&mut this.inner).poll_frame(cx)) {
+                Some(Ok(frame)) => frame,
+                ended => return Poll::Ready(ended),
+            };
+            match frame.into_data() {
+                Ok(data) => this.left = data,
+                Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+            }
         }
-        Poll::Ready(frame)
+        // What came at once is passed on in pieces that the rate bears.
+        let data = this.left.split_to(this.left.len().min(this.pace.at_once()));
+        (this.counter)(&this.gauge).fetch_add(data.len() as u64, Ordering::Relaxed);
+        this.pace.passed(data.len());
+        Poll::Ready(Some(Ok(Frame::data(data))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        self.left.is_empty() && self.inner.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        let (left, hint) = (self.left.len() as u64, self.inner.size_hint());
+        let mut all = SizeHint::new();
+        all.set_lower(hint.lower() + left);
+        if let Some(upper) = hint.upper() {
+            all.set_upper(upper + left);
+        }
+        all
     }
 }
 

@@ -19,8 +19,21 @@ use crate::gauge::Gauge;
 
 /// How long a guest may compute before it gives way.
 const TICK: Duration = Duration::from_millis(5);
-/// The span over which a share is held.
-const PERIOD: Duration = Duration::from_millis(100);
+/// The same for a guest with the smallest of shares: what it computes at once is to be little of what it may
+/// in a tenth of a second.
+const SHORTEST_TICK: Duration = Duration::from_micros(500);
+/// How late a guest with a share may be let go on without losing what it earned meanwhile: timers are late.
+const CREDIT: Duration = Duration::from_millis(2);
+
+/// How long a guest with this share of a CPU may compute before it gives way.
+fn tick_of(share: Limit<f64>) -> Duration {
+    match share {
+        Limit::AtMost(share) if share < 1.0 => {
+            Duration::from_secs_f64(0.003 * share).clamp(SHORTEST_TICK, TICK)
+        }
+        Limit::AtMost(_) | Limit::Unlimited => TICK,
+    }
+}
 
 /// Has an event loop look at timers, files and new tasks after every poll, and not after some sixty: a guest
 /// that computes has a whole tick in each.
@@ -34,10 +47,8 @@ pub(crate) struct Metered<F> {
     engine: wasmtime::Engine,
     gauge: Arc<Gauge>,
     control: Arc<Control>,
-    /// The share that `used` and `rest` were reckoned by.
-    share: Limit<f64>,
-    period_start: Instant,
-    used: Duration,
+    /// What was used, by the share that `rest` was reckoned by as well.
+    account: Account,
     rest: Option<Pin<Box<tokio::time::Sleep>>>,
 }
 
@@ -52,10 +63,8 @@ impl<F: Future> Metered<F> {
             guest: Box::pin(guest),
             engine: engine.clone(),
             gauge,
-            share: control.cpu_share(),
+            account: Account::new(control.cpu_share()),
             control,
-            period_start: Instant::now(),
-            used: Duration::ZERO,
             rest: None,
         }
     }
@@ -63,27 +72,36 @@ impl<F: Future> Metered<F> {
     /// Begins to reckon anew when the share was changed: nobody owes by a share that is not his.
     fn adopt_share(&mut self) {
         let share = self.control.cpu_share();
-        if share != self.share {
-            self.share = share;
-            (self.used, self.period_start, self.rest) = (Duration::ZERO, Instant::now(), None);
+        if share != self.account.share {
+            (self.account, self.rest) = (Account::new(share), None);
         }
     }
+}
 
-    /// How long to rest before the guest may run again, if at all.
-    ///
-    /// What was used beyond the share is carried over, so that the share holds over time.
-    fn debt(&mut self, now: Instant) -> Option<Duration> {
-        let fraction = self.share.bound()?;
-        let elapsed = now - self.period_start;
-        if elapsed >= PERIOD {
-            let earned = elapsed.mul_f64(fraction);
-            self.used = self.used.saturating_sub(earned);
-            self.period_start = now;
-        }
-        let allowed = PERIOD.mul_f64(fraction);
-        let over = self.used.checked_sub(allowed).filter(|over| !over.is_zero())?;
-        let earns_back = over.div_f64(fraction);
-        Some(earns_back.max(PERIOD.saturating_sub(now - self.period_start)))
+/// What a guest has used of its share of a CPU.
+struct Account {
+    share: Limit<f64>,
+    /// When what was used will have been earned by the share.
+    paid_at: Option<Instant>,
+}
+
+impl Account {
+    fn new(share: Limit<f64>) -> Account {
+        Account { share, paid_at: None }
+    }
+
+    /// How long to rest before the guest may run again, if at all: until it has earned what it used. So in any
+    /// span it uses no more than its share of that, and what it computes at once.
+    fn debt(&self, now: Instant) -> Option<Duration> {
+        let left = self.paid_at?.checked_duration_since(now)?;
+        (!left.is_zero()).then_some(left)
+    }
+
+    /// Notes what was used since a moment.
+    fn owe(&mut self, since: Instant, spent: Duration) {
+        let Limit::AtMost(share) = self.share else { return };
+        let paid = self.paid_at.unwrap_or(since).max(since.checked_sub(CREDIT).unwrap_or(since));
+        self.paid_at = Some(paid + spent.div_f64(share));
     }
 }
 
@@ -99,25 +117,23 @@ impl<F: Future> Future for Metered<F> {
                 if rest.as_mut().poll(cx).is_pending() {
                     this.control.rests(cx);
                     // It may have been changed before the task was noted.
-                    if this.control.cpu_share() != this.share {
+                    if this.control.cpu_share() != this.account.share {
                         continue;
                     }
                     return Poll::Pending;
                 }
                 this.rest = None;
             }
-            if let Some(debt) = this.debt(Instant::now()) {
+            if let Some(debt) = this.account.debt(Instant::now()) {
                 this.rest = Some(Box::pin(tokio::time::sleep(debt)));
                 continue;
             }
-            let before = thread_time();
-            let ticking = Ticker::run(&this.engine);
+            let (start, before) = (Instant::now(), thread_time());
+            let ticking = Ticker::run(&this.engine, tick_of(this.account.share));
             let polled = this.guest.as_mut().poll(cx);
             drop(ticking);
             let spent = thread_time().saturating_sub(before);
-            if this.share != Limit::Unlimited {
-                this.used += spent;
-            }
+            this.account.owe(start, spent);
             this.gauge.cpu_nanos.fetch_add(spent.as_nanos() as u64, Ordering::Relaxed);
             return polled;
         }
@@ -143,7 +159,7 @@ struct Ticker {
 #[derive(Default)]
 struct Ticked {
     /// The engines whose guests run code right now.
-    running: Vec<(u64, wasmtime::Engine)>,
+    running: Vec<(u64, wasmtime::Engine, Duration)>,
     /// Whether the ticker sleeps until it is woken: none was running at its last tick.
     asleep: bool,
 }
@@ -172,13 +188,13 @@ impl Ticker {
         ticker
     }
 
-    fn run(engine: &wasmtime::Engine) -> Ticking {
+    fn run(engine: &wasmtime::Engine, tick: Duration) -> Ticking {
         let ticker = Ticker::get();
         let id = ticker.next.fetch_add(1, Ordering::Relaxed);
         let mut state = ticker.state();
-        state.running.push((id, engine.clone()));
-        // One that counts its time goes on; were it woken, it would tick too early.
-        if std::mem::take(&mut state.asleep) {
+        state.running.push((id, engine.clone(), tick));
+        // One that counts its time goes on, unless it is to tick sooner than it would.
+        if std::mem::take(&mut state.asleep) || tick < TICK {
             ticker.wake.notify_one();
         }
         Ticking(id)
@@ -193,10 +209,8 @@ impl Ticker {
             let mut state = self.state();
             state.asleep = state.running.is_empty();
             let awake = self.wake.wait_while(state, |state| state.asleep);
-            drop(awake.unwrap_or_else(PoisonError::into_inner));
-            std::thread::sleep(TICK);
-            let state = self.state();
-            for (_, engine) in &state.running {
+            let state = self.until_tick(awake.unwrap_or_else(PoisonError::into_inner));
+            for (_, engine, _) in &state.running {
                 engine.increment_epoch();
             }
             #[cfg(test)]
@@ -205,15 +219,77 @@ impl Ticker {
     }
 }
 
+impl Ticker {
+    /// Waits for the next tick: the soonest that a guest which runs meanwhile is to have.
+    fn until_tick<'a>(&self, mut state: MutexGuard<'a, Ticked>) -> MutexGuard<'a, Ticked> {
+        let start = Instant::now();
+        loop {
+            let tick = state.running.iter().map(|(_, _, tick)| *tick).min().unwrap_or(TICK);
+            let Some(left) = tick.checked_sub(start.elapsed()).filter(|left| !left.is_zero())
+            else {
+                return state;
+            };
+            let waited = self.wake.wait_timeout(state, left);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
+
 impl Drop for Ticking {
     fn drop(&mut self) {
-        Ticker::get().state().running.retain(|(id, _)| *id != self.0);
+        Ticker::get().state().running.retain(|(id, _, _)| *id != self.0);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    /// A stretch of computing: from when to when, and how much CPU time it took.
+    type Stretch = (Instant, Instant, Duration);
+
+    /// What was used in a tenth of a second from a moment on.
+    fn used_in_a_tenth(stretches: &[Stretch], from: Instant) -> f64 {
+        let until = from + Duration::from_millis(100);
+        let inside = |(start, end, spent): &Stretch| {
+            let (whole, part) =
+                (*end - *start, (*end).min(until).saturating_duration_since((*start).max(from)));
+            spent.as_secs_f64() * part.as_secs_f64() / whole.as_secs_f64()
+        };
+        stretches.iter().map(inside).sum()
+    }
+
+    proptest! {
+        /// Statement 4.1 of the model: in no tenth of a second does a guest compute a tenth more than its share,
+        /// whenever timers wake it, others hold it up and it waits by itself. (What it gets on a machine is
+        /// measured: `cargo bench -p mote-cli --bench daemon`.)
+        #[test]
+        fn statement_4_1_no_tenth_of_a_second_has_more_than_the_share(
+            share in 0.1..1.0f64,
+            steps in prop::collection::vec((0.3..1.0f64, 0u64..3_000, 0u64..4_000, 0u64..30), 50..400),
+        ) {
+            let mut account = Account::new(Limit::AtMost(share));
+            let mut now = Instant::now();
+            let mut stretches: Vec<Stretch> = Vec::new();
+            for (part, late, held_up, waits) in steps {
+                now += account.debt(now).unwrap_or_default() + Duration::from_micros(late);
+                if waits > 27 {
+                    now += Duration::from_millis(waits * 3);
+                }
+                let (start, spent) = (now, tick_of(Limit::AtMost(share)).mul_f64(part));
+                now += spent + Duration::from_micros(held_up);
+                account.owe(start, spent);
+                stretches.push((start, now, spent));
+            }
+            for (start, end, _) in &stretches {
+                for from in [*start, *end - Duration::from_millis(100)] {
+                    let used = used_in_a_tenth(&stretches, from);
+                    prop_assert!(used <= share * 0.1 * 1.1, "{used} s for {share}");
+                }
+            }
+        }
+    }
 
     #[test]
     fn guests_that_come_and_go_do_not_make_it_tick_faster() {
@@ -222,7 +298,7 @@ mod tests {
         let (start, before) = (Instant::now(), ticks());
         // Nobody else runs guests in this process.
         while ticks() < before + 10 {
-            drop(Ticker::run(&engine));
+            drop(Ticker::run(&engine, TICK));
         }
         // One may have been under way.
         assert!(start.elapsed() >= 9 * TICK, "{:?}", start.elapsed());
@@ -231,7 +307,7 @@ mod tests {
             std::thread::yield_now();
         }
         let asleep_at = ticks();
-        drop(Ticker::run(&engine));
+        drop(Ticker::run(&engine, TICK));
         while ticks() == asleep_at {
             std::thread::yield_now();
         }

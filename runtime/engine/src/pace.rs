@@ -31,8 +31,11 @@ pub(crate) const PER_DATAGRAM: usize = 28;
 /// How long to wait before looking whether the rate was changed.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
-/// How much may pass at once before anybody waits.
-const BURST: Duration = Duration::from_millis(50);
+/// How many bytes may pass at once whatever the rate is: with fewer, calls would cost more than they carry.
+const LEAST_AT_ONCE: usize = 64;
+
+/// How much may pass before anybody waits.
+const BURST: Duration = Duration::from_millis(25);
 
 impl Pace {
     pub(crate) fn new(control: Arc<Control>) -> Arc<Pace> {
@@ -58,6 +61,17 @@ impl Pace {
         (until > now).then(|| until.min(now + LOOK_AGAIN))
     }
 
+    /// How many bytes may pass at once, so that in no second more than a twentieth above the rate does.
+    pub(crate) fn at_once(&self) -> usize {
+        match self.control.net_rate().bound() {
+            None => usize::MAX,
+            Some(rate) => {
+                let bytes = rate as f64 * BURST.as_secs_f64();
+                (bytes as usize).max(LEAST_AT_ONCE)
+            }
+        }
+    }
+
     /// Waits until the next bytes may pass.
     pub(crate) async fn ready(&self) {
         while let Some(until) = self.until() {
@@ -80,6 +94,49 @@ impl Turn {
             self.0 = pace.until().map(|until| Box::pin(tokio::time::sleep_until(until)));
             if self.0.is_none() {
                 return Poll::Ready(());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mote_spec::{Limit, Limits};
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Statement 4.1 of the model: whatever a guest sends, and whenever, in no second does it pass its rate by
+        /// more than a twentieth.
+        #[test]
+        fn statement_4_1_no_second_has_more_than_the_rate(
+            rate in 4_000u64..50_000_000,
+            sends in prop::collection::vec((1usize..200_000, 0u64..40), 1..120),
+        ) {
+            let events = tokio::runtime::Builder::new_current_thread()
+                .enable_time().start_paused(true).build().unwrap();
+            let limits = Limits { net_rate: Limit::AtMost(rate.to_string().parse().unwrap()), ..Limits::default() };
+            let pace = Pace::new(Arc::new(Control::new(&limits)));
+            let passed = events.block_on(async {
+                let mut passed: Vec<(Instant, u64)> = Vec::new();
+                for (bytes, idle) in sends {
+                    tokio::time::sleep(Duration::from_millis(idle)).await;
+                    let mut left = bytes;
+                    while left > 0 {
+                        pace.ready().await;
+                        let now = left.min(pace.at_once());
+                        pace.passed(now);
+                        passed.push((Instant::now(), now as u64));
+                        left -= now;
+                    }
+                }
+                passed
+            });
+            for (number, (start, _)) in passed.iter().enumerate() {
+                let second = passed[number..].iter()
+                    .take_while(|(at, _)| at.duration_since(*start) < Duration::from_secs(1));
+                let bytes: u64 = second.map(|(_, bytes)| bytes).sum();
+                prop_assert!(bytes as f64 <= rate as f64 * 1.05 + 1.0, "{bytes} of {rate}");
             }
         }
     }

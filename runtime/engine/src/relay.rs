@@ -91,7 +91,7 @@ impl StreamConsumer<Sandbox> for Intake {
         }
         let mut source = source.as_direct(store);
         let bytes = source.remaining();
-        let count = bytes.len().min(CHUNK);
+        let count = bytes.len().min(CHUNK).min(this.pace.at_once());
         if count > 0 {
             between.chunk = Some(Bytes::copy_from_slice(&bytes[..count]));
             source.mark_read(count);

@@ -56,7 +56,7 @@ impl InputStream for Metered<DynInputStream> {
         if self.pace.until().is_some() {
             return Ok(Bytes::new());
         }
-        let bytes = self.inner.read(size)?;
+        let bytes = self.inner.read(size.min(self.pace.at_once()))?;
         self.count(|gauge| &gauge.received, bytes.len());
         Ok(bytes)
     }
@@ -90,7 +90,7 @@ impl OutputStream for Metered<DynOutputStream> {
     fn check_write(&mut self) -> StreamResult<usize> {
         match self.pace.until() {
             Some(_) => Ok(0),
-            None => self.inner.check_write(),
+            None => Ok(self.inner.check_write()?.min(self.pace.at_once())),
         }
     }
 
