@@ -232,7 +232,10 @@ fn the_daemons_guests_live_in_processes_of_their_own() {
     daemon.docker(["stop", "-t", "1", "web"]).success();
     logs.wait().expect("it ends with the container");
     assert_eq!(host.cli(["wait", "web"]).success().stdout, "143\n");
-    assert!(children(daemon.pid()).iter().all(|spawner| children(*spawner).is_empty()));
+    // The process goes with its guest.
+    while children(daemon.pid()).iter().any(|spawner| !children(*spawner).is_empty()) {
+        std::thread::yield_now();
+    }
     daemon.docker(["start", "web"]).success();
     daemon.docker(["rm", "-f", "web"]).success();
     assert_eq!(daemon.docker(["ps", "-aq"]).success().stdout, "");
@@ -265,4 +268,39 @@ fn a_score_is_a_gate_for_ci() {
     assert!(weighted.trim().parse::<u32>().expect("a number") > shared, "{weighted}");
     let wrong = host.file("wrong.toml", "[security.weights]\nmagic = 1\n");
     host.cli(["--config", &wrong, "security"]).fails(125, &["magic"]);
+}
+
+/// What a person is told is the same, wherever a guest runs.
+#[test]
+fn refusals_and_hints_are_the_same_in_every_isolation() {
+    let host = Host::new();
+    let (hello, connect) = (guest("hello.p1"), guest("connect.p2"));
+    let foreign = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../modules/attack/wat/import_what_is_not_there.wat"
+    );
+    for args in [
+        &[connect.as_str(), "127.0.0.1:9"][..],
+        &["--allow-net", "tcp://127.0.0.1:9", &hello],
+        &["-v", "/nowhere/at/all:/d", &hello],
+        &["-w", "/nowhere", &hello],
+        &["-m", "64k", &hello],
+        &[foreign],
+    ] {
+        let run = |isolation| {
+            let out = host.cli([&["run", "--isolation", isolation], args].concat());
+            (out.code, out.stdout, out.stderr)
+        };
+        let (shared, process) = (run("shared"), run("process"));
+        assert_eq!(shared, process);
+        assert!(shared.2.contains("hint: ") || shared.2.contains("allow it with"), "{shared:?}");
+    }
+}
+
+#[test]
+fn a_plain_file_has_a_score_and_a_strict_one_that_cannot_start_has_not() {
+    let host = Host::new();
+    let hello = guest("hello.p1");
+    assert!(host.cli(["security", &hello]).success().stdout.contains("Security score"));
+    host.cli(["security", "./nowhere.wasm"]).fails(127, &["no file ./nowhere.wasm"]);
 }

@@ -176,7 +176,7 @@ escapes! {
     make_semaphores: Seccomp,
     speak_to_daemon: Seccomp,
     connect_without_grant: Seccomp,
-    listen_without_grant: Seccomp,
+    listen_without_grant: Landlock,
     send_datagram_without_grant: Seccomp,
     speak_to_kernel: Seccomp,
     read_all_packets: Seccomp shared,

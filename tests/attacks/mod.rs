@@ -38,7 +38,13 @@ impl World {
         let mut command =
             host.command(["run", "-i", "--name", "neighbour", "--tmpfs", "/t", &guest("cat.p1")]);
         let neighbour = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
-        World { host, port, neighbour: neighbour.expect("the neighbour starts") }
+        let mut neighbour = neighbour.expect("the neighbour starts");
+        // It runs when it has answered.
+        let mut answer = [0; 6];
+        neighbour.stdin.as_mut().expect("a pipe").write_all(b"hello\n").expect("it reads");
+        let output = neighbour.stdout.as_mut().expect("a pipe");
+        std::io::Read::read_exact(output, &mut answer).expect("it writes");
+        World { host, port, neighbour }
     }
 
     /// What an attack is told of the world, in this order.

@@ -231,62 +231,40 @@ impl From<ScratchError> for CliError {
 
 impl From<EngineError> for CliError {
     fn from(error: EngineError) -> CliError {
-        let (code, hint) = match &error {
-            EngineError::Import { .. } => (
+        let (code, hint) = match error.fault() {
+            Fault::Program => (NOT_RUNNABLE, None),
+            Fault::Import => (
                 NOT_RUNNABLE,
                 Some(
                     "mote provides WASI preview 1, 0.2 and 0.3 with wasi:http; the program was built for another host",
                 ),
             ),
-            EngineError::World { .. }
-            | EngineError::NotWasm
-            | EngineError::TooLarge { .. }
-            | EngineError::Compile { .. }
-            | EngineError::Compiler { .. }
-            | EngineError::Rejected { .. } => (NOT_RUNNABLE, None),
-            EngineError::Port { .. } => {
-                (FAILED, Some("choose another host port or address with -p"))
-            }
-            EngineError::NoSockets => (
+            Fault::Sockets => (
                 NOT_RUNNABLE,
                 Some(
                     "leave the network flags out, or build the program as a component (wasm32-wasip2)",
                 ),
             ),
-            EngineError::WorkingFolder { .. } => {
-                (FAILED, Some("grant it with -v or --tmpfs, or name another with -w"))
-            }
-            EngineError::MemoryAtStart { .. } => (NOT_RUNNABLE, Some("give it more with --memory")),
-            EngineError::NoExport { .. } => (NOT_FOUND, None),
-            EngineError::Apart { fault, .. } => match fault {
-                Fault::Program => (NOT_RUNNABLE, None),
-                Fault::Missing => (NOT_FOUND, None),
-                Fault::Host => (FAILED, None),
-            },
-            EngineError::Setup { .. } => (FAILED, Some("try the small profile: --profile micro")),
-            EngineError::Directory { .. } | EngineError::NotDirectory { .. } => (
+            Fault::Memory => (NOT_RUNNABLE, Some("give it more with --memory")),
+            Fault::Missing => (NOT_FOUND, None),
+            Fault::Directory => (
                 FAILED,
                 Some(
                     "a volume is written HOST_DIR:GUEST_DIR, and HOST_DIR has to exist; a named one is the daemon's, with -d",
                 ),
             ),
-            EngineError::Link { .. }
-            | EngineError::Kernels { .. }
-            | EngineError::Cache { .. }
-            | EngineError::Load { .. }
-            | EngineError::Call { .. }
-            | EngineError::Scratch { .. }
-            | EngineError::Start { .. }
-            | EngineError::Worker { .. }
-            | EngineError::Wall { .. }
-            | EngineError::AppArmor { .. }
-            | EngineError::Seccomp { .. } => (FAILED, None),
-            EngineError::Lacks { .. } => (
+            Fault::WorkingFolder => {
+                (FAILED, Some("grant it with -v or --tmpfs, or name another with -w"))
+            }
+            Fault::Port => (FAILED, Some("choose another host port or address with -p")),
+            Fault::Setup => (FAILED, Some("try the small profile: --profile micro")),
+            Fault::Layer => (
                 FAILED,
                 Some(
-                    "`mote security` tells what each layer needs; --isolation process runs without",
+                    "`mote security --isolation process` tells what each layer needs; --isolation process runs without",
                 ),
             ),
+            Fault::Host => (FAILED, None),
         };
         CliError::of(error, code, hint)
     }

@@ -72,19 +72,33 @@ pub enum EngineError {
     Seccomp { why: String },
 }
 
-/// Whose fault an error is, for whoever has only its text.
+/// What kind of error it is, for whoever has only its text: another process has told it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Fault {
     /// The program cannot be run, whoever runs it.
     Program,
-    /// The program has not what is asked for.
+    /// It imports what nobody here provides.
+    Import,
+    /// It has no words for the network that it is granted.
+    Sockets,
+    /// It needs more memory to start than it may have.
+    Memory,
+    /// It has not what is asked for.
     Missing,
+    /// A directory is not there to be granted.
+    Directory,
+    WorkingFolder,
+    Port,
+    /// The engine does not fit this machine.
+    Setup,
+    /// A layer of isolation is not to be had.
+    Layer,
     /// Something else than the program.
     Host,
 }
 
 impl EngineError {
-    /// Whose fault it is.
+    /// Of what kind it is.
     pub fn fault(&self) -> Fault {
         match self {
             EngineError::Compile { .. }
@@ -92,27 +106,26 @@ impl EngineError {
             | EngineError::Rejected { .. }
             | EngineError::NotWasm
             | EngineError::TooLarge { .. }
-            | EngineError::Import { .. }
-            | EngineError::World { .. }
-            | EngineError::NoSockets
-            | EngineError::MemoryAtStart { .. } => Fault::Program,
+            | EngineError::World { .. } => Fault::Program,
+            EngineError::Import { .. } => Fault::Import,
+            EngineError::NoSockets => Fault::Sockets,
+            EngineError::MemoryAtStart { .. } => Fault::Memory,
             EngineError::NoExport { .. } => Fault::Missing,
+            EngineError::Directory { .. } | EngineError::NotDirectory { .. } => Fault::Directory,
+            EngineError::WorkingFolder { .. } => Fault::WorkingFolder,
+            EngineError::Port { .. } => Fault::Port,
+            EngineError::Setup { .. } => Fault::Setup,
+            EngineError::Lacks { .. } => Fault::Layer,
             EngineError::Apart { fault, .. } => *fault,
-            EngineError::Setup { .. }
-            | EngineError::Cache { .. }
+            EngineError::Cache { .. }
             | EngineError::Load { .. }
             | EngineError::Call { .. }
-            | EngineError::Directory { .. }
             | EngineError::Link { .. }
-            | EngineError::NotDirectory { .. }
             | EngineError::Kernels { .. }
-            | EngineError::Port { .. }
-            | EngineError::WorkingFolder { .. }
             | EngineError::Scratch { .. }
             | EngineError::Start { .. }
             | EngineError::Worker { .. }
             | EngineError::Wall { .. }
-            | EngineError::Lacks { .. }
             | EngineError::AppArmor { .. }
             | EngineError::Seccomp { .. } => Fault::Host,
         }

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use clap::Args;
 use mote_engine::Layer;
-use mote_image::{Overrides, Stored};
+use mote_image::{Overrides, Source, Stored};
 use mote_spec::{
-    Asks, Mechanism, Policy, Standing, Surroundings, Weights, decide, isolation_level,
+    Asks, Isolation, Mechanism, Policy, Standing, Surroundings, Weights, decide, isolation_level,
     isolation_levels, security_score, standings,
 };
 use serde_json::{Value, json};
@@ -25,7 +25,7 @@ use crate::output;
 /// those in force, of 100, and the isolation level that of the weakest dimension. The configuration's
 /// [security.weights] changes weights.
 ///
-/// Exit codes: 0; 1 if the score is below --threshold.
+/// Exit codes: 0; 1 if the score is below --threshold, or process=strict could not start here; 127 not found.
 #[derive(Args, Debug)]
 pub(crate) struct SecurityArgs {
     /// Fail if the score is below this, for CI and admission
@@ -34,7 +34,7 @@ pub(crate) struct SecurityArgs {
     /// Print as json, or by a template such as '{{.Score}}'
     #[arg(short, long, value_name = "FORMAT")]
     format: Option<String>,
-    /// Container or image
+    /// Container, image or file
     #[arg(value_name = "NAME")]
     name: Option<String>,
     #[command(flatten)]
@@ -62,7 +62,14 @@ impl SecurityArgs {
             None => of_run("a program of `mote run`", &Asks::default())?,
             Some(name) => match container(app, name)? {
                 Some(subject) => subject,
-                None => of_run(name, &asks(app, name)?)?,
+                None => match name.parse::<Source>() {
+                    Ok(Source::File(path)) if path.exists() => of_run(name, &Asks::default())?,
+                    Ok(Source::File(path)) => {
+                        let message = format!("no file {} is here", path.display());
+                        return Err(CliError::not_found(message));
+                    }
+                    Ok(_) | Err(_) => of_run(name, &asks(app, name)?)?,
+                },
             },
         };
         let all = standings(&subject.policy, &subject.host);
@@ -71,6 +78,15 @@ impl SecurityArgs {
             None => report.print(),
             Some("json") => output::json(&report.document())?,
             Some(_) => output::documents(format.as_deref(), &[report.document()])?,
+        }
+        let is_strict = subject.policy.security().isolation == Isolation::Strict;
+        if is_strict && !subject.host.lacks.is_empty() {
+            let lacks: Vec<String> = subject.host.lacks.keys().map(ToString::to_string).collect();
+            output::note(&format!(
+                "it would not start here: process=strict, and no {}",
+                lacks.join(", ")
+            ));
+            return Ok(1);
         }
         let is_below = threshold.is_some_and(|least| report.score() < least);
         Ok(u8::from(is_below))

@@ -1,6 +1,6 @@
 //! Listens on a port of the machine.
 //!
-//! Stopped by: seccomp; nothing in a process that it shares.
+//! Stopped by: landlock; nothing in a process that it shares.
 
 use attack_escape::*;
 
