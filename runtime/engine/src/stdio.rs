@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::unix::pipe;
 use wasmtime_wasi::WasiCtxBuilder;
 use wasmtime_wasi::cli::{AsyncStdinStream, IsTerminal, StdinStream, StdoutStream};
@@ -122,6 +122,26 @@ impl Stdio {
     }
 }
 
+/// Passes on what comes from a pipe, with a turn for others after every piece: what takes it works on the
+/// thread that runs guests.
+async fn pass_on(
+    mut from: pipe::Receiver,
+    mut to: Pin<Box<dyn AsyncWrite + Send + Sync>>,
+) -> io::Result<()> {
+    let mut piece = vec![0; PIECE];
+    loop {
+        let length = from.read(&mut piece).await?;
+        if length == 0 {
+            return Ok(());
+        }
+        to.write_all(&piece[..length]).await?;
+        tokio::task::yield_now().await;
+    }
+}
+
+/// How much is passed on at once.
+const PIECE: usize = 16 << 10;
+
 impl Output {
     /// A file for another process that leads here, and what passes on what is written to it.
     fn pipe(&self, own: BorrowedFd<'_>) -> io::Result<(OwnedFd, impl Future<Output = ()> + use<>)> {
@@ -140,9 +160,9 @@ impl Output {
             }
         };
         Ok((file, async {
-            if let Some((mut from, to)) = passed {
+            if let Some((from, to)) = passed {
                 // A sink takes all, and memory as much as it may.
-                let _ = tokio::io::copy(&mut from, &mut Box::into_pin(to)).await;
+                let _ = pass_on(from, Box::into_pin(to)).await;
             }
         }))
     }
