@@ -298,7 +298,7 @@ fn refusals_and_hints_are_the_same_in_every_isolation() {
 }
 
 #[test]
-fn a_plain_file_has_a_score_and_a_strict_one_that_cannot_start_has_not() {
+fn a_plain_file_has_a_score() {
     let host = Host::new();
     let hello = guest("hello.p1");
     assert!(host.cli(["security", &hello]).success().stdout.contains("Security score"));

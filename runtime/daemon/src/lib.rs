@@ -36,6 +36,3 @@ pub use error::DaemonError;
 pub use images::{Images, Removed};
 pub use machine::{Machine, ProgramError};
 pub use remove::remove_tree;
-
-/// Whether a daemon's process gives up what no host of guests needs.
-pub const IS_HARDENED: bool = true;

@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use mote_spec::{Dns, NetGrants, Network, Protocol, Publish, Target, may_stand_for};
+use mote_spec::{Dns, NetGrants, Network, Protocol, Publish, Target, is_public, may_stand_for};
 use tokio::sync::{AcquireError, Semaphore, SemaphorePermit};
 use wasmtime_wasi::sockets::SocketAddrUse;
 
@@ -201,7 +201,8 @@ impl NetGate {
         let allowed = |address: &SocketAddr| {
             self.grants.network == Network::Host
                 || (is_literal && named)
-                || may_stand_for(if is_literal { "a.literal" } else { bare }, address.ip())
+                || is_public(address.ip())
+                || (!is_literal && may_stand_for(bare, address.ip()))
                 || self.reaches(Protocol::Tcp, *address)
         };
         let (may, may_not): (Vec<_>, Vec<_>) = found.into_iter().partition(allowed);

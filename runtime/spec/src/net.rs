@@ -167,7 +167,7 @@ fn host_matches(pattern: &str, host: &str) -> bool {
 
 /// Whether an address is one of the public internet: not of this machine, of a private network, or of a link
 /// (the special-purpose registries of RFC 6890).
-fn is_public(address: IpAddr) -> bool {
+pub fn is_public(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(v4) => {
             let [a, b, ..] = v4.octets();

@@ -56,7 +56,7 @@ impl SecurityArgs {
         let request = args::request(grants, limits, Asks::default(), BareName::Folder)?;
         let of_run = |name: &str, asks: &Asks| -> Result<Subject, CliError> {
             let policy = decide(request.clone(), asks, &app.machine.ceiling)?;
-            Ok(Subject { name: name.to_owned(), policy, host: of_a_terminal() })
+            Ok(Subject { name: name.to_owned(), policy, host: of_a_host() })
         };
         let subject = match name.as_deref() {
             None => of_run("a program of `mote run`", &Asks::default())?,
@@ -96,13 +96,13 @@ impl SecurityArgs {
 /// A container of a terminal or of the daemon, if there is one of that name.
 fn container(app: &App, name: &str) -> Result<Option<Subject>, CliError> {
     let (policy, host) = match find::host(app, name) {
-        Ok(Host::Terminal(record)) => (record.policy.clone(), of_a_terminal()),
+        Ok(Host::Terminal(record)) => (record.policy.clone(), of_a_host()),
         Ok(Host::Daemon(client)) => {
             let Ok(about) = client.get(&find::path(name, "/json")) else { return Ok(None) };
             let policy = serde_json::from_value(about["Mote"]["Policy"].clone());
             let policy =
                 policy.map_err(|error| CliError::new(format!("the daemon's answer: {error}")))?;
-            (policy, of_the_daemon())
+            (policy, of_a_host())
         }
         Err(error) if error.is_not_found() => return Ok(None),
         Err(error) => return Err(error),
@@ -119,18 +119,13 @@ fn asks(app: &App, name: &str) -> Result<Asks, CliError> {
     Ok(Asks::from_annotations(&artifact.annotations)?)
 }
 
-/// The process of `mote run`, which gives up what it does not need before its guest begins.
-fn of_a_terminal() -> Surroundings {
+/// The process of `mote run`, or the daemon's: both give up what they do not need before a guest begins.
+fn of_a_host() -> Surroundings {
     Surroundings {
         is_hardened: true,
         is_unprivileged: !rustix::process::geteuid().is_root(),
         lacks: lacking(),
     }
-}
-
-/// The daemon's process.
-fn of_the_daemon() -> Surroundings {
-    Surroundings { is_hardened: mote_daemon::IS_HARDENED, ..of_a_terminal() }
 }
 
 /// What this machine lacks, and what each layer needs.

@@ -122,7 +122,7 @@ impl Argument {
     }
 }
 
-/// What sockets a process may make.
+/// What a process may do with the sockets that it makes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sockets {
     None,
@@ -145,7 +145,7 @@ impl SeccompProfile {
     }
 
     /// What the process of one guest is left: to work on what it has open, below the directories that it was
-    /// granted. It gets no new code, no new process, and sockets only where a network is granted.
+    /// granted. It gets no new code and no new process, and uses sockets only where a network is granted.
     pub(crate) fn of_guest(sockets: Sockets) -> SeccompProfile {
         let own = include_str!("guest.json");
         let mut profile: SeccompProfile =
