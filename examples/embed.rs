@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 
 use mote_engine::{Blocking, Call, Input, Launch, Output, Process, Stdio, Terminal};
-use mote_engine::{Cache, CodeKey, CompileIn, Control, Counting, Engine, Module, Profile};
+use mote_engine::{Cache, Checks, CodeKey, CompileIn, Control, Engine, Module, Profile};
 use mote_image::registry::{Client, Settings};
 use mote_image::{Overrides, Store};
 use mote_spec::{Asks, Bytes, Ceiling, ImageRef, Request, decide};
@@ -19,7 +19,7 @@ async fn pull_and_run(image: &ImageRef, folder: PathBuf) -> Result<String, Error
     let lease = store.lease()?;
     let artifact = mote_image::open(&store, &lease, &stored, Overrides::default())?;
 
-    let how = (Profile::detect(), Counting::Off);
+    let how = (Profile::detect(), Checks::Ticks);
     let (cache, key) =
         (Cache::open(&folder.join("code"))?, CodeKey::new(artifact.code.digest(), how.0, how.1));
     let code = match cache.get(&key) {

@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mote_engine::{
-    Cache, CodeKey, CompileIn, Counting, Engine, Module, Order, Process, Profile, Terminal, Wall,
+    Cache, Checks, CodeKey, CompileIn, Engine, Module, Order, Process, Profile, Terminal, Wall,
     WorkIn,
 };
 use mote_image::{Code, OpenError, Search};
-use mote_spec::{Digest, Limit, Policy};
+use mote_spec::{Digest, Policy};
 
 use crate::bundle::Bundle;
 use crate::error::ShimError;
@@ -108,7 +108,7 @@ pub(crate) struct Program {
     /// Where its code is kept.
     cache: PathBuf,
     profile: Profile,
-    counting: Counting,
+    checks: Checks,
     pub(crate) engine: Engine,
     pub(crate) module: Module,
 }
@@ -125,7 +125,7 @@ impl Program {
             cache: self.cache.clone(),
             program: self.digest.clone(),
             profile: self.profile,
-            counting: self.counting,
+            checks: self.checks,
             policy,
             process,
             // What it was mounted is granted directory by directory.
@@ -157,16 +157,13 @@ impl Node {
         policy: &Policy,
         profile: Profile,
     ) -> Result<Arc<Program>, ShimError> {
-        let counting = match policy.limits().fuel {
-            Limit::AtMost(_) => Counting::Fuel,
-            Limit::Unlimited => Counting::Off,
-        };
+        let checks = Checks::of(policy);
         let cache = Cache::open(&self.compiled)?;
-        let key = CodeKey::new(source.digest(), profile, counting);
+        let key = CodeKey::new(source.digest(), profile, checks);
         let trusted = match cache.get(&key) {
             Some(trusted) => trusted,
             None => {
-                let how = (profile, counting);
+                let how = (profile, checks);
                 mote_engine::compile(
                     &cache,
                     &key,
@@ -176,14 +173,14 @@ impl Node {
                 )?
             }
         };
-        let engine = Engine::new(profile, counting, policy.limits().bounds.stack)?;
+        let engine = Engine::new(profile, checks, policy.limits().bounds.stack)?;
         let module = Module::load(&engine, &trusted)?;
         let digest = source.digest().clone();
         Ok(Arc::new(Program {
             digest,
             cache: self.compiled.clone(),
             profile,
-            counting,
+            checks,
             engine,
             module,
         }))

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use mote_daemon::machine;
 use mote_daemon::scratch::Scratch;
 use mote_engine::{
-    Apart, Blocking, Control, Counting, Engine, EngineError, Gauge, Hosts, Launch, Module, Outcome,
+    Apart, Blocking, Checks, Control, Engine, EngineError, Gauge, Hosts, Launch, Module, Outcome,
     Process, RootFiles, Stdio, Trusted,
 };
 use mote_image::Artifact;
@@ -27,14 +27,14 @@ use crate::progress::{self, Show};
 pub(crate) fn compiled(
     app: &App,
     artifact: &Artifact,
-    counting: Counting,
+    checks: Checks,
     show: Show,
 ) -> Result<Trusted, CliError> {
-    if let Some(code) = app.machine.find_compiled(artifact, counting) {
+    if let Some(code) = app.machine.find_compiled(artifact, checks) {
         return Ok(code);
     }
     let what = format!("compiling {}", artifact.name);
-    Ok(progress::spin(show, &what, || app.machine.compile(artifact, counting))?)
+    Ok(progress::spin(show, &what, || app.machine.compile(artifact, checks))?)
 }
 
 /// A compiled program that is ready to be started where its policy says, with its files held.
@@ -59,12 +59,12 @@ pub(crate) fn prepare(
     policy: &Policy,
     show: Show,
 ) -> Result<Ready, CliError> {
-    let counting = machine::counting(policy);
-    let code = compiled(app, artifact, counting, show)?;
+    let checks = Checks::of(policy);
+    let code = compiled(app, artifact, checks, show)?;
     let place = match policy.security().is_apart() {
-        true => Place::Apart(app.machine.apart(artifact.code.digest(), counting)),
+        true => Place::Apart(app.machine.apart(artifact.code.digest(), checks)),
         false => {
-            let engine = Engine::new(app.profile(), counting, policy.limits().bounds.stack)?;
+            let engine = Engine::new(app.profile(), checks, policy.limits().bounds.stack)?;
             let module = Module::load(&engine, &code)?;
             Place::Here { engine, module }
         }

@@ -25,7 +25,7 @@ use crate::events::{Events, Kind};
 use crate::exec::Execs;
 use crate::guest::{Guest, Shared};
 use crate::ledger::Ledger;
-use crate::machine::{self, Machine};
+use crate::machine::Machine;
 use crate::probe;
 use crate::programs::Programs;
 use crate::report::causes;
@@ -297,7 +297,7 @@ impl Daemon {
         let artifact = mote_image::open(&store, &lease, &stored, wanted.overrides.clone())?;
         let record =
             request::record(wanted, &artifact, stored.manifest.digest.clone(), &self.machine)?;
-        self.shared.programs.compiled(&artifact, machine::counting(&record.policy))?;
+        self.shared.programs.compiled(&artifact, mote_engine::Checks::of(&record.policy))?;
         Ok(record)
     }
 
@@ -456,10 +456,7 @@ impl Daemon {
         let (shared, record) = (Arc::clone(&self.shared), Arc::clone(record));
         let described = tokio::task::spawn_blocking(move || {
             let program = shared.programs.load(&record)?;
-            Ok::<_, DaemonError>(
-                mote_engine::describe(&program.engine, &program.module)
-                    .map_or(mote_spec::Bytes::new(0), |described| described.memory_at_start),
-            )
+            Ok::<_, DaemonError>(program.described.memory_at_start)
         });
         let least =
             described.await.map_err(|_| DaemonError::Failed("looking failed".to_owned()))??;

@@ -169,12 +169,11 @@ impl Daemon {
             return Err(DaemonError::BadRequest("No exec command specified".to_owned()));
         }
         let main = programs.load(&record)?;
-        let functions = main.module.exports(&main.engine);
         let own = record.args.first().map(String::as_str);
-        let call = match Call::of_command(&command, own, &functions) {
+        let call = match Call::of_command(&command, own, &main.described.exports) {
             Some(call) => call,
             None => {
-                self.switch_program(&mut record, &command, &functions)?;
+                self.switch_program(&mut record, &command, &main.described.exports)?;
                 Call::Main
             }
         };
@@ -214,7 +213,7 @@ impl Daemon {
                 ),
             });
         };
-        self.shared.programs.compiled(&artifact, crate::machine::counting(&record.policy))?;
+        self.shared.programs.compiled(&artifact, mote_engine::Checks::of(&record.policy))?;
         record.image.digest = artifact.code.digest().clone();
         record.image.files =
             artifact.rootfs.map(|root| Files { tree: root.tree, program: root.program });

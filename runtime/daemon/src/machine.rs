@@ -5,10 +5,10 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use mote_engine::{
-    Apart, Cache, CodeKey, CompileIn, Counting, EngineError, Profile, Trusted, WorkIn,
+    Apart, Cache, Checks, CodeKey, CompileIn, EngineError, Profile, Trusted, WorkIn,
 };
 use mote_image::{Artifact, OpenError, Store, StoreError};
-use mote_spec::{Ceiling, Digest, Limit, Policy};
+use mote_spec::{Ceiling, Digest};
 
 /// A machine as a process of mote sees it.
 #[derive(Clone)]
@@ -50,40 +50,28 @@ impl Machine {
     }
 
     /// A program in a process of its own.
-    pub fn apart(&self, program: &Digest, counting: Counting) -> Apart {
+    pub fn apart(&self, program: &Digest, checks: Checks) -> Apart {
         Apart {
             work_in: self.work_in.clone(),
             cache: self.root.join("compiled"),
             program: program.clone(),
             profile: self.profile,
-            counting,
+            checks,
         }
     }
 
     /// The compiled code of a program, if it has been compiled.
-    pub fn find_compiled(&self, artifact: &Artifact, counting: Counting) -> Option<Trusted> {
-        let key = CodeKey::new(artifact.code.digest(), self.profile, counting);
+    pub fn find_compiled(&self, artifact: &Artifact, checks: Checks) -> Option<Trusted> {
+        let key = CodeKey::new(artifact.code.digest(), self.profile, checks);
         self.cache().ok()?.get(&key)
     }
 
     /// Compiles a program. May take minutes, and blocks.
-    pub fn compile(
-        &self,
-        artifact: &Artifact,
-        counting: Counting,
-    ) -> Result<Trusted, ProgramError> {
-        let key = CodeKey::new(artifact.code.digest(), self.profile, counting);
+    pub fn compile(&self, artifact: &Artifact, checks: Checks) -> Result<Trusted, ProgramError> {
+        let key = CodeKey::new(artifact.code.digest(), self.profile, checks);
         let wasm = artifact.code.read()?;
-        let (cache, how) = (self.cache()?, (self.profile, counting));
+        let (cache, how) = (self.cache()?, (self.profile, checks));
         Ok(mote_engine::compile(&cache, &key, &wasm, how, &self.compile_in)?)
-    }
-}
-
-/// How a policy's instructions are counted.
-pub fn counting(policy: &Policy) -> Counting {
-    match policy.limits().fuel {
-        Limit::AtMost(_) => Counting::Fuel,
-        Limit::Unlimited => Counting::Off,
     }
 }
 

@@ -5,7 +5,9 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use mote_engine::{Apart, CodeKey, Counting, Engine, EngineError, Launch, Module, Outcome};
+use mote_engine::{
+    Apart, Checks, CodeKey, Description, Engine, EngineError, Launch, Module, Outcome,
+};
 use mote_image::{Artifact, Overrides};
 use mote_lifecycle::Record;
 use mote_spec::{Bytes, Digest};
@@ -17,17 +19,25 @@ const IDLE: usize = 16;
 
 /// A program that is ready to be started any number of times.
 pub(crate) struct Program {
-    pub(crate) engine: Engine,
-    pub(crate) module: Module,
-    apart: Apart,
+    place: Place,
+    pub(crate) described: Description,
     /// The image's files must not be swept while a guest reads them.
     _tree: Option<File>,
+}
+
+/// Where a program is run.
+enum Place {
+    /// In this process, beside others.
+    Here { engine: Engine, module: Module },
+    /// In one of its own.
+    Apart(Apart),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Key {
     program: Digest,
-    fuel: bool,
+    is_apart: bool,
+    checks: Checks,
     stack: Bytes,
     tree: Option<PathBuf>,
 }
@@ -35,9 +45,9 @@ struct Key {
 impl Program {
     /// Runs it where its policy says: in this process, or in one of its own.
     pub(crate) async fn run(&self, launch: Launch<'_>) -> Result<Outcome, EngineError> {
-        match launch.policy.security().is_apart() {
-            true => self.apart.run(launch).await,
-            false => mote_engine::run(&self.engine, &self.module, launch).await,
+        match &self.place {
+            Place::Here { engine, module } => mote_engine::run(engine, module, launch).await,
+            Place::Apart(apart) => apart.run(launch).await,
         }
     }
 }
@@ -52,7 +62,7 @@ pub(crate) struct Programs {
 
 #[derive(Default)]
 struct Loaded {
-    engines: HashMap<(bool, Bytes), Engine>,
+    engines: HashMap<(Checks, Bytes), Engine>,
     programs: HashMap<Key, Weak<Program>>,
     recent: VecDeque<Arc<Program>>,
 }
@@ -76,7 +86,7 @@ impl Programs {
         if let Some(program) = self.find(record) {
             return Ok(program);
         }
-        let counting = machine::counting(&record.policy);
+        let checks = Checks::of(&record.policy);
         // Before the code is looked for: afterwards the tree could be gone.
         let held = record.image.files.as_ref().map(|files| machine::hold(&files.tree));
         let tree = match held {
@@ -87,16 +97,20 @@ impl Programs {
             }
             None => None,
         };
-        let code_key = CodeKey::new(&record.image.digest, self.machine.profile, counting);
+        let code_key = CodeKey::new(&record.image.digest, self.machine.profile, checks);
         let code = match self.machine.cache()?.get(&code_key) {
             Some(code) => code,
-            None => self.compiled(&self.reopen(record)?, counting)?,
+            None => self.compiled(&self.reopen(record)?, checks)?,
         };
         let stack = record.policy.limits().bounds.stack;
-        let engine = self.engine(counting, stack)?;
+        let engine = self.engine(checks, stack)?;
         let module = Module::load(&engine, &code)?;
-        let apart = self.machine.apart(&record.image.digest, counting);
-        let program = Arc::new(Program { engine, module, apart, _tree: tree });
+        let described = mote_engine::describe(&engine, &module)?;
+        let place = match record.policy.security().is_apart() {
+            true => Place::Apart(self.machine.apart(&record.image.digest, checks)),
+            false => Place::Here { engine, module },
+        };
+        let program = Arc::new(Program { place, described, _tree: tree });
         let mut loaded = self.loaded();
         loaded.programs.retain(|_, known| known.strong_count() > 0);
         loaded.programs.insert(key(record), Arc::downgrade(&program));
@@ -111,15 +125,15 @@ impl Programs {
     pub(crate) fn compiled(
         &self,
         artifact: &Artifact,
-        counting: Counting,
+        checks: Checks,
     ) -> Result<mote_engine::Trusted, ProgramError> {
-        if let Some(code) = self.machine.find_compiled(artifact, counting) {
+        if let Some(code) = self.machine.find_compiled(artifact, checks) {
             return Ok(code);
         }
         let _turn = self.compiling.lock().unwrap_or_else(PoisonError::into_inner);
-        match self.machine.find_compiled(artifact, counting) {
+        match self.machine.find_compiled(artifact, checks) {
             Some(code) => Ok(code),
-            None => self.machine.compile(artifact, counting),
+            None => self.machine.compile(artifact, checks),
         }
     }
 
@@ -128,13 +142,13 @@ impl Programs {
         self.loaded().recent.clear();
     }
 
-    fn engine(&self, counting: Counting, stack: Bytes) -> Result<Engine, EngineError> {
+    fn engine(&self, checks: Checks, stack: Bytes) -> Result<Engine, EngineError> {
         let mut loaded = self.loaded();
-        let key = (counting == Counting::Fuel, stack);
+        let key = (checks, stack);
         if let Some(engine) = loaded.engines.get(&key) {
             return Ok(engine.clone());
         }
-        let engine = Engine::new(self.machine.profile, counting, stack)?;
+        let engine = Engine::new(self.machine.profile, checks, stack)?;
         loaded.engines.insert(key, engine.clone());
         Ok(engine)
     }
@@ -161,7 +175,8 @@ impl Programs {
 fn key(record: &Record) -> Key {
     Key {
         program: record.image.digest.clone(),
-        fuel: machine::counting(&record.policy) == Counting::Fuel,
+        is_apart: record.policy.security().is_apart(),
+        checks: Checks::of(&record.policy),
         stack: record.policy.limits().bounds.stack,
         tree: record.image.files.as_ref().map(|files| files.tree.clone()),
     }

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use mote_spec::Digest;
 
 use crate::error::EngineError;
-use crate::profile::{Counting, Profile};
+use crate::profile::{Checks, Profile};
 
 /// The code cache of a host.
 #[derive(Debug, Clone)]
@@ -44,7 +44,7 @@ pub struct CodeKey(String);
 
 impl CodeKey {
     /// The key for a program under a profile on this machine.
-    pub fn new(program: &Digest, profile: Profile, counting: Counting) -> CodeKey {
+    pub fn new(program: &Digest, profile: Profile, checks: Checks) -> CodeKey {
         let mut hasher = blake3::Hasher::new();
         for part in [
             env!("CARGO_PKG_VERSION"),
@@ -52,7 +52,8 @@ impl CodeKey {
             std::env::consts::ARCH,
             std::env::consts::OS,
             &cpu_features(),
-            profile.code_name(counting),
+            profile.code_name(),
+            &checks.to_string(),
         ] {
             hasher.update(part.as_bytes()).update(b"\0");
         }
@@ -279,7 +280,7 @@ mod tests {
 
     fn key(fill: &str) -> CodeKey {
         let digest = format!("sha256:{}", fill.repeat(32)).parse().unwrap();
-        CodeKey::new(&digest, Profile::Server, Counting::Off)
+        CodeKey::new(&digest, Profile::Server, Checks::Ticks)
     }
 
     fn put(cache: &Cache, key: &CodeKey, bytes: &[u8]) {
@@ -344,12 +345,12 @@ mod tests {
     #[test]
     fn a_profile_that_changes_the_code_changes_the_key() {
         let digest: Digest = format!("sha256:{}", "aa".repeat(32)).parse().unwrap();
-        let of = |profile, counting| CodeKey::new(&digest, profile, counting);
-        assert_ne!(of(Profile::Server, Counting::Off), of(Profile::Server, Counting::Fuel));
-        assert_ne!(of(Profile::Server, Counting::Off), of(Profile::Micro, Counting::Off));
+        let of = |profile, checks| CodeKey::new(&digest, profile, checks);
+        assert_ne!(of(Profile::Server, Checks::Ticks), of(Profile::Server, Checks::TicksAndFuel));
+        assert_ne!(of(Profile::Server, Checks::Ticks), of(Profile::Micro, Checks::Ticks));
         assert_eq!(
-            of(Profile::Server, Counting::Off),
-            of(Profile::Gateway { slots: 9 }, Counting::Off),
+            of(Profile::Server, Checks::Ticks),
+            of(Profile::Gateway { slots: 9 }, Checks::Ticks),
             "allocation does not change code"
         );
     }

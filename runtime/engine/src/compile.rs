@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::cache::{Cache, CodeKey, Trusted};
 use crate::compiler::compile_here;
 use crate::error::EngineError;
-use crate::profile::{Counting, Profile};
+use crate::profile::{Checks, Profile};
 use crate::spawner::{Spawner, What};
 
 /// Where compiling happens.
@@ -19,7 +19,7 @@ pub enum CompileIn {
     /// In this process.
     Here,
     /// In a child: a program that reads Wasm from its input and writes code to its output, as
-    /// `compile_worker` does. It gets the profile's and the counting's code as arguments, and ends with
+    /// `compile_worker` does. It gets the profile's and the checks' names as arguments, and ends with
     /// 126 if the program is not valid.
     Child { program: PathBuf, args: Vec<String> },
     /// In a child that another process starts.
@@ -37,7 +37,7 @@ pub fn compile(
     cache: &Cache,
     key: &CodeKey,
     wasm: &[u8],
-    how: (Profile, Counting),
+    how: (Profile, Checks),
     place: &CompileIn,
 ) -> Result<Trusted, EngineError> {
     // Whoever wants the same at the same time, in whatever process, waits for the one that compiles.
@@ -80,18 +80,14 @@ const MOST_SAID: u64 = 64 << 10;
 type Wait = Box<dyn FnOnce() -> io::Result<ExitStatus>>;
 
 /// What a compiler's process is told of how to compile.
-fn words((profile, counting): (Profile, Counting)) -> [String; 2] {
-    let counting = match counting {
-        Counting::Off => "plain",
-        Counting::Fuel => "fuel",
-    };
-    [code_profile(profile).to_string(), counting.to_owned()]
+fn words((profile, checks): (Profile, Checks)) -> [String; 2] {
+    [code_profile(profile).to_string(), checks.to_string()]
 }
 
 fn start_child(
     program: &PathBuf,
     args: &[String],
-    how: (Profile, Counting),
+    how: (Profile, Checks),
     [input, output, error]: [OwnedFd; 3],
 ) -> io::Result<Wait> {
     let mut command = Command::new(program);
@@ -102,11 +98,11 @@ fn start_child(
 
 fn ask_for_child(
     spawner: &Arc<Spawner>,
-    how: (Profile, Counting),
+    how: (Profile, Checks),
     files: [OwnedFd; 3],
 ) -> io::Result<Wait> {
-    let [profile, counting] = words(how);
-    let asked = spawner.ask(What::Compiler(profile, counting), files)?;
+    let [profile, checks] = words(how);
+    let asked = spawner.ask(What::Compiler(profile, checks), files)?;
     Ok(Box::new(move || {
         asked.started.blocking_recv().map_err(io::Error::other)??;
         asked.ended.blocking_recv().map_err(io::Error::other)

@@ -6,7 +6,7 @@ use mote_spec::Limits;
 
 use crate::compile::code_profile;
 use crate::error::EngineError;
-use crate::profile::{self, Compiler, Counting, Profile, machine_memory};
+use crate::profile::{self, Checks, Compiler, Profile, machine_memory};
 
 /// How much address space the compiler's process may use: what the machine has, within these.
 const LEAST_MEMORY: u64 = 1 << 30;
@@ -23,14 +23,14 @@ pub(crate) fn leave_out(config: &mut wasmtime::Config) {
 
 pub(crate) fn compile_here(
     wasm: &[u8],
-    (profile, counting): (Profile, Counting),
+    (profile, checks): (Profile, Checks),
 ) -> Result<Vec<u8>, EngineError> {
     if wasm.len() as u64 > LARGEST_PROGRAM {
         return Err(EngineError::TooLarge { most: LARGEST_PROGRAM });
     }
     let engine = profile::engine(
         code_profile(profile),
-        counting,
+        checks,
         Limits::default().bounds.stack,
         Compiler::On,
     )?;
@@ -48,7 +48,7 @@ pub(crate) fn compile_here(
 /// Fails as `compile` does.
 pub fn compile_worker(
     profile: Profile,
-    counting: Counting,
+    checks: Checks,
     mut from: impl Read,
     mut to: impl Write,
 ) -> Result<(), EngineError> {
@@ -57,7 +57,7 @@ pub fn compile_worker(
     bound_this_process().map_err(failed)?;
     let mut wasm = Vec::new();
     from.by_ref().take(LARGEST_PROGRAM + 1).read_to_end(&mut wasm).map_err(failed)?;
-    let code = compile_here(&wasm, (profile, counting))?;
+    let code = compile_here(&wasm, (profile, checks))?;
     to.write_all(&code).and_then(|()| to.flush()).map_err(failed)
 }
 

@@ -152,7 +152,7 @@ impl Control {
 mod tests {
     use super::*;
     use crate::{
-        Blocking, Cache, Call, CodeKey, CompileIn, Counting, Engine, Gauge, Input, Launch, Module,
+        Blocking, Cache, Call, Checks, CodeKey, CompileIn, Engine, Gauge, Input, Launch, Module,
         Output, Process, Profile, Stdio, Terminal,
     };
     use mote_spec::{Asks, Ceiling, ExitStatus, Policy, Request, decide};
@@ -163,7 +163,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let cache = Cache::open(&folder.path().join("c")).unwrap();
         let digest = format!("sha256:{}", "aa".repeat(32)).parse().unwrap();
-        let how = (Profile::Micro, Counting::Off);
+        let how = (Profile::Micro, Checks::Ticks);
         let key = CodeKey::new(&digest, how.0, how.1);
         let wasm = wat::parse_str(wat).unwrap();
         let code = crate::compile(&cache, &key, &wasm, how, &CompileIn::Here).unwrap();

@@ -60,7 +60,7 @@ pub use gauge::{Counters, Gauge};
 pub use harden::{Hosts, harden};
 pub use meter::look_often;
 pub use module::{Engine, Module};
-pub use profile::{Counting, Profile, UnknownProfile, machine_memory};
+pub use profile::{Checks, Profile, UnknownChecks, UnknownProfile, machine_memory};
 pub use run::{Blocking, Call, Launch, Outcome, Process, RootFiles, run};
 pub use spawner::{Programs, Spawner, What, serve_spawner};
 pub use stdio::{Captured, Feed, Input, Output, Room, Sink, Stdio, Terminal};

@@ -6,13 +6,13 @@ use wasmtime::component::Component;
 
 use crate::cache::Trusted;
 use crate::error::EngineError;
-use crate::profile::{self, Compiler, Counting, Profile};
+use crate::profile::{self, Checks, Compiler, Profile};
 
 /// An engine that runs compiled programs. Cheap to clone.
 #[derive(Clone)]
 pub struct Engine {
     pub(crate) inner: wasmtime::Engine,
-    pub(crate) counting: Counting,
+    pub(crate) checks: Checks,
 }
 
 /// How a program's calls to the host come, and so how much each may leave there.
@@ -43,9 +43,9 @@ impl Engine {
     ///
     /// # Errors
     /// Fails if the machine has not the address space for the profile.
-    pub fn new(profile: Profile, counting: Counting, stack: Bytes) -> Result<Engine, EngineError> {
-        let inner = profile::engine(profile, counting, stack, Compiler::Off)?;
-        Ok(Engine { inner, counting })
+    pub fn new(profile: Profile, checks: Checks, stack: Bytes) -> Result<Engine, EngineError> {
+        let inner = profile::engine(profile, checks, stack, Compiler::Off)?;
+        Ok(Engine { inner, checks })
     }
 }
 

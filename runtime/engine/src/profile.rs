@@ -6,7 +6,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use mote_spec::Bytes;
+use mote_spec::{Bytes, Limit, Policy};
 use serde::{Deserialize, Serialize};
 use wasmtime::{Config, InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails};
 
@@ -23,11 +23,57 @@ pub enum Profile {
     Server,
 }
 
-/// Whether instructions are counted. Only containers that ask for it pay for it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Counting {
-    Off,
-    Fuel,
+/// What compiled code looks at while it computes, so that others may have a say. Only containers that need it
+/// pay for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Checks {
+    /// The engine's epoch: the guest gives way at every tick.
+    Ticks,
+    /// The epoch, and whether there is fuel left.
+    TicksAndFuel,
+}
+
+impl Checks {
+    /// What code has to look at that runs under a policy.
+    pub fn of(policy: &Policy) -> Checks {
+        match policy.limits().fuel {
+            Limit::AtMost(_) => Checks::TicksAndFuel,
+            Limit::Unlimited => Checks::Ticks,
+        }
+    }
+
+    pub(crate) fn count_fuel(self) -> bool {
+        match self {
+            Checks::TicksAndFuel => true,
+            Checks::Ticks => false,
+        }
+    }
+}
+
+/// What is no such thing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is nothing that compiled code looks at: ticks and ticks+fuel are")]
+pub struct UnknownChecks(String);
+
+impl FromStr for Checks {
+    type Err = UnknownChecks;
+
+    fn from_str(text: &str) -> Result<Checks, UnknownChecks> {
+        match text {
+            "ticks" => Ok(Checks::Ticks),
+            "ticks+fuel" => Ok(Checks::TicksAndFuel),
+            other => Err(UnknownChecks(other.into())),
+        }
+    }
+}
+
+impl fmt::Display for Checks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Checks::Ticks => "ticks",
+            Checks::TicksAndFuel => "ticks+fuel",
+        })
+    }
 }
 
 /// A profile that a person names.
@@ -84,20 +130,18 @@ impl Profile {
     }
 
     /// What of the profile is baked into compiled code.
-    pub(crate) fn code_name(self, counting: Counting) -> &'static str {
-        match (self, counting) {
-            (Profile::Micro, Counting::Off) => "moving",
-            (Profile::Micro, Counting::Fuel) => "moving+fuel",
-            (Profile::Gateway { .. } | Profile::Server, Counting::Off) => "guarded",
-            (Profile::Gateway { .. } | Profile::Server, Counting::Fuel) => "guarded+fuel",
+    pub(crate) fn code_name(self) -> &'static str {
+        match self {
+            Profile::Micro => "moving",
+            Profile::Gateway { .. } | Profile::Server => "guarded",
         }
     }
 
     /// The one place that makes an engine's configuration.
-    pub(crate) fn config(self, counting: Counting, stack: Bytes) -> Config {
+    pub(crate) fn config(self, checks: Checks, stack: Bytes) -> Config {
         let mut config = Config::new();
         config
-            .consume_fuel(counting == Counting::Fuel)
+            .consume_fuel(checks.count_fuel())
             .epoch_interruption(true)
             .wasm_component_model_async(true)
             .wasm_custom_page_sizes(false)
@@ -170,11 +214,11 @@ fn can_reserve(bytes: u64) -> bool {
 /// The engine of a profile. Without a compiler it starts faster and can only run what is compiled.
 pub(crate) fn engine(
     profile: Profile,
-    counting: Counting,
+    checks: Checks,
     stack: Bytes,
     compiler: Compiler,
 ) -> Result<wasmtime::Engine, EngineError> {
-    let mut config = profile.config(counting, stack);
+    let mut config = profile.config(checks, stack);
     if compiler == Compiler::Off {
         crate::compiler::leave_out(&mut config);
     }
@@ -197,14 +241,14 @@ mod tests {
     fn every_profile_makes_an_engine_that_runs_code_compiled_for_it() {
         let wasm = wat::parse_str("(module (memory 1) (func (export \"_start\")))").unwrap();
         for profile in [Profile::Micro, Profile::Gateway { slots: 2 }, Profile::Server] {
-            for counting in [Counting::Off, Counting::Fuel] {
+            for checks in [Checks::Ticks, Checks::TicksAndFuel] {
                 let stack = Bytes::new(512 << 10);
-                let compiler = engine(profile, counting, stack, Compiler::On).unwrap();
+                let compiler = engine(profile, checks, stack, Compiler::On).unwrap();
                 let code = compiler.precompile_module(&wasm).unwrap();
-                let runner = engine(profile, counting, stack, Compiler::Off).unwrap();
+                let runner = engine(profile, checks, stack, Compiler::Off).unwrap();
                 // SAFETY: the bytes are what this process just compiled.
                 let module = unsafe { wasmtime::Module::deserialize(&runner, &code) };
-                assert!(module.is_ok(), "{profile} {counting:?}");
+                assert!(module.is_ok(), "{profile} {checks:?}");
             }
         }
     }

@@ -20,7 +20,6 @@ use crate::limiter::Limiter;
 use crate::module::{Calls, Engine};
 use crate::net_gate::NetGate;
 use crate::pace::Pace;
-use crate::profile::Counting;
 use crate::quota::Quota;
 use crate::run::{Blocking, Process};
 use crate::stdio::{self, Stdio};
@@ -110,7 +109,7 @@ pub(crate) fn store(
     // The guest gives way at every tick, so that it can be paused, throttled and stopped.
     store.epoch_deadline_async_yield_and_update(1);
     store.set_epoch_deadline(1);
-    if engine.counting == Counting::Fuel {
+    if engine.checks.count_fuel() {
         let fuel = match limits.fuel {
             Limit::AtMost(fuel) => fuel.get(),
             Limit::Unlimited => u64::MAX,

@@ -31,7 +31,7 @@ use crate::apart::{close_inherited, leave_signals_to_the_host};
 /// What is started.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum What {
-    /// A compiler for a profile and a way of counting.
+    /// A compiler for a profile and a way of checks.
     Compiler(String, String),
     /// The process of a guest.
     Guest,
@@ -274,9 +274,7 @@ fn start(programs: &Programs, what: &What, files: Vec<OwnedFd>) -> io::Result<st
     };
     let mut command = Command::new(&programs.program);
     match what {
-        What::Compiler(profile, counting) => {
-            command.args(&programs.compiler).args([profile, counting])
-        }
+        What::Compiler(profile, checks) => command.args(&programs.compiler).args([profile, checks]),
         What::Guest => command.args(&programs.guest),
         What::Helper(name) => {
             let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use arbitrary::{Arbitrary, Unstructured};
 use libfuzzer_sys::fuzz_target;
 use mote_engine::{
-    Blocking, Cache, Call, CodeKey, CompileIn, Control, Counting, Engine, Gauge, Input, Launch,
+    Blocking, Cache, Call, CodeKey, CompileIn, Control, Checks, Engine, Gauge, Input, Launch,
     Module, Output, Process, Profile, Stdio, Terminal,
 };
 use mote_spec::{
@@ -116,12 +116,12 @@ fn run(wasm: &[u8], limits: &Limits) {
     let (folder, policy) = (tempfile::tempdir().expect("a folder"), policy(limits));
     let cache = Cache::open(&folder.path().join("cache")).expect("a cache");
     let digest: Digest = format!("sha256:{}", "ab".repeat(32)).parse().expect("a digest");
-    let counting = if limits.fast { Counting::Fuel } else { Counting::Off };
+    let checks = if limits.fast { Checks::TicksAndFuel } else { Checks::Ticks };
     let profile = if limits.memory_pages % 2 == 0 { Profile::Micro } else { Profile::Server };
-    let key = CodeKey::new(&digest, profile, counting);
-    let how = (profile, counting);
+    let key = CodeKey::new(&digest, profile, checks);
+    let how = (profile, checks);
     let Ok(code) = mote_engine::compile(&cache, &key, wasm, how, &CompileIn::Here) else { return };
-    let engine = Engine::new(profile, counting, policy.limits().bounds.stack).expect("an engine");
+    let engine = Engine::new(profile, checks, policy.limits().bounds.stack).expect("an engine");
     let module = Module::load(&engine, &code).expect("what was compiled loads");
     let scratch = folder.path().join("scratch");
     std::fs::create_dir(&scratch).expect("a folder");

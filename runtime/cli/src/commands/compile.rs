@@ -1,7 +1,7 @@
 //! `mote compile`, and the process that compiles for the other verbs.
 
 use clap::Args;
-use mote_engine::{Counting, Profile, compile_worker};
+use mote_engine::{Checks, Profile, compile_worker};
 use mote_image::Overrides;
 
 use crate::app::App;
@@ -30,12 +30,12 @@ pub(crate) struct CompileArgs {
 impl CompileArgs {
     pub(crate) fn exec(self, app: &App) -> Result<(), CliError> {
         let show = if self.quiet { Show::Nothing } else { Show::Progress };
-        let counting = if self.fuel { Counting::Fuel } else { Counting::Off };
+        let checks = if self.fuel { Checks::TicksAndFuel } else { Checks::Ticks };
         for text in &self.images {
             let overrides = Overrides::default();
             let Fetched { artifact, lease: _lease } =
                 fetch::artifact(app, text, PullWhen::Missing, &self.options, overrides, show)?;
-            launch::compiled(app, &artifact, counting, show)?;
+            launch::compiled(app, &artifact, checks, show)?;
             output::line(&artifact.code.digest().to_string());
         }
         Ok(())
@@ -46,18 +46,14 @@ impl CompileArgs {
 #[derive(Args, Debug)]
 pub(crate) struct WorkerArgs {
     profile: Profile,
-    counting: String,
+    checks: Checks,
 }
 
 impl WorkerArgs {
     pub(crate) fn exec(self) -> Result<(), CliError> {
-        let counting = match self.counting.as_str() {
-            "fuel" => Counting::Fuel,
-            _ => Counting::Off,
-        };
         Ok(compile_worker(
             self.profile,
-            counting,
+            self.checks,
             std::io::stdin().lock(),
             std::io::stdout().lock(),
         )?)

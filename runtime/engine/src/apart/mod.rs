@@ -34,7 +34,7 @@ use tokio::time::Instant;
 use crate::control::Control;
 use crate::error::{EngineError, Fault};
 use crate::gauge::Gauge;
-use crate::profile::{Counting, Profile};
+use crate::profile::{Checks, Profile};
 use crate::run::{Launch, Outcome, Process, RootFiles};
 use crate::spawner::{Spawner, What, nowhere};
 use crate::stdio::Terminal;
@@ -89,7 +89,7 @@ pub struct Order {
     pub cache: PathBuf,
     pub program: Digest,
     pub profile: Profile,
-    pub counting: Counting,
+    pub checks: Checks,
     pub policy: Policy,
     pub process: Process,
     pub root: Option<RootFiles>,
@@ -345,7 +345,7 @@ pub struct Apart {
     pub cache: PathBuf,
     pub program: Digest,
     pub profile: Profile,
-    pub counting: Counting,
+    pub checks: Checks,
 }
 
 impl Apart {
@@ -376,7 +376,7 @@ impl Apart {
             cache: self.cache.clone(),
             program: self.program.clone(),
             profile: self.profile,
-            counting: self.counting,
+            checks: self.checks,
             policy: policy.clone(),
             process,
             root,

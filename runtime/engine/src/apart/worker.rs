@@ -147,15 +147,15 @@ async fn carry_out(
 }
 
 fn load(order: &Order, cache: &Path) -> Result<(Engine, Module), EngineError> {
-    let Order { program, profile, counting, policy, .. } = order;
+    let Order { program, profile, checks, policy, .. } = order;
     let cache = Cache::open(cache)?;
-    let code = cache.get(&CodeKey::new(program, *profile, *counting));
+    let code = cache.get(&CodeKey::new(program, *profile, *checks));
     let code = code.ok_or_else(|| EngineError::Apart {
         why: "the compiled program is gone from the cache".to_owned(),
         fault: Fault::Host,
     })?;
     // One guest needs no slots.
-    let engine = Engine::new(code_profile(*profile), *counting, policy.limits().bounds.stack)?;
+    let engine = Engine::new(code_profile(*profile), *checks, policy.limits().bounds.stack)?;
     let module = Module::load(&engine, &code)?;
     Ok((engine, module))
 }
