@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mote_engine::{
-    Cache, Checks, CodeKey, CompileIn, Engine, Module, Order, Process, Profile, Terminal, Wall,
-    WorkIn,
+    Cache, Checks, CodeKey, Company, CompileIn, Engine, Module, Order, Process, Profile, Terminal,
+    Wall, WorkIn,
 };
 use mote_image::{Code, OpenError, Search};
 use mote_spec::{Digest, Policy};
@@ -157,7 +157,7 @@ impl Node {
         policy: &Policy,
         profile: Profile,
     ) -> Result<Arc<Program>, ShimError> {
-        let checks = Checks::of(policy);
+        let checks = Checks::of(policy, Company::Others);
         let cache = Cache::open(&self.compiled)?;
         let key = CodeKey::new(source.digest(), profile, checks);
         let trusted = match cache.get(&key) {

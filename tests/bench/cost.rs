@@ -10,6 +10,7 @@
 #[path = "figures/mod.rs"]
 mod figures;
 
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -21,6 +22,8 @@ const RUNS: usize = 9;
 /// Guests that compute, and those that work on files and sockets.
 const COMPUTE: [&str; 4] = ["sieve", "matrix", "json", "sha256"];
 const FILES: [&str; 3] = ["write-through", "write-small", "walk"];
+/// Those that talk to a server, which a preview 1 module cannot.
+const SOCKETS: [&str; 2] = ["echo", "echo-long"];
 
 fn main() {
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -29,8 +32,12 @@ fn main() {
         return;
     };
     println!("peer: {}", String::from_utf8_lossy(&version.stdout).trim());
-    let guest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/guests/bench.p1.wasm");
-    let world = World { folder: folder.path().to_owned(), guest };
+    let guests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/guests");
+    let mut world = World {
+        folder: folder.path().to_owned(),
+        guest: guests.join("bench.p1.wasm"),
+        server: serve_echo(),
+    };
     std::fs::create_dir(world.path("data")).expect("made");
     tree(&world.path("data/tree"));
     println!("\n{:<14} {:>10} {:>10} {:>10} {:>10}", "", "wasmtime", "limited", "mote", "process");
@@ -38,11 +45,16 @@ fn main() {
         world.compare(work);
     }
     starts(&world);
+    world.guest = guests.join("bench.p2.wasm");
+    println!("\na component:");
+    SOCKETS.iter().for_each(|work| world.compare(work));
 }
 
 struct World {
     folder: PathBuf,
     guest: PathBuf,
+    /// Sends back what it gets.
+    server: SocketAddr,
 }
 
 impl World {
@@ -53,9 +65,11 @@ impl World {
     fn mote(&self, flags: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_mote"));
         let grant = format!("{}:/data", self.path("data").display());
+        command.args(["run", "-v", &grant]).args(flags);
+        if self.has_sockets() {
+            command.args(["--allow-net", &format!("tcp://{}", self.server)]);
+        }
         command
-            .args(["run", "-v", &grant])
-            .args(flags)
             .arg(&self.guest)
             .env("MOTE_ROOT", self.path("root"))
             .env("MOTE_STATE", self.path("state"));
@@ -65,8 +79,16 @@ impl World {
     fn wasmtime(&self, flags: &[&str]) -> Command {
         let mut command = Command::new("wasmtime");
         let grant = format!("{}::/data", self.path("data").display());
-        command.args(["run", "--dir", &grant]).args(flags).arg(&self.guest);
+        command.args(["run", "--dir", &grant]).args(flags);
+        if self.has_sockets() {
+            command.args(["-S", "inherit-network"]);
+        }
+        command.arg(&self.guest);
         command
+    }
+
+    fn has_sockets(&self) -> bool {
+        self.guest.ends_with("bench.p2.wasm")
     }
 
     /// Runs one work in every way in turn, and prints the medians and what they are of wasmtime's.
@@ -83,7 +105,7 @@ impl World {
         let mut times: [Vec<Duration>; 4] = Default::default();
         for round in 0..RUNS + 1 {
             for (way, times) in ways.iter().zip(&mut times) {
-                let took = own_time(way().arg(work));
+                let took = own_time(way().arg(work).arg(self.server.to_string()));
                 if round > 0 {
                     times.push(took);
                 }
@@ -101,6 +123,19 @@ impl World {
             process.as_secs_f64() / free.as_secs_f64(),
         );
     }
+}
+
+/// Sends back what comes, each connection in a thread of its own.
+fn serve_echo() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("it has one");
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            stream.set_nodelay(true).expect("set");
+            std::thread::spawn(move || std::io::copy(&mut &stream, &mut &stream));
+        }
+    });
+    address
 }
 
 /// What a guest says that its work took, in microseconds.

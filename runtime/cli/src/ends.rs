@@ -33,7 +33,7 @@ impl DeadlineGuard {
         std::thread::spawn(move || {
             let patience = timeout.duration() + PATIENCE;
             if disarmed.recv_timeout(patience) == Err(mpsc::RecvTimeoutError::Timeout) {
-                last_words(message);
+                last_words(&[message]);
                 end(ExitStatus::TimedOut.code());
             }
         });
@@ -114,16 +114,17 @@ impl Force {
             let _ = std::fs::remove_file(file);
         }
         self.scratch.iter().for_each(|scratch| drop(mote_daemon::remove_tree(scratch)));
-        last_words(format!("{} {how}", self.name));
+        last_words(&[format!("{} {how}", self.name)]);
         end(how.code());
     }
 }
 
 /// Says why the process ends, if it can: what holds up the guest may be a full pipe of standard error.
-fn last_words(text: String) {
+pub(crate) fn last_words(lines: &[String]) {
     let (said, heard) = mpsc::channel();
+    let lines = lines.to_vec();
     std::thread::spawn(move || {
-        output::note(&text);
+        lines.iter().for_each(|line| output::note(line));
         // Nobody waits any longer for what took too long.
         let _ = said.send(());
     });

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use mote_daemon::machine;
 use mote_daemon::scratch::Scratch;
 use mote_engine::{
-    Apart, Blocking, Checks, Control, Engine, EngineError, Gauge, Hosts, Launch, Module, Outcome,
-    Process, RootFiles, Stdio, Trusted,
+    Apart, Blocking, Checks, Company, Control, Engine, EngineError, Gauge, Hosts, Launch, Module,
+    Outcome, Process, RootFiles, Stdio, Trusted,
 };
 use mote_image::Artifact;
 use mote_lifecycle::{
@@ -57,9 +57,13 @@ pub(crate) fn prepare(
     app: &App,
     artifact: &Artifact,
     policy: &Policy,
-    show: Show,
+    (afterwards, show): (Afterwards, Show),
 ) -> Result<Ready, CliError> {
-    let checks = Checks::of(policy);
+    let company = match afterwards {
+        Afterwards::Ends => Company::Nobody,
+        Afterwards::GoesOn => Company::Others,
+    };
+    let checks = Checks::of(policy, company);
     let code = compiled(app, artifact, checks, show)?;
     let place = match policy.security().is_apart() {
         true => Place::Apart(app.machine.apart(artifact.code.digest(), checks)),

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
+use mote_engine::{Checks, Company};
 use mote_image::registry::Settings;
 use mote_image::{Artifact, Store, Stored};
 use mote_lifecycle::{
@@ -297,7 +298,8 @@ impl Daemon {
         let artifact = mote_image::open(&store, &lease, &stored, wanted.overrides.clone())?;
         let record =
             request::record(wanted, &artifact, stored.manifest.digest.clone(), &self.machine)?;
-        self.shared.programs.compiled(&artifact, mote_engine::Checks::of(&record.policy))?;
+        let checks = Checks::of(&record.policy, Company::Others);
+        self.shared.programs.compiled(&artifact, checks)?;
         Ok(record)
     }
 

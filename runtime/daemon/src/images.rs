@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use mote_engine::Checks;
+use mote_engine::{Checks, Company};
 use mote_image::{Store, Stored};
 use mote_lifecycle::Record;
 use mote_spec::{Digest, ImageRef};
@@ -32,7 +32,7 @@ impl Daemon {
     pub(crate) fn compile_ahead(&self, stored: &Stored) -> Result<(), DaemonError> {
         let store = self.machine.store()?;
         let artifact = look_at(&store, stored)?;
-        self.shared.programs.compiled(&artifact, Checks::Ticks)?;
+        self.shared.programs.compiled(&artifact, Checks::usual(Company::Others))?;
         Ok(())
     }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use mote_engine::{
-    Apart, Checks, CodeKey, Description, Engine, EngineError, Launch, Module, Outcome,
+    Apart, Checks, CodeKey, Company, Description, Engine, EngineError, Launch, Module, Outcome,
 };
 use mote_image::{Artifact, Overrides};
 use mote_lifecycle::Record;
@@ -86,7 +86,7 @@ impl Programs {
         if let Some(program) = self.find(record) {
             return Ok(program);
         }
-        let checks = Checks::of(&record.policy);
+        let checks = Checks::of(&record.policy, Company::Others);
         // Before the code is looked for: afterwards the tree could be gone.
         let held = record.image.files.as_ref().map(|files| machine::hold(&files.tree));
         let tree = match held {
@@ -176,7 +176,7 @@ fn key(record: &Record) -> Key {
     Key {
         program: record.image.digest.clone(),
         is_apart: record.policy.security().is_apart(),
-        checks: Checks::of(&record.policy),
+        checks: Checks::of(&record.policy, Company::Others),
         stack: record.policy.limits().bounds.stack,
         tree: record.image.files.as_ref().map(|files| files.tree.clone()),
     }

@@ -6,8 +6,11 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use mote_spec::{Bytes, CpuShare, Limit, Limits, Rate};
+use rustix::thread::futex;
+use rustix::time::Timespec;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
@@ -16,6 +19,8 @@ use tokio::sync::Notify;
 pub struct Control {
     /// Told when anything is switched: the guest may be in another process.
     told: Notify,
+    /// Counts what was switched, for a thread that is kept.
+    turns: AtomicU32,
     paused: AtomicBool,
     /// The guest's task, while it waits to go on.
     sleeper: Mutex<Option<Waker>>,
@@ -44,6 +49,7 @@ impl Control {
     pub fn new(limits: &Limits) -> Control {
         let control = Control {
             told: Notify::new(),
+            turns: AtomicU32::new(0),
             paused: AtomicBool::new(false),
             sleeper: Mutex::new(None),
             memory: AtomicU64::new(0),
@@ -101,10 +107,27 @@ impl Control {
         self.wake();
     }
 
-    fn wake(&self) {
+    /// Has the guest, if it waits, look again.
+    pub(crate) fn wake(&self) {
         self.told.notify_one();
+        self.turns.fetch_add(1, Ordering::SeqCst);
+        wake_all(&self.turns);
         let sleeper = self.sleeper.lock().unwrap_or_else(PoisonError::into_inner).take();
         sleeper.into_iter().for_each(Waker::wake);
+    }
+
+    pub(crate) fn is_paused(&self) -> bool {
+        self.paused.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn turns(&self) -> u32 {
+        self.turns.load(Ordering::SeqCst)
+    }
+
+    /// Keeps this thread until something is switched that has not been `seen`, for so long at most. A signal's handler
+    /// may call it.
+    pub(crate) fn wait_for_turn(&self, seen: u32, most: Option<Duration>) {
+        wait_for_change(&self.turns, seen, most);
     }
 
     /// Notes the task of a guest that rests, to wake it when its share changes.
@@ -148,8 +171,25 @@ impl Control {
     }
 }
 
+/// Keeps this thread until a number is another, for so long at most; it may return before. A signal's handler may
+/// call it.
+pub(crate) fn wait_for_change(number: &AtomicU32, seen: u32, most: Option<Duration>) {
+    let most = most.map(|most| Timespec {
+        tv_sec: most.as_secs() as i64,
+        tv_nsec: most.subsec_nanos().into(),
+    });
+    // Whoever called it looks again, for whatever reason it returns.
+    let _ = futex::wait(number, futex::Flags::PRIVATE, seen, most.as_ref());
+}
+
+/// Lets all threads go on that wait for a number to be another.
+pub(crate) fn wake_all(number: &AtomicU32) {
+    // It fails for no number that is there.
+    let _ = futex::wake(number, futex::Flags::PRIVATE, i32::MAX as u32);
+}
+
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::{
         Blocking, Cache, Call, Checks, CodeKey, CompileIn, Engine, Gauge, Input, Launch, Module,
@@ -158,12 +198,24 @@ mod tests {
     use mote_spec::{Asks, Ceiling, ExitStatus, Policy, Request, decide};
     use std::sync::Arc;
 
-    /// Compiles a guest, and a policy of so much memory for it.
+    /// A guest that computes for ever.
+    pub(crate) const SPIN: &str =
+        r#"(module (memory (export "memory") 1) (func (export "_start") (loop (br 0))))"#;
+
+    /// Compiles a guest that shares its process, and a policy of so much memory for it.
     fn guest(wat: &str, memory: Bytes) -> (Engine, Module, Policy) {
+        guest_that_checks(Checks::Ticks, wat, memory)
+    }
+
+    pub(crate) fn guest_that_checks(
+        checks: Checks,
+        wat: &str,
+        memory: Bytes,
+    ) -> (Engine, Module, Policy) {
         let folder = tempfile::tempdir().unwrap();
         let cache = Cache::open(&folder.path().join("c")).unwrap();
         let digest = format!("sha256:{}", "aa".repeat(32)).parse().unwrap();
-        let how = (Profile::Micro, Checks::Ticks);
+        let how = (Profile::Micro, checks);
         let key = CodeKey::new(&digest, how.0, how.1);
         let wasm = wat::parse_str(wat).unwrap();
         let code = crate::compile(&cache, &key, &wasm, how, &CompileIn::Here).unwrap();
@@ -179,7 +231,7 @@ mod tests {
     }
 
     /// Runs a guest beside what drives it, until either is done.
-    async fn drive(
+    pub(crate) async fn drive(
         (engine, module, policy): (Engine, Module, Policy),
         control: &Arc<Control>,
         gauge: &Arc<Gauge>,
@@ -208,7 +260,7 @@ mod tests {
         }
     }
 
-    async fn until(ready: impl Fn() -> bool) {
+    pub(crate) async fn until(ready: impl Fn() -> bool) {
         while !ready() {
             tokio::task::yield_now().await;
         }
@@ -216,9 +268,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_paused_guest_computes_nothing_and_goes_on_where_it_was() {
-        let spin =
-            r#"(module (memory (export "memory") 1) (func (export "_start") (loop (br 0))))"#;
-        let guest = guest(spin, Bytes::mib(1));
+        let guest = guest(SPIN, Bytes::mib(1));
         let (control, gauge) =
             (Arc::new(Control::new(guest.2.limits())), Arc::new(Gauge::default()));
         let cpu = || gauge.cpu_nanos.load(Ordering::Relaxed);
@@ -257,9 +307,7 @@ mod tests {
 
     #[test]
     fn a_timer_is_heard_beside_a_guest_that_computes() {
-        let spin =
-            r#"(module (memory (export "memory") 1) (func (export "_start") (loop (br 0))))"#;
-        let guest = guest(spin, Bytes::mib(1));
+        let guest = guest(SPIN, Bytes::mib(1));
         let (control, gauge) =
             (Arc::new(Control::new(guest.2.limits())), Arc::new(Gauge::default()));
         let mut events = tokio::runtime::Builder::new_current_thread();
@@ -270,7 +318,7 @@ mod tests {
         let start = events.block_on(async {
             until(|| cpu() > 0).await;
             let start = cpu();
-            tokio::time::sleep(tokio::time::Duration::from_millis(1)).await;
+            tokio::time::sleep(Duration::from_millis(1)).await;
             start
         });
         // A loop that looks after sixty polls would let it compute for three hundred milliseconds.
@@ -280,9 +328,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_share_that_comes_late_is_not_reckoned_from_the_start() {
-        let spin =
-            r#"(module (memory (export "memory") 1) (func (export "_start") (loop (br 0))))"#;
-        let guest = guest(spin, Bytes::mib(1));
+        let guest = guest(SPIN, Bytes::mib(1));
         let limits = *guest.2.limits();
         let (control, gauge) = (Arc::new(Control::new(&limits)), Arc::new(Gauge::default()));
         let cpu = || gauge.cpu_nanos.load(Ordering::Relaxed);

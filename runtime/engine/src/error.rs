@@ -57,6 +57,8 @@ pub enum EngineError {
     MemoryAtStart { limit: Bytes },
     #[error("the program cannot be started")]
     Start { source: wasmtime::Error },
+    #[error("cannot run the guest on a thread of its own")]
+    Thread { source: io::Error },
     #[error("cannot run a program in a process of its own")]
     Worker { source: io::Error },
     /// What its process has said.
@@ -124,6 +126,7 @@ impl EngineError {
             | EngineError::Kernels { .. }
             | EngineError::Scratch { .. }
             | EngineError::Start { .. }
+            | EngineError::Thread { .. }
             | EngineError::Worker { .. }
             | EngineError::Wall { .. }
             | EngineError::AppArmor { .. }

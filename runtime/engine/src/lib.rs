@@ -8,6 +8,7 @@
 //! into open directories and sockets. Never reads the process environment, and never prints.
 
 mod alive;
+mod alone;
 mod apart;
 mod cache;
 mod compile;
@@ -60,7 +61,7 @@ pub use gauge::{Counters, Gauge};
 pub use harden::{Hosts, harden};
 pub use meter::look_often;
 pub use module::{Engine, Module};
-pub use profile::{Checks, Profile, UnknownChecks, UnknownProfile, machine_memory};
+pub use profile::{Checks, Company, Profile, UnknownChecks, UnknownProfile, machine_memory};
 pub use run::{Blocking, Call, Launch, Outcome, Process, RootFiles, run};
 pub use spawner::{Programs, Spawner, What, serve_spawner};
 pub use stdio::{Captured, Feed, Input, Output, Room, Sink, Stdio, Terminal};

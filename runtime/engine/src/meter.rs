@@ -1,8 +1,8 @@
 //! Meters the time that a guest is polled, and holds it to its CPU share by not polling it.
 //!
-//! A guest that computes gives way at every tick of its engine's epoch. The ticks come from one
+//! A guest that computes beside others gives way at every tick of its engine's epoch. The ticks come from one
 //! thread for all engines of the process, which sleeps while no guest runs: an idle device is not
-//! woken.
+//! woken. One that has its process to itself is found by signals (`alone`).
 
 use std::future::Future;
 use std::pin::Pin;
@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use mote_spec::Limit;
 use rustix::time::{ClockId, clock_gettime};
 
+use crate::alone::Seat;
 use crate::control::Control;
 use crate::gauge::Gauge;
 
@@ -26,7 +27,7 @@ const SHORTEST_TICK: Duration = Duration::from_micros(500);
 const CREDIT: Duration = Duration::from_millis(2);
 
 /// How long a guest with this share of a CPU may compute before it gives way.
-fn tick_of(share: Limit<f64>) -> Duration {
+pub(crate) fn tick_of(share: Limit<f64>) -> Duration {
     match share {
         Limit::AtMost(share) if share < 1.0 => {
             Duration::from_secs_f64(0.003 * share).clamp(SHORTEST_TICK, TICK)
@@ -44,37 +45,98 @@ pub fn look_often(events: &mut tokio::runtime::Builder) -> &mut tokio::runtime::
 /// Polls a guest, counts the time, and lets it rest when its share is used up.
 pub(crate) struct Metered<F> {
     guest: Pin<Box<F>>,
-    engine: wasmtime::Engine,
+    ticks: Ticks,
     gauge: Arc<Gauge>,
     control: Arc<Control>,
-    /// What was used, by the share that `rest` was reckoned by as well.
-    account: Account,
+    turn: Arc<Mutex<Turn>>,
     rest: Option<Pin<Box<tokio::time::Sleep>>>,
 }
 
+/// What comes between a guest and its computing at every tick.
+pub(crate) enum Ticks {
+    /// Its code looks at its engine's epoch, and gives way.
+    Epochs(wasmtime::Engine),
+    /// A signal finds it on its thread.
+    Signals(Box<Seat>),
+}
+
 impl<F: Future> Metered<F> {
+    /// `turn` is one of the control's share.
     pub(crate) fn new(
         guest: F,
-        engine: &wasmtime::Engine,
+        ticks: Ticks,
         gauge: Arc<Gauge>,
         control: Arc<Control>,
+        turn: Arc<Mutex<Turn>>,
     ) -> Self {
-        Metered {
-            guest: Box::pin(guest),
-            engine: engine.clone(),
-            gauge,
-            account: Account::new(control.cpu_share()),
-            control,
-            rest: None,
-        }
+        Metered { guest: Box::pin(guest), ticks, gauge, turn, control, rest: None }
     }
 
-    /// Begins to reckon anew when the share was changed: nobody owes by a share that is not his.
-    fn adopt_share(&mut self) {
-        let share = self.control.cpu_share();
-        if share != self.account.share {
-            (self.account, self.rest) = (Account::new(share), None);
+    fn turn(&self) -> MutexGuard<'_, Turn> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Polls the guest for a turn.
+    fn poll_guest(&mut self, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let tick = {
+            let mut turn = self.turn();
+            turn.begin();
+            turn.tick()
+        };
+        let guest = self.guest.as_mut();
+        let polled = match &self.ticks {
+            Ticks::Epochs(engine) => {
+                let _ticking = Ticker::run(engine, tick);
+                guest.poll(cx)
+            }
+            Ticks::Signals(seat) => seat.polling(tick, || guest.poll(cx)),
+        };
+        self.turn().settle(&self.gauge);
+        polled
+    }
+}
+
+/// A stretch of computing, and what it leaves a guest owing.
+pub(crate) struct Turn {
+    account: Account,
+    since: Instant,
+    /// The CPU time of its thread then.
+    before: Duration,
+}
+
+impl Turn {
+    pub(crate) fn new(share: Limit<f64>) -> Turn {
+        Turn { account: Account::new(share), since: Instant::now(), before: Duration::ZERO }
+    }
+
+    pub(crate) fn begin(&mut self) {
+        (self.since, self.before) = (Instant::now(), thread_time());
+    }
+
+    /// Counts what was computed since it began, on this thread.
+    pub(crate) fn settle(&mut self, gauge: &Gauge) {
+        let spent = thread_time().saturating_sub(self.before);
+        self.account.owe(self.since, spent);
+        gauge.cpu_nanos.fetch_add(spent.as_nanos() as u64, Ordering::Relaxed);
+    }
+
+    /// Begins to reckon anew when the share was changed: nobody owes by a share that is not his. Tells whether it was.
+    pub(crate) fn adopt(&mut self, share: Limit<f64>) -> bool {
+        let is_other = share != self.account.share;
+        if is_other {
+            self.account = Account::new(share);
         }
+        is_other
+    }
+
+    /// How long to rest before the guest may run again, if at all.
+    pub(crate) fn debt(&self, now: Instant) -> Option<Duration> {
+        self.account.debt(now)
+    }
+
+    /// How long the guest may compute at once.
+    pub(crate) fn tick(&self) -> Duration {
+        tick_of(self.account.share)
     }
 }
 
@@ -112,36 +174,32 @@ impl<F: Future> Future for Metered<F> {
         let this = &mut *self;
         loop {
             ready!(this.control.poll_running(cx));
-            this.adopt_share();
+            if this.turn().adopt(this.control.cpu_share()) {
+                this.rest = None;
+            }
             if let Some(rest) = &mut this.rest {
                 if rest.as_mut().poll(cx).is_pending() {
                     this.control.rests(cx);
                     // It may have been changed before the task was noted.
-                    if this.control.cpu_share() != this.account.share {
+                    if this.control.cpu_share() != this.turn().account.share {
                         continue;
                     }
                     return Poll::Pending;
                 }
                 this.rest = None;
             }
-            if let Some(debt) = this.account.debt(Instant::now()) {
+            let debt = this.turn().debt(Instant::now());
+            if let Some(debt) = debt {
                 this.rest = Some(Box::pin(tokio::time::sleep(debt)));
                 continue;
             }
-            let (start, before) = (Instant::now(), thread_time());
-            let ticking = Ticker::run(&this.engine, tick_of(this.account.share));
-            let polled = this.guest.as_mut().poll(cx);
-            drop(ticking);
-            let spent = thread_time().saturating_sub(before);
-            this.account.owe(start, spent);
-            this.gauge.cpu_nanos.fetch_add(spent.as_nanos() as u64, Ordering::Relaxed);
-            return polled;
+            return this.poll_guest(cx);
         }
     }
 }
 
 /// The CPU time of this thread.
-fn thread_time() -> Duration {
+pub(crate) fn thread_time() -> Duration {
     let now = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
 }

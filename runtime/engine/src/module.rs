@@ -1,5 +1,7 @@
 //! Loads compiled code into an engine.
 
+use std::ops::Range;
+
 use mote_spec::Bytes;
 use wasmtime::Precompiled;
 use wasmtime::component::Component;
@@ -71,6 +73,14 @@ impl Module {
             }
         };
         Ok(Module { code })
+    }
+
+    /// Where its compiled code is.
+    pub(crate) fn code_range(&self) -> Range<*const u8> {
+        match &self.code {
+            Code::Core(module) => module.image_range(),
+            Code::Component(component) => component.image_range(),
+        }
     }
 
     /// The names of all that the program imports.

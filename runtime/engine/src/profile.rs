@@ -10,6 +10,7 @@ use mote_spec::{Bytes, Limit, Policy};
 use serde::{Deserialize, Serialize};
 use wasmtime::{Config, InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails};
 
+use crate::alone;
 use crate::error::EngineError;
 
 /// The three ways to use a machine.
@@ -27,32 +28,65 @@ pub enum Profile {
 /// pay for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Checks {
+    /// Nothing: the guest has its process to itself, and a signal finds it there (`alone`).
+    Nothing,
     /// The engine's epoch: the guest gives way at every tick.
     Ticks,
     /// The epoch, and whether there is fuel left.
     TicksAndFuel,
 }
 
+/// Whom a guest shares its process with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Company {
+    /// Nobody: the process ends when it does.
+    Nobody,
+    Others,
+}
+
 impl Checks {
-    /// What code has to look at that runs under a policy.
-    pub fn of(policy: &Policy) -> Checks {
-        match policy.limits().fuel {
+    /// What code has to look at that runs under a policy, unless that gives the guest a process of its own, in this
+    /// company. A guest that is to stop at a moment has to look.
+    pub fn of(policy: &Policy, company: Company) -> Checks {
+        let limits = policy.limits();
+        let company = match policy.security().is_apart() {
+            true => Company::Nobody,
+            false => company,
+        };
+        let is_timed = limits.timeout.bound().is_some() || limits.cpus.bound().is_some();
+        match limits.fuel {
             Limit::AtMost(_) => Checks::TicksAndFuel,
-            Limit::Unlimited => Checks::Ticks,
+            Limit::Unlimited if is_timed => Checks::Ticks,
+            Limit::Unlimited => Checks::usual(company),
+        }
+    }
+
+    /// What code has to look at of a guest with no limits but the usual ones.
+    pub fn usual(company: Company) -> Checks {
+        match company {
+            Company::Nobody if alone::IS_SUPPORTED => Checks::Nothing,
+            Company::Nobody | Company::Others => Checks::Ticks,
+        }
+    }
+
+    pub(crate) fn look_at_ticks(self) -> bool {
+        match self {
+            Checks::Ticks | Checks::TicksAndFuel => true,
+            Checks::Nothing => false,
         }
     }
 
     pub(crate) fn count_fuel(self) -> bool {
         match self {
             Checks::TicksAndFuel => true,
-            Checks::Ticks => false,
+            Checks::Nothing | Checks::Ticks => false,
         }
     }
 }
 
 /// What is no such thing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is nothing that compiled code looks at: ticks and ticks+fuel are")]
+#[error("`{0}` is nothing that compiled code looks at: nothing, ticks and ticks+fuel are")]
 pub struct UnknownChecks(String);
 
 impl FromStr for Checks {
@@ -60,6 +94,7 @@ impl FromStr for Checks {
 
     fn from_str(text: &str) -> Result<Checks, UnknownChecks> {
         match text {
+            "nothing" => Ok(Checks::Nothing),
             "ticks" => Ok(Checks::Ticks),
             "ticks+fuel" => Ok(Checks::TicksAndFuel),
             other => Err(UnknownChecks(other.into())),
@@ -70,6 +105,7 @@ impl FromStr for Checks {
 impl fmt::Display for Checks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Checks::Nothing => "nothing",
             Checks::Ticks => "ticks",
             Checks::TicksAndFuel => "ticks+fuel",
         })
@@ -142,7 +178,7 @@ impl Profile {
         let mut config = Config::new();
         config
             .consume_fuel(checks.count_fuel())
-            .epoch_interruption(true)
+            .epoch_interruption(checks.look_at_ticks())
             .wasm_component_model_async(true)
             .wasm_custom_page_sizes(false)
             .wasm_backtrace_details(WasmBacktraceDetails::Disable)

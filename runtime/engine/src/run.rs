@@ -1,7 +1,8 @@
 //! Starts a program and sees it to its end: the guest's failure is an `ExitStatus`, not an error.
 
+use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use mote_spec::{Bytes, ExitStatus, Limit, NetGrants, Policy};
 use serde::{Deserialize, Serialize};
@@ -9,6 +10,7 @@ use tokio::sync::oneshot;
 use wasmtime::{Store, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
+use crate::alone::Alone;
 use crate::apart::{Layer, Prepared, Wall, listed};
 use crate::control::Control;
 use crate::denied::{Refusal, printable};
@@ -17,7 +19,7 @@ use crate::error::EngineError;
 use crate::gauge::Gauge;
 use crate::handles;
 use crate::link;
-use crate::meter::Metered;
+use crate::meter::{Metered, Ticks, Turn};
 use crate::module::{Code, Engine, Module};
 use crate::sandbox::{self, Sandbox};
 use crate::stdio::Stdio;
@@ -176,7 +178,8 @@ impl Outcome {
 /// How a guest's run ended, as far as wasmtime tells.
 type Ended = Result<(u32, Vec<String>), wasmtime::Error>;
 
-/// Runs a program to its end, its deadline, or until the future is dropped.
+/// Runs a program to its end, its deadline, or until the future is dropped. One that was compiled to look at nothing
+/// is to be the only one of its process, which ends soon after it.
 ///
 /// # Errors
 /// Fails if the program does not get as far as its first instruction.
@@ -200,20 +203,24 @@ pub async fn run(
     let host = (module.calls(engine), &gauge, &control);
     let mut store = sandbox::store(engine, policy, handles, &process, &stdio, host)?;
     let lacks = wall.map(Prepared::raise).transpose()?.unwrap_or_default();
-    let limits = policy.limits();
-    let guest = async {
-        let ended = start(engine, module, &mut store, (&process.call, begun), limits.memory).await;
+    let limits = *policy.limits();
+    let parts = (engine.clone(), module.clone());
+    let guest = async move {
+        let ((engine, module), call) = (&parts, (&process.call, begun));
+        let ended = start(engine, module, &mut store, call, limits.memory).await;
         let fuel_used = match limits.fuel {
             Limit::AtMost(fuel) => store.get_fuel().ok().map(|left| fuel.get() - left),
             Limit::Unlimited => None,
         };
         (ended, fuel_used)
     };
-    let metered = Metered::new(guest, &engine.inner, Arc::clone(&gauge), control);
+    let metered = meter(engine, module, guest, (Arc::clone(&gauge), control));
     let finished = match limits.timeout {
         Limit::AtMost(timeout) => tokio::time::timeout(timeout.duration(), metered).await.ok(),
         Limit::Unlimited => Some(metered.await),
-    };
+    }
+    .transpose()
+    .map_err(|source| EngineError::Thread { source })?;
     let denied = net.denied().all();
     let Some((ended, fuel_used)) = finished else {
         return Ok(Outcome { denied, lacks, ..Outcome::of_status(ExitStatus::TimedOut) });
@@ -227,6 +234,20 @@ pub async fn run(
         }
     };
     Ok(Outcome { status, detail, results, fuel_used, denied, lacks })
+}
+
+/// Sees a guest to its end in the way that its code was compiled for.
+async fn meter<T: Send + 'static>(
+    engine: &Engine,
+    module: &Module,
+    guest: impl Future<Output = T> + Send + 'static,
+    (gauge, control): (Arc<Gauge>, Arc<Control>),
+) -> io::Result<T> {
+    if !engine.checks.look_at_ticks() {
+        return Alone::start(guest, module.code_range(), gauge, control)?.await;
+    }
+    let turn = Arc::new(Mutex::new(Turn::new(control.cpu_share())));
+    Ok(Metered::new(guest, Ticks::Epochs(engine.inner.clone()), gauge, control, turn).await)
 }
 
 /// Instantiates the program and calls it. The outer error is that it could not be started.

@@ -106,9 +106,11 @@ pub(crate) fn store(
     store.limiter(|sandbox| &mut sandbox.limiter);
     store.set_hostcall_fuel(for_one_call(limits.bounds.host_buffer, calls));
     store.set_max_component_handles(limits.bounds.handles as usize);
-    // The guest gives way at every tick, so that it can be paused, throttled and stopped.
-    store.epoch_deadline_async_yield_and_update(1);
-    store.set_epoch_deadline(1);
+    if engine.checks.look_at_ticks() {
+        // The guest gives way at every tick, so that it can be paused, throttled and stopped.
+        store.epoch_deadline_async_yield_and_update(1);
+        store.set_epoch_deadline(1);
+    }
     if engine.checks.count_fuel() {
         let fuel = match limits.fuel {
             Limit::AtMost(fuel) => fuel.get(),

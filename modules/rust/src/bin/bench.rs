@@ -2,7 +2,8 @@
 
 use std::fs;
 use std::hint::black_box;
-use std::io::Write;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::time::Instant;
 
 fn main() {
@@ -16,10 +17,25 @@ fn main() {
         "write-through" => write("/data/big", 64 << 10, 512),
         "write-small" => write("/data/small", 128, 40_000),
         "walk" => drop(black_box((0..6).map(|_| walk("/data/tree")).sum::<u64>())),
+        // Of 64 bytes each, as what sensors say is; and of what a stream carries.
+        "echo" => echo(64, 10_000),
+        "echo-long" => echo(64 << 10, 2_000),
         "nothing" => {}
         other => panic!("no work is called {other}"),
     }
     println!("{}", start.elapsed().as_micros());
+}
+
+/// Has so many bytes sent back by whoever listens at the address of the second argument, again and again.
+fn echo(size: usize, times: usize) {
+    let address = std::env::args().nth(2).expect("an address");
+    let mut stream = TcpStream::connect(address).expect("connected");
+    let (sent, mut back) = (vec![7; size], vec![0; size]);
+    for _ in 0..times {
+        stream.write_all(&sent).expect("sent");
+        stream.read_exact(&mut back).expect("sent back");
+    }
+    assert_eq!(sent, back);
 }
 
 /// How many primes are below a number.

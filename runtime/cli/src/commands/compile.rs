@@ -1,7 +1,7 @@
 //! `mote compile`, and the process that compiles for the other verbs.
 
 use clap::Args;
-use mote_engine::{Checks, Profile, compile_worker};
+use mote_engine::{Checks, Company, Profile, compile_worker};
 use mote_image::Overrides;
 
 use crate::app::App;
@@ -30,12 +30,18 @@ pub(crate) struct CompileArgs {
 impl CompileArgs {
     pub(crate) fn exec(self, app: &App) -> Result<(), CliError> {
         let show = if self.quiet { Show::Nothing } else { Show::Progress };
-        let checks = if self.fuel { Checks::TicksAndFuel } else { Checks::Ticks };
+        let checks = match self.fuel {
+            true => vec![Checks::TicksAndFuel],
+            // For `mote run`, and for the daemon.
+            false => vec![Checks::usual(Company::Nobody), Checks::usual(Company::Others)],
+        };
         for text in &self.images {
             let overrides = Overrides::default();
             let Fetched { artifact, lease: _lease } =
                 fetch::artifact(app, text, PullWhen::Missing, &self.options, overrides, show)?;
-            launch::compiled(app, &artifact, checks, show)?;
+            for checks in &checks {
+                launch::compiled(app, &artifact, *checks, show)?;
+            }
             output::line(&artifact.code.digest().to_string());
         }
         Ok(())

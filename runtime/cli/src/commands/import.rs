@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 
 use clap::Args;
-use mote_engine::{Checks, Engine, Module, describe};
+use mote_engine::{Checks, Company, Engine, Module, describe};
 use mote_image::{Artifact, Code, Description, Kind, pack};
 use mote_spec::{Asks, Bytes, ImageRef};
 
@@ -67,8 +67,8 @@ fn artifact(name: String, wasm: Vec<u8>) -> Artifact {
 }
 
 fn kind(app: &App, artifact: &Artifact) -> Result<Kind, CliError> {
-    let code = launch::compiled(app, artifact, Checks::Ticks, Show::Progress)?;
-    let engine = Engine::new(app.profile(), Checks::Ticks, Bytes::new(512 << 10))?;
+    let code = launch::compiled(app, artifact, Checks::usual(Company::Nobody), Show::Progress)?;
+    let engine = Engine::new(app.profile(), Checks::usual(Company::Nobody), Bytes::new(512 << 10))?;
     let about = describe(&engine, &Module::load(&engine, &code)?)?;
     Ok(match about.kind {
         mote_engine::Kind::Module => Kind::Module,

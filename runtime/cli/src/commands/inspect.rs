@@ -1,7 +1,7 @@
 //! `mote inspect`
 
 use clap::{Args, ValueEnum};
-use mote_engine::{Checks, Engine, Module, describe};
+use mote_engine::{Checks, Company, Engine, Module, describe};
 use mote_image::{Overrides, Store, Stored};
 use mote_spec::{Asks, Bytes, ImageRef};
 use serde_json::{Value, json};
@@ -79,8 +79,8 @@ fn about(app: &App, store: &Store, image: &Stored) -> Result<Value, CliError> {
     let lease = store.lease()?;
     let artifact = mote_image::open(store, &lease, image, Overrides::default())?;
     let asks = Asks::from_annotations(&artifact.annotations)?;
-    let code = launch::compiled(app, &artifact, Checks::Ticks, Show::Progress)?;
-    let engine = Engine::new(app.profile(), Checks::Ticks, Bytes::new(512 << 10))?;
+    let code = launch::compiled(app, &artifact, Checks::usual(Company::Nobody), Show::Progress)?;
+    let engine = Engine::new(app.profile(), Checks::usual(Company::Nobody), Bytes::new(512 << 10))?;
     let program = describe(&engine, &Module::load(&engine, &code)?)?;
     let same: Vec<Stored> = store
         .images()?

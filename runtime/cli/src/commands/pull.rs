@@ -1,7 +1,7 @@
 //! `mote pull`
 
 use clap::Args;
-use mote_engine::Checks;
+use mote_engine::{Checks, Company};
 use mote_image::{Lease, Overrides, Source, Store, Stored};
 
 use crate::app::App;
@@ -48,7 +48,7 @@ impl PullArgs {
             };
             if !self.no_compile {
                 let artifact = mote_image::open(&store, &lease, &stored, Overrides::default())?;
-                launch::compiled(app, &artifact, Checks::Ticks, show)?;
+                launch::compiled(app, &artifact, Checks::usual(Company::Nobody), show)?;
             }
             output::line(&stored.resolved.to_string());
         }

@@ -4,13 +4,14 @@ use clap::Args;
 use hyper::Method;
 use mote_image::Overrides;
 use mote_lifecycle::Stdin;
-use mote_spec::{Asks, ContainerName, decide};
+use mote_spec::{Asks, ContainerName, ExitStatus, decide};
 
 use crate::app::App;
 use crate::args::{self, BareName, GrantArgs, LimitArgs};
 use crate::client::Body;
 use crate::commands::create;
 use crate::container::{Described, LifeArgs, ProcessArgs, Removes};
+use crate::ends;
 use crate::error::CliError;
 use crate::fetch::{self, Fetched, PullOptions, PullWhen};
 use crate::find;
@@ -103,7 +104,7 @@ impl RunArgs {
         let shown = name.as_ref().map_or(artifact.name.as_str(), ContainerName::as_str);
         let stdio = process.stdio();
         let process = process.process(&artifact, &policy)?;
-        let ready = launch::prepare(app, &artifact, &policy, show)?;
+        let ready = launch::prepare(app, &artifact, &policy, (Afterwards::Ends, show))?;
         drop(lease);
         let start = Start {
             artifact: &artifact,
@@ -114,7 +115,12 @@ impl RunArgs {
         };
         let Finished { outcome, policy, .. } = launch::run(app, ready, &policy, start)?;
         outcome.results.iter().for_each(|result| output::line(result));
-        outcome.explain(shown, &policy).iter().for_each(|line| output::note(line));
+        let words = outcome.explain(shown, &policy);
+        match outcome.status {
+            // The guest may still be held up in a write, and so may whoever writes beside it.
+            ExitStatus::Stopped | ExitStatus::Killed => ends::last_words(&words),
+            _ => words.iter().for_each(|line| output::note(line)),
+        }
         Ok(outcome.status.code())
     }
 

@@ -86,7 +86,7 @@ fn show(app: &App, image: &ImageRef, workload: &Workload) -> Result<(), CliError
     let artifact = mote_image::open(&store, &lease, &stored, Overrides::default())?;
     let policy = decide(workload.request()?, &Asks::default(), &app.machine.ceiling)?;
     let start = Instant::now();
-    let ready = launch::prepare(app, &artifact, &policy, Show::Nothing)?;
+    let ready = launch::prepare(app, &artifact, &policy, (Afterwards::GoesOn, Show::Nothing))?;
     let compiled = start.elapsed();
     let (out, err) = (Captured::new(64 << 10), Captured::new(64 << 10));
     let process = Process {

@@ -1,0 +1,479 @@
+//! Runs the only guest of a process on a thread of its own, in code that looks at nothing while it computes.
+//!
+//! A timer sends the thread a signal at every tick. Where that finds it in the guest's own code, which holds no lock
+//! of the host's and leaves nothing of it half done, the handler keeps it there: while it is paused, until it has
+//! earned what it computed, or for good once nobody wants it any more. One that is kept for good leaves its thread,
+//! and all that it has open, to the end of the process, which is to follow. In a host call nobody is kept: it ends,
+//! or waits, by itself.
+
+use std::cell::Cell;
+use std::future::Future;
+use std::io;
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, oneshot};
+
+use crate::control::{Control, wait_for_change, wake_all};
+use crate::gauge::Gauge;
+use crate::meter::{Metered, Ticks, Turn, thread_time, tick_of};
+
+/// Whether a signal's handler can tell on this processor where it found the thread.
+pub(crate) const IS_SUPPORTED: bool =
+    cfg!(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64"));
+
+/// How soon a guest is looked for again that is to be kept, and was in a host call.
+const SOON: Duration = Duration::from_micros(200);
+/// How soon at the latest.
+const LONGEST: Duration = Duration::from_millis(100);
+/// How long a guest that nobody wants any more may take to be out of a host call.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// The run of the only guest of this process. Once it is dropped the guest does nothing more, but for a host call that
+/// it may be in, and the process is to end.
+pub(crate) struct Alone<T> {
+    ended: oneshot::Receiver<Ended<T>>,
+    end: Arc<End>,
+    control: Arc<Control>,
+}
+
+/// How a guest's thread ended: with a panic, without a guest, with one that nobody wanted, or with its result.
+type Ended<T> = std::thread::Result<io::Result<Option<T>>>;
+
+impl<T: Send + 'static> Alone<T> {
+    /// Starts a guest whose compiled code is in this range, in the event loop of the caller.
+    ///
+    /// # Errors
+    /// Fails if there is no thread or no timer to be had.
+    pub(crate) fn start<F>(
+        guest: F,
+        code: Range<*const u8>,
+        gauge: Arc<Gauge>,
+        control: Arc<Control>,
+    ) -> io::Result<Alone<T>>
+    where
+        F: Future<Output = T> + Send + 'static,
+    {
+        let (events, end) = (Handle::current(), Arc::new(End::default()));
+        let (tell, ended) = oneshot::channel();
+        let code = code.start.addr()..code.end.addr();
+        listen()?;
+        let thread = std::thread::Builder::new().name("mote-guest".into());
+        let (held_by, its_end) = (Arc::clone(&control), Arc::clone(&end));
+        thread.spawn(move || {
+            let done = catch_unwind(AssertUnwindSafe(|| {
+                let turn = Arc::new(Mutex::new(Turn::new(held_by.cpu_share())));
+                let seat = Seat::take(code, &gauge, &held_by, &turn, &its_end)?;
+                let metered = Metered::new(guest, Ticks::Signals(seat), gauge, held_by, turn);
+                Ok(events.block_on(async {
+                    tokio::select! {
+                        biased;
+                        () = its_end.told.notified() => None,
+                        done = metered => Some(done),
+                    }
+                }))
+            }));
+            its_end.is_quiet();
+            // Nobody may wait for it any more.
+            let _ = tell.send(done);
+        })?;
+        Ok(Alone { ended, end, control })
+    }
+}
+
+impl<T> Future for Alone<T> {
+    type Output = io::Result<T>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
+        let lost = || io::Error::other("its thread is lost");
+        Poll::Ready(match ready!(Pin::new(&mut self.ended).poll(cx)) {
+            Ok(Ok(done)) => done.and_then(|done| done.ok_or_else(lost)),
+            Ok(Err(panic)) => resume_unwind(panic),
+            Err(_) => Err(lost()),
+        })
+    }
+}
+
+impl<T> Drop for Alone<T> {
+    fn drop(&mut self) {
+        self.end.is_unwanted.store(true, Ordering::SeqCst);
+        self.end.told.notify_one();
+        self.control.wake();
+        self.end.wait();
+    }
+}
+
+/// How a guest and whoever no longer wants it come apart.
+#[derive(Default)]
+struct End {
+    is_unwanted: AtomicBool,
+    told: Notify,
+    /// Not 0 once the guest does nothing more.
+    quiet: AtomicU32,
+}
+
+impl End {
+    fn is_quiet(&self) {
+        self.quiet.store(1, Ordering::SeqCst);
+        wake_all(&self.quiet);
+    }
+
+    /// Waits until the guest does nothing more, within reason.
+    fn wait(&self) {
+        let start = Instant::now();
+        while self.quiet.load(Ordering::SeqCst) == 0 {
+            let Some(left) = PATIENCE.checked_sub(start.elapsed()) else { return };
+            wait_for_change(&self.quiet, 0, Some(left));
+        }
+    }
+}
+
+/// Where the handler finds what the thread that it interrupts is to be held to.
+pub(crate) struct Seat {
+    code: Range<usize>,
+    gauge: Arc<Gauge>,
+    control: Arc<Control>,
+    turn: Arc<Mutex<Turn>>,
+    end: Arc<End>,
+    timer: Timer,
+    /// Whether the guest is being polled.
+    is_polled: AtomicBool,
+    /// Whether the timer has been set, and has not yet gone off.
+    is_set: AtomicBool,
+    /// How long it was set for, in nanoseconds, and the thread's CPU time when it last went off.
+    pause: AtomicU64,
+    looked_at: AtomicU64,
+}
+
+thread_local! {
+    static SEAT: Cell<*const Seat> = const { Cell::new(std::ptr::null()) };
+}
+
+impl Seat {
+    /// The seat of this thread, for as long as it lives.
+    fn take(
+        code: Range<usize>,
+        gauge: &Arc<Gauge>,
+        control: &Arc<Control>,
+        turn: &Arc<Mutex<Turn>>,
+        end: &Arc<End>,
+    ) -> io::Result<Box<Seat>> {
+        let seat = Box::new(Seat {
+            code,
+            gauge: Arc::clone(gauge),
+            control: Arc::clone(control),
+            turn: Arc::clone(turn),
+            end: Arc::clone(end),
+            timer: Timer::for_this_thread()?,
+            is_polled: AtomicBool::new(false),
+            is_set: AtomicBool::new(false),
+            pause: AtomicU64::new(0),
+            looked_at: AtomicU64::new(0),
+        });
+        SEAT.set(&raw const *seat);
+        Ok(seat)
+    }
+
+    /// Polls the guest, which is looked for at every tick until it is done.
+    pub(crate) fn polling<T>(&self, tick: Duration, poll: impl FnOnce() -> T) -> T {
+        self.is_polled.store(true, Ordering::SeqCst);
+        if !self.is_set.swap(true, Ordering::SeqCst) {
+            self.timer.set(tick);
+        }
+        let polled = poll();
+        self.is_polled.store(false, Ordering::SeqCst);
+        polled
+    }
+
+    /// What the handler does, on the guest's thread.
+    fn look_up(&self, at: usize) {
+        if !self.is_polled.load(Ordering::SeqCst) {
+            // It sleeps, and is not to be woken.
+            self.is_set.store(false, Ordering::SeqCst);
+            return;
+        }
+        // Nobody but this thread has the turn, and not while it is in the guest's code.
+        let again = match (self.code.contains(&at), self.turn.try_lock()) {
+            (true, Ok(mut turn)) => {
+                self.keep(&mut turn);
+                turn.tick()
+            }
+            (true, Err(_)) => SOON,
+            (false, _) => self.next_look(),
+        };
+        self.pause.store(again.as_nanos() as u64, Ordering::SeqCst);
+        self.timer.set(again);
+    }
+
+    /// When to look again for a guest that is in a host call: sooner, if it is to be kept; less and less often, while
+    /// it waits there and nothing is done.
+    fn next_look(&self) -> Duration {
+        let now = thread_time().as_nanos() as u64;
+        let spent = now.saturating_sub(self.looked_at.swap(now, Ordering::SeqCst));
+        let pause = self.pause.load(Ordering::SeqCst);
+        if spent < pause / 8 {
+            return Duration::from_nanos(pause * 2).min(LONGEST);
+        }
+        match self.end.is_unwanted.load(Ordering::SeqCst) || self.control.is_paused() {
+            true => SOON,
+            false => tick_of(self.control.cpu_share()),
+        }
+    }
+
+    /// Returns when the guest may go on.
+    fn keep(&self, turn: &mut Turn) {
+        turn.settle(&self.gauge);
+        loop {
+            let seen = self.control.turns();
+            if self.end.is_unwanted.load(Ordering::SeqCst) {
+                self.end.is_quiet();
+                loop {
+                    wait_for_change(&self.end.quiet, 1, None);
+                }
+            }
+            turn.adopt(self.control.cpu_share());
+            let rest = turn.debt(Instant::now());
+            match (self.control.is_paused(), rest) {
+                (true, _) => self.control.wait_for_turn(seen, None),
+                (false, Some(rest)) => self.control.wait_for_turn(seen, Some(rest)),
+                (false, None) => break,
+            }
+        }
+        turn.begin();
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        SEAT.set(std::ptr::null());
+    }
+}
+
+/// The signal: one that does nothing where nobody listens.
+const SIGNAL: libc::c_int = libc::SIGURG;
+
+/// Has this process's signals of the timer handled.
+fn listen() -> io::Result<()> {
+    // SAFETY: all zero is a valid `sigaction`; the handler is a function of the form that `SA_SIGINFO` says, and does
+    // nothing but what a handler may: it reads and writes atomic numbers and memory of its thread, tells times, sets a
+    // timer and waits on futexes, none of which touches `errno`.
+    let listening = unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = handle as *const () as usize;
+        action.sa_flags = libc::SA_SIGINFO | libc::SA_RESTART | libc::SA_ONSTACK;
+        libc::sigemptyset(&raw mut action.sa_mask);
+        libc::sigaction(SIGNAL, &raw const action, std::ptr::null_mut())
+    };
+    ok(listening)
+}
+
+extern "C" fn handle(_: libc::c_int, _: *mut libc::siginfo_t, context: *mut libc::c_void) {
+    let seat = SEAT.get();
+    if seat.is_null() {
+        return;
+    }
+    // SAFETY: `Drop` takes the address away before the seat goes, on this thread; the kernel has filled the context.
+    let (seat, at) = unsafe { (&*seat, interrupted_at(context.cast())) };
+    seat.look_up(at);
+}
+
+/// Where a signal found its thread.
+///
+/// # Safety
+/// `context` is what the kernel gave to the handler.
+unsafe fn interrupted_at(context: *const libc::ucontext_t) -> usize {
+    // SAFETY: as above.
+    let context = unsafe { &(*context).uc_mcontext };
+    #[cfg(target_arch = "x86_64")]
+    return context.gregs[libc::REG_RIP as usize] as usize;
+    #[cfg(target_arch = "aarch64")]
+    return context.pc as usize;
+    #[cfg(target_arch = "riscv64")]
+    return context.__gregs[libc::REG_PC] as usize;
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64")))]
+    return {
+        let _ = context;
+        0
+    };
+}
+
+/// A timer that sends its thread the signal.
+struct Timer(libc::timer_t);
+
+// SAFETY: it is a number by which the kernel knows the timer, for any thread of the process.
+unsafe impl Send for Timer {}
+// SAFETY: as above.
+unsafe impl Sync for Timer {}
+
+impl Timer {
+    fn for_this_thread() -> io::Result<Timer> {
+        let mut timer = std::ptr::null_mut();
+        // SAFETY: all zero is a valid `sigevent` and a valid set of signals; all that is passed lives until the calls
+        // return.
+        let made = unsafe {
+            let mut signals: libc::sigset_t = std::mem::zeroed();
+            libc::sigemptyset(&raw mut signals);
+            libc::sigaddset(&raw mut signals, SIGNAL);
+            libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const signals, std::ptr::null_mut());
+            let mut event: libc::sigevent = std::mem::zeroed();
+            event.sigev_notify = libc::SIGEV_THREAD_ID;
+            event.sigev_signo = SIGNAL;
+            event.sigev_notify_thread_id = rustix::thread::gettid().as_raw_nonzero().get();
+            libc::timer_create(libc::CLOCK_MONOTONIC, &raw mut event, &raw mut timer)
+        };
+        ok(made)?;
+        Ok(Timer(timer))
+    }
+
+    /// Has it go off once, after so long.
+    fn set(&self, after: Duration) {
+        let never = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        let after = libc::timespec {
+            tv_sec: after.as_secs() as libc::time_t,
+            tv_nsec: after.subsec_nanos().max(1) as _,
+        };
+        let once = libc::itimerspec { it_interval: never, it_value: after };
+        // SAFETY: the timer lives as long as `self`.
+        let set = unsafe { libc::timer_settime(self.0, 0, &raw const once, std::ptr::null_mut()) };
+        debug_assert!(set == 0);
+    }
+}
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        // SAFETY: it was made by `for_this_thread`, and is used no more.
+        unsafe { libc::timer_delete(self.0) };
+    }
+}
+
+fn ok(done: libc::c_int) -> io::Result<()> {
+    match done {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Checks;
+    use crate::control::tests::{SPIN, drive, guest_that_checks, until};
+    use mote_spec::{Bytes, ExitStatus, Limit, Limits};
+
+    fn spinning() -> (crate::Engine, crate::Module, mote_spec::Policy) {
+        guest_that_checks(Checks::Nothing, SPIN, Bytes::mib(1))
+    }
+
+    fn switches(guest: &mote_spec::Policy) -> (Arc<Control>, Arc<Gauge>) {
+        (Arc::new(Control::new(guest.limits())), Arc::new(Gauge::default()))
+    }
+
+    /// Whether the guest's thread waits for something (proc_pid_stat(5)); none if there is no such thread.
+    fn is_kept() -> Option<bool> {
+        let threads = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+        let stats = threads.map(|thread| std::fs::read_to_string(thread.path().join("stat")));
+        let stat = stats.flatten().find(|stat| stat.contains("(mote-guest)"))?;
+        Some(stat.split(") ").nth(1).unwrap().starts_with('S'))
+    }
+
+    async fn stays_the_same(number: impl Fn() -> u64) -> bool {
+        let before = number();
+        for _ in 0..10_000 {
+            tokio::task::yield_now().await;
+        }
+        number() == before
+    }
+
+    #[tokio::test]
+    async fn a_guest_that_looks_at_nothing_is_paused_and_goes_on_where_it_was() {
+        let guest = spinning();
+        let (control, gauge) = switches(&guest.2);
+        let cpu = || gauge.cpu_nanos.load(Ordering::Relaxed);
+        let driver = async {
+            until(|| cpu() > 0).await;
+            control.pause();
+            until(|| is_kept() == Some(true)).await;
+            assert!(stays_the_same(cpu).await);
+            let before = cpu();
+            control.unpause();
+            until(|| cpu() > before).await;
+        };
+        assert_eq!(drive(guest, &control, &gauge, driver).await, None);
+    }
+
+    #[tokio::test]
+    async fn one_that_nobody_wants_any_more_does_nothing_more() {
+        let guest = spinning();
+        let (control, gauge) = switches(&guest.2);
+        let cpu = || gauge.cpu_nanos.load(Ordering::Relaxed);
+        assert_eq!(drive(guest, &control, &gauge, until(|| cpu() > 0)).await, None);
+        // It was waited for.
+        assert!(stays_the_same(cpu).await);
+        assert_eq!(is_kept(), Some(true));
+    }
+
+    #[tokio::test]
+    async fn one_that_is_paused_can_go_unwanted() {
+        let guest = spinning();
+        let (control, gauge) = switches(&guest.2);
+        control.pause();
+        let driver = until(|| is_kept() == Some(true));
+        assert_eq!(drive(guest, &control, &gauge, driver).await, None);
+        // It had not begun, and has given back all.
+        until(|| is_kept().is_none()).await;
+    }
+
+    #[tokio::test]
+    async fn it_ends_by_itself() {
+        let ends = r#"(module (memory (export "memory") 1) (func (export "_start")))"#;
+        let guest = guest_that_checks(Checks::Nothing, ends, Bytes::mib(1));
+        let (control, gauge) = switches(&guest.2);
+        let ended = drive(guest, &control, &gauge, std::future::pending()).await;
+        assert_eq!(ended, Some(ExitStatus::Exited(0)));
+    }
+
+    #[tokio::test]
+    async fn a_share_that_comes_late_holds_it() {
+        let guest = spinning();
+        let limits = *guest.2.limits();
+        let (control, gauge) = switches(&guest.2);
+        let cpu = || gauge.cpu_nanos.load(Ordering::Relaxed);
+        let driver = async {
+            until(|| cpu() > 0).await;
+            control.apply(&Limits { cpus: Limit::AtMost("0.1".parse().unwrap()), ..limits });
+            // What it computed before it was told is none of the share's.
+            let told = cpu();
+            until(|| cpu() > told).await;
+            let (before, start) = (cpu(), Instant::now());
+            until(|| cpu() > before + 20_000_000).await;
+            assert!(start.elapsed() > Duration::from_millis(150), "{:?}", start.elapsed());
+            // It rests by its old share no longer when it has a new one.
+            control.apply(&Limits { cpus: Limit::AtMost("0.01".parse().unwrap()), ..limits });
+            let low = cpu();
+            until(|| cpu() > low).await;
+            control.apply(&limits);
+            let (before, start) = (cpu(), Instant::now());
+            until(|| cpu() > before + 100_000_000).await;
+            assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+        };
+        assert_eq!(drive(guest, &control, &gauge, driver).await, None);
+    }
+
+    #[tokio::test]
+    async fn an_event_loop_goes_on_beside_it() {
+        let guest = spinning();
+        let (control, gauge) = switches(&guest.2);
+        let cpu = || gauge.cpu_nanos.load(Ordering::Relaxed);
+        let driver = async {
+            until(|| cpu() > 0).await;
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        };
+        assert_eq!(drive(guest, &control, &gauge, driver).await, None);
+    }
+}
