@@ -43,12 +43,9 @@ pub fn harden(hosts: Hosts) -> Result<(), EngineError> {
         // `mote security` says so.
         return rustix::thread::set_no_new_privs(true).map_err(failed("give up new privileges"));
     }
-    for filter in SeccompProfile::of_host().filters()? {
-        // It gives up new privileges first.
-        seccompiler::apply_filter_all_threads(&filter)
-            .map_err(|error| wall("install a seccomp filter", std::io::Error::other(error)))?;
-    }
-    Ok(())
+    // It gives up new privileges first.
+    seccompiler::apply_filter_all_threads(&SeccompProfile::of_host().filter()?)
+        .map_err(|error| wall("install a seccomp filter", std::io::Error::other(error)))
 }
 
 fn wall(what: &'static str, source: std::io::Error) -> EngineError {

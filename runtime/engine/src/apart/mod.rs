@@ -9,6 +9,7 @@
 
 mod cgroup;
 mod domain;
+mod filter;
 mod layers;
 mod link;
 mod namespaces;

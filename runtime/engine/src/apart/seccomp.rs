@@ -1,19 +1,17 @@
 //! A seccomp profile as the OCI runtime specification has it (`config-linux.md`, Seccomp), turned into
-//! filters for the kernel.
-//!
-//! The kernel takes the strictest answer of all filters: so one filter has the default for what no rule
-//! names, and one more each of the other actions.
+//! a filter for the kernel.
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
-    SeccompRule, TargetArch,
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompRule,
+    TargetArch,
 };
 use serde::{Deserialize, Serialize};
 use syscalls::Sysno;
 
+use super::filter::{self, Verdict};
 use crate::error::EngineError;
 
 /// A profile.
@@ -129,9 +127,6 @@ pub(crate) enum Sockets {
     Internet,
 }
 
-/// Rules by the number of the call that they are for; none means always.
-type Rules = BTreeMap<i64, Vec<SeccompRule>>;
-
 /// Whether filters can be made for this processor.
 pub(crate) fn is_supported() -> bool {
     TargetArch::try_from(std::env::consts::ARCH).is_ok()
@@ -185,26 +180,35 @@ impl SeccompProfile {
     pub fn from_json(json: &[u8]) -> Result<SeccompProfile, EngineError> {
         let bad = |error: &dyn std::fmt::Display| EngineError::Seccomp { why: error.to_string() };
         let profile: SeccompProfile = serde_json::from_slice(json).map_err(|error| bad(&error))?;
-        profile.filters()?;
+        profile.filter()?;
         Ok(profile)
     }
 
-    /// The filters, in the order in which they are to be installed.
-    pub(crate) fn filters(&self) -> Result<Vec<BpfProgram>, EngineError> {
+    /// The filter for the kernel.
+    pub(crate) fn filter(&self) -> Result<BpfProgram, EngineError> {
         let bad =
             |error: seccompiler::BackendError| EngineError::Seccomp { why: error.to_string() };
         let here = TargetArch::try_from(std::env::consts::ARCH).map_err(bad)?;
         let default = self.default_action.with(self.default_errno_ret);
-        let mut named = Rules::new();
-        let mut others: Vec<(SeccompAction, Rules)> = Vec::new();
+        let verdicts = self.verdicts(&default)?.into_iter();
+        let verdicts = verdicts.map(|(number, said)| (number, verdict(said, &default))).collect();
+        filter::write(verdicts, &default, here).map_err(bad)
+    }
+
+    /// What is said of each call, in the order of the profile.
+    fn verdicts(&self, default: &SeccompAction) -> Result<BTreeMap<u32, Vec<Said>>, EngineError> {
+        let bad =
+            |error: seccompiler::BackendError| EngineError::Seccomp { why: error.to_string() };
+        let mut verdicts: BTreeMap<u32, Vec<Said>> = BTreeMap::new();
         for entry in &self.syscalls {
             let action = entry.action.with(entry.errno_ret);
-            if action == default {
+            if action == *default {
                 continue;
             }
+            let rules = rules(&entry.args).map_err(bad)?;
             for name in &entry.names {
                 let number = match Sysno::from_str(name) {
-                    Ok(number) => i64::from(number.id()),
+                    Ok(number) => number.id() as u32,
                     // What only others allow is not allowed here; what is to be refused must be known.
                     Err(_) if action == SeccompAction::Allow => continue,
                     Err(_) if self.default_action.refuses() || is_elsewhere(name) => continue,
@@ -213,37 +217,30 @@ impl SeccompProfile {
                         return Err(EngineError::Seccomp { why });
                     }
                 };
-                add(&mut named, number, &entry.args).map_err(bad)?;
-                if action == SeccompAction::Allow {
-                    continue;
-                }
-                let place = others.iter().position(|(other, _)| *other == action);
-                let place = place.unwrap_or_else(|| {
-                    others.push((action.clone(), Rules::new()));
-                    others.len() - 1
-                });
-                add(&mut others[place].1, number, &entry.args).map_err(bad)?;
+                let said = (entry.action, action.clone(), rules.clone());
+                verdicts.entry(number).or_default().push(said);
             }
         }
-        let filter = |rules, (other, matched): (SeccompAction, SeccompAction)| {
-            BpfProgram::try_from(SeccompFilter::new(rules, other, matched, here)?)
-        };
-        let mut filters = other_calls();
-        // Those that forbid to install any more come after those that do not.
-        let forbids = |rules: &Rules| {
-            let needed = [Sysno::prctl, Sysno::seccomp];
-            needed.iter().any(|call| rules.contains_key(&i64::from(call.id())))
-        };
-        others.sort_by_key(|(_, rules)| forbids(rules));
-        for (action, rules) in others {
-            filters.push(filter(rules, (SeccompAction::Allow, action)).map_err(bad)?);
-        }
-        // The last, since it may forbid to install any more.
-        if default != SeccompAction::Allow {
-            filters.push(filter(named, (default, SeccompAction::Allow)).map_err(bad)?);
-        }
-        Ok(filters)
+        Ok(verdicts)
     }
+}
+
+/// What one entry says of a call: an action, and when it is meant; always, if there are no rules.
+type Said = (Action, SeccompAction, Vec<SeccompRule>);
+
+/// Of all that is meant the strictest is done, and of equal ones the last, as the kernel does with several filters.
+fn verdict(mut said: Vec<Said>, default: &SeccompAction) -> Verdict {
+    said.reverse();
+    said.sort_by_key(|(action, _, _)| *action);
+    let mut verdict = Verdict { rules: Vec::new(), otherwise: default.clone() };
+    for (_, action, rules) in said {
+        if rules.is_empty() {
+            verdict.otherwise = action;
+            break;
+        }
+        verdict.rules.extend(rules.into_iter().map(|rule| (rule, action.clone())));
+    }
+    verdict
 }
 
 /// Whether a call is one of other processors only, for which a profile is as well: it never happens here.
@@ -253,62 +250,32 @@ fn is_elsewhere(name: &str) -> bool {
         || syscalls::s390x::Sysno::from_str(name).is_ok()
 }
 
-/// A filter for calls under other numbers than a profile's rules are for: on x86-64 the kernel may know
-/// them once more as those of x32, which nothing here makes.
-fn other_calls() -> Vec<BpfProgram> {
-    /// `BPF_LD | BPF_W | BPF_ABS`, `BPF_JMP | BPF_JGE | BPF_K`, `BPF_RET | BPF_K` (linux/filter.h).
-    const LOAD: u16 = 0x20;
-    const JUMP_IF_GREATER_EQUAL: u16 = 0x35;
-    const RETURN: u16 = 0x06;
-    const X32: u32 = 0x4000_0000;
-    const ALLOW: u32 = 0x7fff_0000;
-    const ENOSYS: u32 = 0x0005_0000 | 38;
-    if std::env::consts::ARCH != "x86_64" {
-        return Vec::new();
-    }
-    let step = |code, (jt, jf), k| seccompiler::sock_filter { code, jt, jf, k };
-    vec![vec![
-        step(LOAD, (0, 0), 0),
-        step(JUMP_IF_GREATER_EQUAL, (0, 1), X32),
-        step(RETURN, (0, 0), ENOSYS),
-        step(RETURN, (0, 0), ALLOW),
-    ]]
-}
-
-/// Adds what an entry says of a call. One without conditions is for every call.
-fn add(rules: &mut Rules, number: i64, args: &[Argument]) -> Result<(), seccompiler::BackendError> {
+/// When what an entry says is meant.
+fn rules(args: &[Argument]) -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
     let conditions = args.iter().map(Argument::condition).collect::<Result<Vec<_>, _>>()?;
     // Several of one argument are alternatives, as libseccomp and `runc` read them.
     let mut indexes: Vec<u8> = args.iter().map(|arg| arg.index).collect();
     indexes.sort_unstable();
     let alternatives = indexes.windows(2).any(|two| two[0] == two[1]);
-    let is_free = rules.get(&number).is_some_and(Vec::is_empty);
-    let rules = rules.entry(number).or_default();
-    if conditions.is_empty() || is_free {
-        rules.clear();
-        return Ok(());
-    }
-    if alternatives {
-        for condition in conditions {
-            rules.push(SeccompRule::new(vec![condition])?);
+    match (conditions.is_empty(), alternatives) {
+        (true, _) => Ok(Vec::new()),
+        (false, true) => {
+            conditions.into_iter().map(|condition| SeccompRule::new(vec![condition])).collect()
         }
-    } else {
-        rules.push(SeccompRule::new(conditions)?);
+        (false, false) => Ok(vec![SeccompRule::new(conditions)?]),
     }
-    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     /// Runs something in a thread that has a profile, and returns what it said.
     fn under<T: Send + 'static>(json: &str, work: fn() -> T) -> T {
-        let filters = SeccompProfile::from_json(json.as_bytes()).unwrap().filters().unwrap();
+        let filter = SeccompProfile::from_json(json.as_bytes()).unwrap().filter().unwrap();
         let thread = std::thread::spawn(move || {
-            for filter in &filters {
-                seccompiler::apply_filter(filter).unwrap();
-            }
+            seccompiler::apply_filter(&filter).unwrap();
             work()
         });
         thread.join().unwrap()
@@ -350,7 +317,7 @@ mod tests {
     #[test]
     fn every_call_that_a_host_gives_up_is_refused() {
         let host = SeccompProfile::of_host();
-        let filters = host.filters().unwrap();
+        let filter = host.filter().unwrap();
         // Without arguments these would do something.
         let acts = ["fork", "vfork", "vhangup", "acct", "unshare", "personality"];
         let names: Vec<String> = host
@@ -362,9 +329,7 @@ mod tests {
             .collect();
         assert!(names.len() > 60);
         let thread = std::thread::spawn(move || {
-            for filter in &filters {
-                seccompiler::apply_filter(filter).unwrap();
-            }
+            seccompiler::apply_filter(&filter).unwrap();
             let allowed = |name: &String| {
                 let Ok(call) = Sysno::from_str(name) else { return false };
                 // SAFETY: no argument of these points to anything.
@@ -379,9 +344,9 @@ mod tests {
 
     #[test]
     fn motes_own_profiles_are_filters() {
-        assert!(SeccompProfile::of_host().filters().is_ok());
+        assert!(SeccompProfile::of_host().filter().is_ok());
         for sockets in [Sockets::None, Sockets::Internet] {
-            assert!(SeccompProfile::of_guest(sockets).filters().is_ok());
+            assert!(SeccompProfile::of_guest(sockets).filter().is_ok());
         }
     }
 
@@ -395,5 +360,92 @@ mod tests {
         let bad = r#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["read"],
             "action":"SCMP_ACT_ERRNO","args":[{"index":9,"value":0,"op":"SCMP_CMP_EQ"}]}]}"#;
         assert!(SeccompProfile::from_json(bad.as_bytes()).is_err());
+    }
+
+    /// What a profile says of a call, read entry by entry.
+    fn judge(profile: &SeccompProfile, (number, arguments): filter::tests::Call) -> u32 {
+        let holds = |argument: &Argument| {
+            let (is, value) = (arguments[usize::from(argument.index)], argument.value);
+            match argument.op {
+                Operator::Ne => is != value,
+                Operator::Lt => is < value,
+                Operator::Le => is <= value,
+                Operator::Eq => is == value,
+                Operator::Ge => is >= value,
+                Operator::Gt => is > value,
+                Operator::MaskedEq => is & value == argument.value_two & value,
+            }
+        };
+        let is_meant = |entry: &&Syscalls| {
+            let named = entry
+                .names
+                .iter()
+                .any(|name| Sysno::from_str(name).is_ok_and(|known| known.id() as u32 == number));
+            let twice = entry.args.iter().enumerate().any(|(place, one)| {
+                entry.args[..place].iter().any(|other| other.index == one.index)
+            });
+            named
+                && match twice {
+                    true => entry.args.iter().any(holds),
+                    false => entry.args.iter().all(holds),
+                }
+        };
+        let default = profile.default_action.with(profile.default_errno_ret);
+        let said = profile.syscalls.iter().filter(is_meant);
+        let said = said.map(|entry| (entry.action, entry.action.with(entry.errno_ret)));
+        let said = said.filter(|(_, action)| *action != default);
+        let strictest = said.rev().min_by_key(|(action, _)| *action);
+        strictest.map_or(default, |(_, action)| action).into()
+    }
+
+    fn an_argument() -> impl Strategy<Value = Argument> {
+        use Operator::*;
+        let value = prop_oneof![0u64..4, Just(u64::MAX), Just(1 << 32), Just((1 << 32) + 2)];
+        let op =
+            prop_oneof![Just(Ne), Just(Lt), Just(Le), Just(Eq), Just(Ge), Just(Gt), Just(MaskedEq)];
+        (0u8..3, value.clone(), value, op).prop_map(|(index, value, value_two, op)| Argument {
+            index,
+            value,
+            value_two,
+            op,
+        })
+    }
+
+    fn an_action() -> impl Strategy<Value = (Action, Option<u32>)> {
+        use Action::*;
+        let action =
+            prop_oneof![Just(KillProcess), Just(Trap), Just(Errno), Just(Log), Just(Allow)];
+        (action, prop::option::of(1u32..4))
+    }
+
+    fn an_entry() -> impl Strategy<Value = Syscalls> {
+        let names =
+            prop::sample::subsequence(vec!["read", "write", "openat", "close", "futex"], 1..4);
+        (names, an_action(), prop::collection::vec(an_argument(), 0..4)).prop_map(
+            |(names, (action, errno_ret), args)| Syscalls {
+                names: names.into_iter().map(str::to_owned).collect(),
+                action,
+                errno_ret,
+                args,
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn the_kernel_is_told_what_a_profile_says(
+            (default_action, default_errno_ret) in an_action(),
+            syscalls in prop::collection::vec(an_entry(), 0..6),
+            arguments in prop::collection::vec(
+                prop_oneof![0u64..5, Just(u64::MAX), Just(1 << 32), Just((1 << 32) + 1)], 6),
+        ) {
+            let profile = SeccompProfile { default_action, default_errno_ret, syscalls };
+            let program = profile.filter().unwrap();
+            let arguments: [u64; 6] = arguments.try_into().unwrap();
+            for name in ["read", "write", "openat", "close", "futex", "getpid"] {
+                let call = (Sysno::from_str(name).unwrap().id() as u32, arguments);
+                prop_assert_eq!(filter::tests::judge(&program, call), judge(&profile, call), "{}", name);
+            }
+        }
     }
 }

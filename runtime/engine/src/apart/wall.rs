@@ -78,13 +78,9 @@ impl Wall {
             false => Sockets::Internet,
         };
         // A profile of the operator's may forbid to install any more.
-        let mut filters = match seccomp::is_supported() {
-            true => SeccompProfile::of_guest(sockets).filters()?,
-            false => Vec::new(),
-        };
-        filters.extend(
-            self.seccomp.as_ref().map(SeccompProfile::filters).transpose()?.unwrap_or_default(),
-        );
+        let own = seccomp::is_supported().then(|| SeccompProfile::of_guest(sockets));
+        let filters = own.iter().chain(&self.seccomp).map(SeccompProfile::filter);
+        let filters = filters.collect::<Result<_, _>>()?;
         Ok(Prepared { wall: self, filters, domain: Domain::of(handles, net)? })
     }
 }
