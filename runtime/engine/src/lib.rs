@@ -11,6 +11,7 @@ mod alive;
 mod alone;
 mod apart;
 mod cache;
+mod cgroup_files;
 mod compile;
 #[cfg(feature = "compiler")]
 mod compiler;
@@ -50,6 +51,7 @@ pub use apart::{
     enter_fresh_network, work,
 };
 pub use cache::{Cache, CodeKey, ENGINE_VERSION, Trusted};
+pub use cgroup_files::CgroupFiles;
 pub use compile::{CompileIn, compile};
 #[cfg(feature = "compiler")]
 pub use compiler::compile_worker;
