@@ -108,7 +108,7 @@ struct Counts {
 /// Does random things to its containers until the connection breaks. What failed with the disk may
 /// have been done or not, and is left alone from then on.
 fn load(
-    socket: &std::path::Path,
+    mut client: Client,
     logs: &mut BTreeMap<String, Log>,
     random: &mut Random,
     (counts, disk): (&Counts, Disk),
@@ -123,7 +123,6 @@ fn load(
         Act::Unpause,
         Act::Remove,
     ];
-    let mut client = Client::connect(socket);
     while logs.values().any(|log| log.pending.is_none()) {
         let at = random.below(logs.len() as u64) as usize;
         let (name, log) = logs.iter_mut().nth(at).expect("one of them");
@@ -247,8 +246,9 @@ fn kill_again_and_again(rounds: u64, disk: Disk) -> Counts {
             let mut threads = Vec::new();
             for logs in &mut clients {
                 let mut random = Random(random.below(u64::MAX - 1) + 1);
-                let (socket, counts) = (&socket, &counts);
-                threads.push(scope.spawn(move || load(socket, logs, &mut random, (counts, disk))));
+                // Before any of them can end the round.
+                let (client, counts) = (client.again(), &counts);
+                threads.push(scope.spawn(move || load(client, logs, &mut random, (counts, disk))));
             }
             // A client that panics ends the round as well.
             let working = || !threads.iter().any(|thread| thread.is_finished());
