@@ -254,35 +254,18 @@ impl Guest {
         let gauge = Gauge::of(policy)
             .map_err(|error| CliError::new(format!("cannot make a gauge: {error}")))?;
         let (gauge, control) = (Arc::new(gauge), Arc::new(Control::new(policy.limits())));
-        let (policy, held) = (policy.clone(), (Arc::clone(&gauge), Arc::clone(&control)));
-        let wall = None;
+        let policy = policy.clone();
+        let held = (Arc::clone(&gauge), Arc::clone(&control));
+        let with = With { process, stdio, root, scratch, held };
         let Ready { place, _tree } = ready;
         let run: BoxFuture<_> = match place {
             Place::Here { engine, module } => Box::pin(async move {
-                let (gauge, control) = held;
-                let policy = &policy;
-                let begun = None;
-                let launch =
-                    Launch { policy, process, stdio, root, scratch, gauge, control, begun, wall };
-                let ended = mote_engine::run(&engine, &module, launch).await;
+                let ended = mote_engine::run(&engine, &module, with.launch(&policy)).await;
                 drop(_tree);
                 ended
             }),
             Place::Apart(apart) => {
-                let (gauge, control) = held;
-                let begun = None;
-                let launch = Launch {
-                    policy: &policy,
-                    process,
-                    stdio,
-                    root,
-                    scratch,
-                    gauge,
-                    control,
-                    begun,
-                    wall,
-                };
-                let run = apart.start(launch).await?;
+                let run = apart.start(with.launch(&policy)).await?;
                 Box::pin(async move {
                     let ended = run.await;
                     drop(_tree);
@@ -291,6 +274,23 @@ impl Guest {
             }
         };
         Ok(Started { run, gauge, control })
+    }
+}
+
+/// What a guest is started with, but for its policy.
+struct With {
+    process: Process,
+    stdio: Stdio,
+    root: Option<RootFiles>,
+    scratch: Option<PathBuf>,
+    held: (Arc<Gauge>, Arc<Control>),
+}
+
+impl With {
+    fn launch(self, policy: &Policy) -> Launch<'_> {
+        let With { process, stdio, root, scratch, held: (gauge, control) } = self;
+        let (begun, wall) = (None, None);
+        Launch { policy, process, stdio, root, scratch, gauge, control, begun, wall }
     }
 }
 

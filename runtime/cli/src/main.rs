@@ -28,10 +28,10 @@ mod template;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 
 use crate::app::{App, Globals};
-use crate::commands::Command;
+use crate::commands::{Command, Own};
 
 /// Pull and run WebAssembly containers
 #[derive(Parser, Debug)]
@@ -40,7 +40,16 @@ struct Cli {
     #[command(flatten)]
     globals: Globals,
     #[command(subcommand)]
-    command: Command,
+    verb: Verb,
+}
+
+/// What to do
+#[derive(Subcommand, Debug)]
+enum Verb {
+    #[command(flatten)]
+    Command(Box<Command>),
+    #[command(flatten)]
+    Own(Own),
 }
 
 fn main() -> ExitCode {
@@ -48,9 +57,9 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
-    let result = match cli.command.of_mote_itself() {
-        Ok(result) => result.map(|()| 0),
-        Err(command) => App::new(&cli.globals).and_then(|app| command.exec(&app)),
+    let result = match cli.verb {
+        Verb::Own(own) => own.exec().map(|()| 0),
+        Verb::Command(command) => App::new(&cli.globals).and_then(|app| command.exec(&app)),
     };
     match result {
         Ok(code) => ExitCode::from(code),

@@ -90,6 +90,13 @@ pub(crate) enum Command {
     Completion(completion::CompletionArgs),
     Man(completion::ManArgs),
     #[command(hide = true)]
+    ContainerdProgram(containerd_program::ContainerdProgramArgs),
+}
+
+/// What processes of mote ask each other for, which need no configuration: one has read it for them
+#[derive(Subcommand, Debug)]
+pub(crate) enum Own {
+    #[command(hide = true)]
     CompileWorker(compile::WorkerArgs),
     /// Run one guest, as the socket at standard input says; for mote itself
     #[command(hide = true)]
@@ -97,8 +104,6 @@ pub(crate) enum Command {
     /// Start processes, as the socket at standard input says; for mote itself
     #[command(hide = true)]
     Spawner,
-    #[command(hide = true)]
-    ContainerdProgram(containerd_program::ContainerdProgramArgs),
 }
 
 /// Look after the images of this machine
@@ -157,25 +162,20 @@ impl Command {
             Command::System(System::Check(args)) => args.exec(app),
             Command::Completion(args) => done(args.exec()),
             Command::Man(args) => done(args.exec()),
-            own @ (Command::CompileWorker(_) | Command::GuestWorker | Command::Spawner) => {
-                done(own.of_mote_itself().unwrap_or(Ok(())))
-            }
             Command::ContainerdProgram(args) => done(args.exec()),
         }
     }
 }
 
-impl Command {
-    /// Carries out what processes of mote ask each other for, which need no configuration: one has read it for
-    /// them. The outer error is any other command.
-    pub(crate) fn of_mote_itself(self) -> Result<Result<(), CliError>, Box<Command>> {
+impl Own {
+    /// Carries it out.
+    pub(crate) fn exec(self) -> Result<(), CliError> {
         let failed =
             |error| CliError::new(format!("cannot do what a process of mote is for: {error}"));
-        Ok(match self {
-            Command::CompileWorker(args) => args.exec(),
-            Command::GuestWorker => mote_engine::work().map_err(failed),
-            Command::Spawner => mote_engine::serve_spawner(&programs()).map_err(failed),
-            other => return Err(Box::new(other)),
-        })
+        match self {
+            Own::CompileWorker(args) => args.exec(),
+            Own::GuestWorker => mote_engine::work().map_err(failed),
+            Own::Spawner => mote_engine::serve_spawner(&programs()).map_err(failed),
+        }
     }
 }
