@@ -6,11 +6,16 @@ use crate::harness::{Out, guest};
 /// The ways to isolate a guest.
 const ISOLATIONS: [&str; 2] = ["shared", "process"];
 
-/// Runs an attack in WebAssembly text in every isolation, and checks its exit code and what was said of it.
+/// Runs an attack in WebAssembly text.
 fn wat(name: &str, flags: &[&str], code: i32, says: &str) {
     let file = format!("{}/../../modules/attack/wat/{name}.wat", env!("CARGO_MANIFEST_DIR"));
+    ends(&file, flags, code, says);
+}
+
+/// Runs an attack in every isolation, and checks its exit code and what was said of it.
+fn ends(file: &str, flags: &[&str], code: i32, says: &str) {
     for isolation in ISOLATIONS {
-        let out = World::new().attacked(&[&["--isolation", isolation], flags].concat(), &file);
+        let out = World::new().attacked(&[&["--isolation", isolation], flags].concat(), file);
         assert_eq!(out.code, code, "{isolation}: {out:?}");
         assert!(out.stderr.contains(says), "{isolation}: {out:?}");
         assert!(!out.stderr.contains(['\x1b', '\x07']), "{isolation}: {out:?}");
@@ -115,6 +120,27 @@ macro_rules! files {
     };
 }
 
+/// Errors of programs in C, which end where their memory, their table or the types of their functions do.
+macro_rules! c_errors {
+    ($($name:ident: $says:literal;)+) => {
+        const C_ERRORS: &[&str] = &[$(stringify!($name)),+];
+        mod errors_in_c {
+            $(#[test] fn $name() {
+                super::ends(&super::guest(concat!("attack/", stringify!($name), ".c")), &[], 134, $says)
+            })+
+        }
+    };
+}
+
+macro_rules! c_files {
+    ($($name:ident: $flags:expr, $check:ident;)+) => {
+        const C_FILES: &[&str] = &[$(stringify!($name)),+];
+        mod attacks_in_c {
+            $(#[test] fn $name() { super::held(stringify!($name), &$flags, &["c"], super::$check) })+
+        }
+    };
+}
+
 macro_rules! networks {
     ($($name:ident),+ $(,)?) => {
         const NETWORKS: &[&str] = &[$(stringify!($name)),+];
@@ -170,6 +196,24 @@ files! {
     change_by_making_a_folder: ["--read-only-grant"], unchanged;
     change_by_setting_length: ["--read-only-grant"], unchanged;
     change_by_setting_times: ["--read-only-grant"], unchanged;
+}
+
+c_errors! {
+    smash_its_stack: "out of bounds memory access";
+    call_an_overwritten_pointer: "undefined element: out of bounds table access";
+    call_with_another_signature: "indirect call type mismatch";
+    write_to_every_address: "out of bounds memory access";
+    recurse_with_large_frames: "out of bounds memory access";
+}
+
+c_files! {
+    walk_up_from_every_descriptor: [], unchanged;
+    look_at_host_files: [], unchanged;
+    list_the_parent: [], unchanged;
+    exhaust_its_heap: ["--memory", "4m"], unchanged;
+    search_its_memory: [], unchanged;
+    seek_beyond_its_space: ["--storage-opt", "size=64k"], quota_held;
+    write_in_pieces: ["--storage-opt", "size=64k"], quota_held;
 }
 
 networks! {
@@ -233,16 +277,17 @@ fn every_attack_is_tried() {
     let files = |folder: &str| {
         let folder = format!("{}/../../modules/attack/{folder}", env!("CARGO_MANIFEST_DIR"));
         let entries = std::fs::read_dir(folder).expect("it is there");
-        let mut names: Vec<String> = entries
-            .map(|entry| {
-                entry.expect("an entry").path().file_stem().expect("a name").display().to_string()
-            })
+        let paths = entries.map(|entry| entry.expect("an entry").path());
+        let mut names: Vec<String> = paths
+            .filter(|path| path.extension().is_some_and(|extension| extension != "h"))
+            .map(|path| path.file_stem().expect("a name").display().to_string())
             .collect();
         names.sort();
         names
     };
     let all = [
         ("wat", WATS.to_vec()),
+        ("c", [C_ERRORS, C_FILES].concat()),
         ("files/src/bin", [FILES, FLOODS].concat()),
         ("network/src/bin", [NETWORKS, SOCKET_FLOODS].concat()),
     ];
