@@ -25,6 +25,7 @@ mod limits;
 mod network;
 mod pods;
 mod pull;
+mod rates;
 mod refusals;
 mod shim;
 mod shim_processes;

@@ -1,12 +1,11 @@
 //! Runs the only guest of a process on a thread of its own, in code that looks at nothing while it computes.
 //!
-//! A timer sends the thread a signal at every tick. Where that finds it in the guest's own code, which holds no lock
+//! A signal interrupts it at every tick (`tick`). Where that finds the guest in the guest's own code, which holds no lock
 //! of the host's and leaves nothing of it half done, the handler keeps it there: while it is paused, until it has
 //! earned what it computed, or for good once nobody wants it any more. One that is kept for good leaves its thread,
 //! and all that it has open, to the end of the process, which is to follow. In a host call nobody is kept: it ends,
 //! or waits, by itself.
 
-use std::cell::Cell;
 use std::future::Future;
 use std::io;
 use std::ops::Range;
@@ -22,11 +21,8 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::control::{Control, wait_for_change, wake_all};
 use crate::gauge::Gauge;
-use crate::meter::{Metered, Ticks, Turn, thread_time, tick_of};
-
-/// Whether a signal's handler can tell on this processor where it found the thread.
-pub(crate) const IS_SUPPORTED: bool =
-    cfg!(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64"));
+use crate::meter::{GivesWay, Metered, Turn, thread_time, tick_of};
+use crate::tick;
 
 /// How soon a guest is looked for again that is to be kept, and was in a host call.
 const SOON: Duration = Duration::from_micros(200);
@@ -63,14 +59,22 @@ impl<T: Send + 'static> Alone<T> {
         let (events, end) = (Handle::current(), Arc::new(End::default()));
         let (tell, ended) = oneshot::channel();
         let code = code.start.addr()..code.end.addr();
-        listen()?;
         let thread = std::thread::Builder::new().name("mote-guest".into());
         let (held_by, its_end) = (Arc::clone(&control), Arc::clone(&end));
         thread.spawn(move || {
             let done = catch_unwind(AssertUnwindSafe(|| {
+                tick::prepare()?;
                 let turn = Arc::new(Mutex::new(Turn::new(held_by.cpu_share())));
-                let seat = Seat::take(code, &gauge, &held_by, &turn, &its_end)?;
-                let metered = Metered::new(guest, Ticks::Signals(seat), gauge, held_by, turn);
+                let seat = Seat {
+                    code,
+                    gauge: Arc::clone(&gauge),
+                    control: Arc::clone(&held_by),
+                    turn: Arc::clone(&turn),
+                    end: Arc::clone(&its_end),
+                    pause: AtomicU64::new(0),
+                    looked_at: AtomicU64::new(0),
+                };
+                let metered = Metered::new(guest, GivesWay::Kept(seat), gauge, held_by, turn);
                 Ok(events.block_on(async {
                     tokio::select! {
                         biased;
@@ -141,63 +145,15 @@ pub(crate) struct Seat {
     control: Arc<Control>,
     turn: Arc<Mutex<Turn>>,
     end: Arc<End>,
-    timer: Timer,
-    /// Whether the guest is being polled.
-    is_polled: AtomicBool,
-    /// Whether the timer has been set, and has not yet gone off.
-    is_set: AtomicBool,
-    /// How long it was set for, in nanoseconds, and the thread's CPU time when it last went off.
+    /// After how long the next look was to be, in nanoseconds, and the thread's CPU time at the last one.
     pause: AtomicU64,
     looked_at: AtomicU64,
 }
 
-thread_local! {
-    static SEAT: Cell<*const Seat> = const { Cell::new(std::ptr::null()) };
-}
-
 impl Seat {
-    /// The seat of this thread, for as long as it lives.
-    fn take(
-        code: Range<usize>,
-        gauge: &Arc<Gauge>,
-        control: &Arc<Control>,
-        turn: &Arc<Mutex<Turn>>,
-        end: &Arc<End>,
-    ) -> io::Result<Box<Seat>> {
-        let seat = Box::new(Seat {
-            code,
-            gauge: Arc::clone(gauge),
-            control: Arc::clone(control),
-            turn: Arc::clone(turn),
-            end: Arc::clone(end),
-            timer: Timer::for_this_thread()?,
-            is_polled: AtomicBool::new(false),
-            is_set: AtomicBool::new(false),
-            pause: AtomicU64::new(0),
-            looked_at: AtomicU64::new(0),
-        });
-        SEAT.set(&raw const *seat);
-        Ok(seat)
-    }
-
-    /// Polls the guest, which is looked for at every tick until it is done.
-    pub(crate) fn polling<T>(&self, tick: Duration, poll: impl FnOnce() -> T) -> T {
-        self.is_polled.store(true, Ordering::SeqCst);
-        if !self.is_set.swap(true, Ordering::SeqCst) {
-            self.timer.set(tick);
-        }
-        let polled = poll();
-        self.is_polled.store(false, Ordering::SeqCst);
-        polled
-    }
-
-    /// What the handler does, on the guest's thread.
-    fn look_up(&self, at: usize) {
-        if !self.is_polled.load(Ordering::SeqCst) {
-            // It sleeps, and is not to be woken.
-            self.is_set.store(false, Ordering::SeqCst);
-            return;
-        }
+    /// What a signal's handler does that has found the guest's thread at this address, while it polls the guest: tells
+    /// when to look again.
+    pub(crate) fn look_up(&self, at: usize) -> Duration {
         // Nobody but this thread has the turn, and not while it is in the guest's code.
         let again = match (self.code.contains(&at), self.turn.try_lock()) {
             (true, Ok(mut turn)) => {
@@ -208,7 +164,7 @@ impl Seat {
             (false, _) => self.next_look(),
         };
         self.pause.store(again.as_nanos() as u64, Ordering::SeqCst);
-        self.timer.set(again);
+        again
     }
 
     /// When to look again for a guest that is in a host call: sooner, if it is to be kept; less and less often, while
@@ -246,116 +202,6 @@ impl Seat {
             }
         }
         turn.begin();
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        SEAT.set(std::ptr::null());
-    }
-}
-
-/// The signal: one that does nothing where nobody listens.
-const SIGNAL: libc::c_int = libc::SIGURG;
-
-/// Has this process's signals of the timer handled.
-fn listen() -> io::Result<()> {
-    // SAFETY: all zero is a valid `sigaction`; the handler is a function of the form that `SA_SIGINFO` says, and does
-    // nothing but what a handler may: it reads and writes atomic numbers and memory of its thread, tells times, sets a
-    // timer and waits on futexes, none of which touches `errno`.
-    let listening = unsafe {
-        let mut action: libc::sigaction = std::mem::zeroed();
-        action.sa_sigaction = handle as *const () as usize;
-        action.sa_flags = libc::SA_SIGINFO | libc::SA_RESTART | libc::SA_ONSTACK;
-        libc::sigemptyset(&raw mut action.sa_mask);
-        libc::sigaction(SIGNAL, &raw const action, std::ptr::null_mut())
-    };
-    ok(listening)
-}
-
-extern "C" fn handle(_: libc::c_int, _: *mut libc::siginfo_t, context: *mut libc::c_void) {
-    let seat = SEAT.get();
-    if seat.is_null() {
-        return;
-    }
-    // SAFETY: `Drop` takes the address away before the seat goes, on this thread; the kernel has filled the context.
-    let (seat, at) = unsafe { (&*seat, interrupted_at(context.cast())) };
-    seat.look_up(at);
-}
-
-/// Where a signal found its thread.
-///
-/// # Safety
-/// `context` is what the kernel gave to the handler.
-unsafe fn interrupted_at(context: *const libc::ucontext_t) -> usize {
-    // SAFETY: as above.
-    let context = unsafe { &(*context).uc_mcontext };
-    #[cfg(target_arch = "x86_64")]
-    return context.gregs[libc::REG_RIP as usize] as usize;
-    #[cfg(target_arch = "aarch64")]
-    return context.pc as usize;
-    #[cfg(target_arch = "riscv64")]
-    return context.__gregs[libc::REG_PC] as usize;
-    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64")))]
-    return {
-        let _ = context;
-        0
-    };
-}
-
-/// A timer that sends its thread the signal.
-struct Timer(libc::timer_t);
-
-// SAFETY: it is a number by which the kernel knows the timer, for any thread of the process.
-unsafe impl Send for Timer {}
-// SAFETY: as above.
-unsafe impl Sync for Timer {}
-
-impl Timer {
-    fn for_this_thread() -> io::Result<Timer> {
-        let mut timer = std::ptr::null_mut();
-        // SAFETY: all zero is a valid `sigevent` and a valid set of signals; all that is passed lives until the calls
-        // return.
-        let made = unsafe {
-            let mut signals: libc::sigset_t = std::mem::zeroed();
-            libc::sigemptyset(&raw mut signals);
-            libc::sigaddset(&raw mut signals, SIGNAL);
-            libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const signals, std::ptr::null_mut());
-            let mut event: libc::sigevent = std::mem::zeroed();
-            event.sigev_notify = libc::SIGEV_THREAD_ID;
-            event.sigev_signo = SIGNAL;
-            event.sigev_notify_thread_id = rustix::thread::gettid().as_raw_nonzero().get();
-            libc::timer_create(libc::CLOCK_MONOTONIC, &raw mut event, &raw mut timer)
-        };
-        ok(made)?;
-        Ok(Timer(timer))
-    }
-
-    /// Has it go off once, after so long.
-    fn set(&self, after: Duration) {
-        let never = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        let after = libc::timespec {
-            tv_sec: after.as_secs() as libc::time_t,
-            tv_nsec: after.subsec_nanos().max(1) as _,
-        };
-        let once = libc::itimerspec { it_interval: never, it_value: after };
-        // SAFETY: the timer lives as long as `self`.
-        let set = unsafe { libc::timer_settime(self.0, 0, &raw const once, std::ptr::null_mut()) };
-        debug_assert!(set == 0);
-    }
-}
-
-impl Drop for Timer {
-    fn drop(&mut self) {
-        // SAFETY: it was made by `for_this_thread`, and is used no more.
-        unsafe { libc::timer_delete(self.0) };
-    }
-}
-
-fn ok(done: libc::c_int) -> io::Result<()> {
-    match done {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
     }
 }
 

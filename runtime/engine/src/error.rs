@@ -57,7 +57,9 @@ pub enum EngineError {
     MemoryAtStart { limit: Bytes },
     #[error("the program cannot be started")]
     Start { source: wasmtime::Error },
-    #[error("cannot run the guest on a thread of its own")]
+    #[error(
+        "cannot run a guest so that it can be interrupted, which takes a thread and a timer (timer_create, timer_settime)"
+    )]
     Thread { source: io::Error },
     #[error("cannot run a program in a process of its own")]
     Worker { source: io::Error },

@@ -45,6 +45,7 @@ mod sockets;
 mod sockets_p3;
 mod spawner;
 mod stdio;
+mod tick;
 
 pub use apart::{
     Apart, Gone, Layer, Layers, Network, Order, SeccompProfile, User, Wall, WorkIn, Worker,

@@ -1,13 +1,12 @@
 //! Meters the time that a guest is polled, and holds it to its CPU share by not polling it.
 //!
-//! A guest that computes beside others gives way at every tick of its engine's epoch. The ticks come from one
-//! thread for all engines of the process, which sleeps while no guest runs: an idle device is not
-//! woken. One that has its process to itself is found by signals (`alone`).
+//! A guest that computes beside others gives way at every tick of its engine's epoch; one that has its process to
+//! itself is kept where a tick finds it (`alone`).
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -17,6 +16,7 @@ use rustix::time::{ClockId, clock_gettime};
 use crate::alone::Seat;
 use crate::control::Control;
 use crate::gauge::Gauge;
+use crate::tick::{self, Ticks};
 
 /// How long a guest may compute before it gives way.
 const TICK: Duration = Duration::from_millis(5);
@@ -24,7 +24,9 @@ const TICK: Duration = Duration::from_millis(5);
 /// in a tenth of a second.
 const SHORTEST_TICK: Duration = Duration::from_micros(500);
 /// How late a guest with a share may be let go on without losing what it earned meanwhile: timers are late.
-const CREDIT: Duration = Duration::from_millis(2);
+const CREDIT: Duration = Duration::from_millis(1);
+/// What a turn costs beside the guest's own computing: timers, ticks, the event loop. It is the guest's to earn.
+const BESIDE: Duration = Duration::from_micros(50);
 
 /// How long a guest with this share of a CPU may compute before it gives way.
 pub(crate) fn tick_of(share: Limit<f64>) -> Duration {
@@ -45,31 +47,31 @@ pub fn look_often(events: &mut tokio::runtime::Builder) -> &mut tokio::runtime::
 /// Polls a guest, counts the time, and lets it rest when its share is used up.
 pub(crate) struct Metered<F> {
     guest: Pin<Box<F>>,
-    ticks: Ticks,
+    gives_way: GivesWay,
     gauge: Arc<Gauge>,
     control: Arc<Control>,
     turn: Arc<Mutex<Turn>>,
     rest: Option<Pin<Box<tokio::time::Sleep>>>,
 }
 
-/// What comes between a guest and its computing at every tick.
-pub(crate) enum Ticks {
-    /// Its code looks at its engine's epoch, and gives way.
-    Epochs(wasmtime::Engine),
-    /// A signal finds it on its thread.
-    Signals(Box<Seat>),
+/// How a guest that computes gives way at a tick.
+pub(crate) enum GivesWay {
+    /// Its code looks at its engine's epoch.
+    ToOthers(wasmtime::Engine),
+    /// It is kept where it is found.
+    Kept(Seat),
 }
 
 impl<F: Future> Metered<F> {
     /// `turn` is one of the control's share.
     pub(crate) fn new(
         guest: F,
-        ticks: Ticks,
+        gives_way: GivesWay,
         gauge: Arc<Gauge>,
         control: Arc<Control>,
         turn: Arc<Mutex<Turn>>,
     ) -> Self {
-        Metered { guest: Box::pin(guest), ticks, gauge, turn, control, rest: None }
+        Metered { guest: Box::pin(guest), gives_way, gauge, turn, control, rest: None }
     }
 
     fn turn(&self) -> MutexGuard<'_, Turn> {
@@ -84,13 +86,11 @@ impl<F: Future> Metered<F> {
             turn.tick()
         };
         let guest = self.guest.as_mut();
-        let polled = match &self.ticks {
-            Ticks::Epochs(engine) => {
-                let _ticking = Ticker::run(engine, tick);
-                guest.poll(cx)
-            }
-            Ticks::Signals(seat) => seat.polling(tick, || guest.poll(cx)),
+        let ticks = match &self.gives_way {
+            GivesWay::ToOthers(engine) => Ticks::Epochs(engine),
+            GivesWay::Kept(seat) => Ticks::Keeps(seat),
         };
+        let polled = tick::while_polling(ticks, tick, || guest.poll(cx));
         self.turn().settle(&self.gauge);
         polled
     }
@@ -163,7 +163,7 @@ impl Account {
     fn owe(&mut self, since: Instant, spent: Duration) {
         let Limit::AtMost(share) = self.share else { return };
         let paid = self.paid_at.unwrap_or(since).max(since.checked_sub(CREDIT).unwrap_or(since));
-        self.paid_at = Some(paid + spent.div_f64(share));
+        self.paid_at = Some(paid + (spent + BESIDE).div_f64(share));
     }
 }
 
@@ -202,101 +202,6 @@ impl<F: Future> Future for Metered<F> {
 pub(crate) fn thread_time() -> Duration {
     let now = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
-}
-
-/// What makes engines' epochs tick.
-struct Ticker {
-    state: Mutex<Ticked>,
-    wake: Condvar,
-    next: AtomicU64,
-    /// How often it has ticked.
-    #[cfg(test)]
-    ticks: AtomicU64,
-}
-
-#[derive(Default)]
-struct Ticked {
-    /// The engines whose guests run code right now.
-    running: Vec<(u64, wasmtime::Engine, Duration)>,
-    /// Whether the ticker sleeps until it is woken: none was running at its last tick.
-    asleep: bool,
-}
-
-/// Keeps an engine's epoch ticking until it is dropped.
-struct Ticking(u64);
-
-impl Ticker {
-    fn get() -> &'static Ticker {
-        static TICKER: OnceLock<Ticker> = OnceLock::new();
-        static THREAD: OnceLock<()> = OnceLock::new();
-        let ticker = TICKER.get_or_init(|| Ticker {
-            state: Mutex::default(),
-            wake: Condvar::new(),
-            next: AtomicU64::new(0),
-            #[cfg(test)]
-            ticks: AtomicU64::new(0),
-        });
-        THREAD.get_or_init(|| {
-            std::thread::Builder::new()
-                .name("mote-epoch".into())
-                .stack_size(64 << 10)
-                .spawn(|| ticker.tick_forever())
-                .expect("a process can start one thread");
-        });
-        ticker
-    }
-
-    fn run(engine: &wasmtime::Engine, tick: Duration) -> Ticking {
-        let ticker = Ticker::get();
-        let id = ticker.next.fetch_add(1, Ordering::Relaxed);
-        let mut state = ticker.state();
-        state.running.push((id, engine.clone(), tick));
-        // One that counts its time goes on, unless it is to tick sooner than it would.
-        if std::mem::take(&mut state.asleep) || tick < TICK {
-            ticker.wake.notify_one();
-        }
-        Ticking(id)
-    }
-
-    fn state(&self) -> MutexGuard<'_, Ticked> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn tick_forever(&self) {
-        loop {
-            let mut state = self.state();
-            state.asleep = state.running.is_empty();
-            let awake = self.wake.wait_while(state, |state| state.asleep);
-            let state = self.until_tick(awake.unwrap_or_else(PoisonError::into_inner));
-            for (_, engine, _) in &state.running {
-                engine.increment_epoch();
-            }
-            #[cfg(test)]
-            self.ticks.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-}
-
-impl Ticker {
-    /// Waits for the next tick: the soonest that a guest which runs meanwhile is to have.
-    fn until_tick<'a>(&self, mut state: MutexGuard<'a, Ticked>) -> MutexGuard<'a, Ticked> {
-        let start = Instant::now();
-        loop {
-            let tick = state.running.iter().map(|(_, _, tick)| *tick).min().unwrap_or(TICK);
-            let Some(left) = tick.checked_sub(start.elapsed()).filter(|left| !left.is_zero())
-            else {
-                return state;
-            };
-            let waited = self.wake.wait_timeout(state, left);
-            state = waited.unwrap_or_else(PoisonError::into_inner).0;
-        }
-    }
-}
-
-impl Drop for Ticking {
-    fn drop(&mut self) {
-        Ticker::get().state().running.retain(|(id, _, _)| *id != self.0);
-    }
 }
 
 #[cfg(test)]
@@ -346,28 +251,6 @@ mod tests {
                     prop_assert!(used <= share * 0.1 * 1.1, "{used} s for {share}");
                 }
             }
-        }
-    }
-
-    #[test]
-    fn guests_that_come_and_go_do_not_make_it_tick_faster() {
-        let engine = wasmtime::Engine::default();
-        let ticks = || Ticker::get().ticks.load(Ordering::Relaxed);
-        let (start, before) = (Instant::now(), ticks());
-        // Nobody else runs guests in this process.
-        while ticks() < before + 10 {
-            drop(Ticker::run(&engine, TICK));
-        }
-        // One may have been under way.
-        assert!(start.elapsed() >= 9 * TICK, "{:?}", start.elapsed());
-        // With nobody running it falls asleep.
-        while !Ticker::get().state().asleep {
-            std::thread::yield_now();
-        }
-        let asleep_at = ticks();
-        drop(Ticker::run(&engine, TICK));
-        while ticks() == asleep_at {
-            std::thread::yield_now();
         }
     }
 }

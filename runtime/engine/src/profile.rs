@@ -10,8 +10,8 @@ use mote_spec::{Bytes, Limit, Policy};
 use serde::{Deserialize, Serialize};
 use wasmtime::{Config, InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails};
 
-use crate::alone;
 use crate::error::EngineError;
+use crate::tick;
 
 /// The three ways to use a machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,7 +64,7 @@ impl Checks {
     /// What code has to look at of a guest with no limits but the usual ones.
     pub fn usual(company: Company) -> Checks {
         match company {
-            Company::Nobody if alone::IS_SUPPORTED => Checks::Nothing,
+            Company::Nobody if tick::KNOWS_WHERE => Checks::Nothing,
             Company::Nobody | Company::Others => Checks::Ticks,
         }
     }

@@ -19,10 +19,11 @@ use crate::error::EngineError;
 use crate::gauge::Gauge;
 use crate::handles;
 use crate::link;
-use crate::meter::{Metered, Ticks, Turn};
+use crate::meter::{GivesWay, Metered, Turn};
 use crate::module::{Code, Engine, Module};
 use crate::sandbox::{self, Sandbox};
 use crate::stdio::Stdio;
+use crate::tick;
 
 /// How the program is started.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -246,8 +247,11 @@ async fn meter<T: Send + 'static>(
     if !engine.checks.look_at_ticks() {
         return Alone::start(guest, module.code_range(), gauge, control)?.await;
     }
+    // A filter may forbid it, which is better told now.
+    tick::prepare()?;
     let turn = Arc::new(Mutex::new(Turn::new(control.cpu_share())));
-    Ok(Metered::new(guest, Ticks::Epochs(engine.inner.clone()), gauge, control, turn).await)
+    let gives_way = GivesWay::ToOthers(engine.inner.clone());
+    Ok(Metered::new(guest, gives_way, gauge, control, turn).await)
 }
 
 /// Instantiates the program and calls it. The outer error is that it could not be started.

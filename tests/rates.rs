@@ -1,0 +1,169 @@
+//! Limits over time, as the machine counts what a guest uses. What is noticed late is never blamed on the guest: a
+//! span counts with all the time that reading its ends may have taken.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use crate::harness::{Host, guest};
+
+/// Computes for a tenth of a second or so, waits for a fifth, and computes for ever: what it may not do is to save up.
+const FITFUL: &str = r#"(module
+  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 0) "\10\00\00\00\05\00\00\00")
+  (data (i32.const 16) "busy\n")
+  ;; A subscription to the monotonic clock, 200 ms from now.
+  (data (i32.const 80) "\01\00\00\00\00\00\00\00\00\C2\EB\0B\00\00\00\00")
+  (func (export "_start") (local $left i32) (local $rounds i32)
+    (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))
+    (loop $again
+      (local.set $left (i32.const 30000000))
+      (loop $spin (br_if $spin (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))
+      (drop (call $poll (i32.const 64) (i32.const 128) (i32.const 1) (i32.const 160)))
+      (br_if $again (i32.lt_u
+        (local.tee $rounds (i32.add (local.get $rounds) (i32.const 1))) (i32.const 3))))
+    (loop (br 0))))"#;
+
+/// How long is looked.
+const LOOKED: Duration = Duration::from_secs(3);
+
+/// What was used by when, the earliest and the latest that it can have been.
+struct Look {
+    from: Instant,
+    until: Instant,
+    used: Duration,
+}
+
+/// The CPU time that a process has used (clock_getcpuclockid(3)).
+fn cpu_time(process: u32) -> Duration {
+    let (mut clock, mut now) = (0, libc::timespec { tv_sec: 0, tv_nsec: 0 });
+    // SAFETY: both write one value each, to a place that is there for it.
+    let told = unsafe {
+        libc::clock_getcpuclockid(process as libc::pid_t, &raw mut clock) == 0
+            && libc::clock_gettime(clock, &raw mut now) == 0
+    };
+    assert!(told, "process {process} has ended");
+    Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
+}
+
+/// The processes that a process has started, and those of theirs.
+fn with_children(process: u32) -> Vec<u32> {
+    let tasks = std::fs::read_dir(format!("/proc/{process}/task")).expect("it runs").flatten();
+    let lists = tasks.map(|task| std::fs::read_to_string(task.path().join("children")));
+    let children: Vec<u32> = lists
+        .flatten()
+        .flat_map(|list| list.split(' ').filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
+        .collect();
+    std::iter::once(process).chain(children.into_iter().flat_map(with_children)).collect()
+}
+
+/// Starts a guest, and waits until it says something.
+fn start(host: &Host, args: &[&str]) -> (Child, Receiver<String>) {
+    let mut command = host.command(args);
+    let mut child = command.stdout(Stdio::piped()).spawn().expect("started");
+    let lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+    let (tell, said) = std::sync::mpsc::channel();
+    std::thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| tell.send(line)));
+    assert_eq!(said.recv().expect("it runs"), "busy");
+    (child, said)
+}
+
+#[test]
+fn statement_4_1_no_tenth_of_a_second_has_more_than_a_tenth_above_a_cpu_share() {
+    const SHARE: f64 = 0.3;
+    let host = Host::new();
+    let fitful = host.file("fitful.wat", FITFUL);
+    for isolation in ["shared", "process"] {
+        host.cli(["run", "--cpus", "0.3", "--timeout", "1s", "--isolation", isolation, &fitful]);
+        let args = ["run", "--cpus", "0.3", "--isolation", isolation, &fitful];
+        let (mut child, said) = start(&host, &args);
+        let processes = with_children(child.id());
+        let mut looks: Vec<Look> = Vec::new();
+        let start = Instant::now();
+        while start.elapsed() < LOOKED {
+            let from = Instant::now();
+            let used = processes.iter().map(|process| cpu_time(*process)).sum();
+            looks.push(Look { from, until: Instant::now(), used });
+            let waited = said.recv_timeout(Duration::from_millis(1));
+            assert_eq!(waited, Err(RecvTimeoutError::Timeout), "it runs on");
+        }
+        child.kill().expect("killed");
+        child.wait().expect("ended");
+        let within = |first: &Look, last: &Look| {
+            last.until.duration_since(first.from) <= Duration::from_millis(100)
+        };
+        let mut most = Duration::ZERO;
+        for (place, first) in looks.iter().enumerate() {
+            let inside = looks[place..].iter().take_while(|last| within(first, last));
+            most = most.max(inside.last().map_or(Duration::ZERO, |last| last.used - first.used));
+        }
+        assert!(most.as_secs_f64() <= 0.1 * SHARE * 1.1, "{isolation}: {most:?} in 100 ms");
+        let all = looks.last().expect("looked").used - looks[0].used;
+        assert!(all > LOOKED.mul_f64(SHARE / 4.0), "{isolation}: it computed for {all:?}");
+    }
+}
+
+/// Prints a port, and then when datagrams arrive there, by the kernel's own clock (`SO_TIMESTAMPNS` of socket(7)), and
+/// how long each is, for three seconds from the first one on.
+const TIMES: &str = r"
+import socket, struct
+socket_, first = socket.socket(socket.AF_INET, socket.SOCK_DGRAM), None
+socket_.setsockopt(socket.SOL_SOCKET, 35, 1)
+socket_.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
+socket_.bind(('127.0.0.1', 0))
+print(socket_.getsockname()[1], flush=True)
+while True:
+    data, told, _, _ = socket_.recvmsg(65536, 64)
+    seconds, nanos = struct.unpack('qq', told[0][2][:16])
+    at = seconds * 10**9 + nanos
+    first = first or at
+    if at > first + 3 * 10**9:
+        break
+    print(at, len(data))
+";
+
+#[test]
+fn statement_4_1_no_second_has_more_than_a_twentieth_above_a_network_rate() {
+    const RATE: u64 = 1 << 20;
+    let host = Host::new();
+    for isolation in ["shared", "process"] {
+        let mut observer = Command::new("python3")
+            .args(["-c", TIMES])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("started");
+        let mut lines = BufReader::new(observer.stdout.take().expect("a pipe")).lines();
+        let port = lines.next().expect("a port").expect("a line");
+        let (rule, address) = (format!("udp://127.0.0.1:{port}"), format!("127.0.0.1:{port}"));
+        let flood = guest("flood.p2");
+        let mut child = host
+            .command(["run", "--net-rate", "1m", "--allow-net", &rule])
+            .args(["--isolation", isolation, &flood, &address])
+            .spawn()
+            .expect("started");
+        let arrived: Vec<(u64, u64)> = lines
+            .map_while(Result::ok)
+            .map(|line| {
+                let (at, length) = line.split_once(' ').expect("two numbers");
+                (at.parse().expect("a time"), length.parse().expect("a length"))
+            })
+            .collect();
+        observer.wait().expect("ended");
+        child.kill().expect("killed");
+        child.wait().expect("ended");
+        let (mut most, mut sum, mut oldest) = (0, 0, 0);
+        for (at, length) in &arrived {
+            sum += length;
+            while *at - arrived[oldest].0 > 1_000_000_000 {
+                sum -= arrived[oldest].1;
+                oldest += 1;
+            }
+            most = most.max(sum);
+        }
+        assert!(most <= RATE * 21 / 20, "{isolation}: {most} bytes in a second");
+        assert!(most >= RATE / 2, "{isolation}: it sent {most} bytes in a second");
+    }
+}
