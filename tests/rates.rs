@@ -60,6 +60,19 @@ fn with_children(process: u32) -> Vec<u32> {
     std::iter::once(process).chain(children.into_iter().flat_map(with_children)).collect()
 }
 
+/// When a guest is given its share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Given {
+    First,
+    /// While it runs, in code that looks at nothing.
+    Later,
+}
+
+/// Waits, while a guest runs on and says nothing.
+fn wait(said: &Receiver<String>, time: Duration) {
+    assert_eq!(said.recv_timeout(time), Err(RecvTimeoutError::Timeout), "it runs on");
+}
+
 /// Starts a guest, and waits until it says something.
 fn start(host: &Host, args: &[&str]) -> (Child, Receiver<String>) {
     let mut command = host.command(args);
@@ -76,10 +89,17 @@ fn statement_4_1_no_tenth_of_a_second_has_more_than_a_tenth_above_a_cpu_share() 
     const SHARE: f64 = 0.3;
     let host = Host::new();
     let fitful = host.file("fitful.wat", FITFUL);
-    for isolation in ["shared", "process"] {
-        host.cli(["run", "--cpus", "0.3", "--timeout", "1s", "--isolation", isolation, &fitful]);
-        let args = ["run", "--cpus", "0.3", "--isolation", isolation, &fitful];
-        let (mut child, said) = start(&host, &args);
+    let ways = ["shared", "process"]
+        .map(|isolation| [(isolation, Given::First), (isolation, Given::Later)]);
+    for (isolation, given) in ways.concat() {
+        let share: &[&str] = if given == Given::First { &["--cpus", "0.3"] } else { &[] };
+        let args = [&["run", "--name", "fitful", "--isolation", isolation], share, &[&fitful]];
+        let (mut child, said) = start(&host, &args.concat());
+        if given == Given::Later {
+            host.cli(["update", "--cpus", "0.3", "fitful"]).success();
+            // It hears of it at its next tick.
+            wait(&said, Duration::from_millis(20));
+        }
         let processes = with_children(child.id());
         let mut looks: Vec<Look> = Vec::new();
         let start = Instant::now();
@@ -87,8 +107,7 @@ fn statement_4_1_no_tenth_of_a_second_has_more_than_a_tenth_above_a_cpu_share() 
             let from = Instant::now();
             let used = processes.iter().map(|process| cpu_time(*process)).sum();
             looks.push(Look { from, until: Instant::now(), used });
-            let waited = said.recv_timeout(Duration::from_millis(1));
-            assert_eq!(waited, Err(RecvTimeoutError::Timeout), "it runs on");
+            wait(&said, Duration::from_millis(1));
         }
         child.kill().expect("killed");
         child.wait().expect("ended");
@@ -100,10 +119,51 @@ fn statement_4_1_no_tenth_of_a_second_has_more_than_a_tenth_above_a_cpu_share() 
             let inside = looks[place..].iter().take_while(|last| within(first, last));
             most = most.max(inside.last().map_or(Duration::ZERO, |last| last.used - first.used));
         }
-        assert!(most.as_secs_f64() <= 0.1 * SHARE * 1.1, "{isolation}: {most:?} in 100 ms");
+        assert!(
+            most.as_secs_f64() <= 0.1 * SHARE * 1.1,
+            "{isolation} {given:?}: {most:?} in 100 ms"
+        );
         let all = looks.last().expect("looked").used - looks[0].used;
-        assert!(all > LOOKED.mul_f64(SHARE / 4.0), "{isolation}: it computed for {all:?}");
+        assert!(
+            all > LOOKED.mul_f64(SHARE / 4.0),
+            "{isolation} {given:?}: it computed for {all:?}"
+        );
     }
+}
+
+#[test]
+fn a_guest_that_nothing_else_keeps_is_paused_with_its_process() {
+    const FILLS: &str = r#"(module
+      (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+      (memory (export "memory") 1000)
+      (data (i32.const 0) "\10\00\00\00\05\00\00\00")
+      (data (i32.const 16) "busy\n")
+      (func (export "_start")
+        (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))
+        (loop (memory.fill (i32.const 0) (i32.const 7) (i32.const 65000000)) (br 0))))"#;
+    let host = Host::new();
+    let fills = host.file("fills.wat", FILLS);
+    let (mut child, said) =
+        start(&host, &["run", "--name", "fills", "--isolation", "process", &fills]);
+    let processes = with_children(child.id());
+    let used = || processes[1..].iter().map(|process| cpu_time(*process)).sum::<Duration>();
+    host.cli(["pause", "fills"]).success();
+    let is_stopped = |process: &u32| {
+        let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).expect("it is there");
+        stat.contains(") T ")
+    };
+    while !processes[1..].iter().any(is_stopped) {
+        wait(&said, Duration::from_millis(1));
+    }
+    let before = used();
+    wait(&said, Duration::from_millis(50));
+    assert_eq!(used(), before, "it does nothing");
+    host.cli(["unpause", "fills"]).success();
+    while used() == before {
+        wait(&said, Duration::from_millis(1));
+    }
+    host.cli(["kill", "fills"]).success();
+    assert_eq!(child.wait().expect("ended").code(), Some(137));
 }
 
 /// Prints a port, and then when datagrams arrive there, by the kernel's own clock (`SO_TIMESTAMPNS` of socket(7)), and
@@ -114,6 +174,7 @@ socket_, first = socket.socket(socket.AF_INET, socket.SOCK_DGRAM), None
 socket_.setsockopt(socket.SOL_SOCKET, 35, 1)
 socket_.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
 socket_.bind(('127.0.0.1', 0))
+socket_.settimeout(20)
 print(socket_.getsockname()[1], flush=True)
 while True:
     data, told, _, _ = socket_.recvmsg(65536, 64)

@@ -420,6 +420,7 @@ impl Daemon {
         }
         let policy = record.policy.updated(wants, &self.machine.ceiling);
         let policy = policy.map_err(|error| DaemonError::Forbidden(error.to_string()))?;
+        self.prepare_for(&record, &policy).await?;
         let mut requires = record.setup.requires;
         // A reservation that was named beside the limit stays; it is only never above it.
         let named = requires.memory != record.policy.limits().memory.get();
@@ -447,6 +448,23 @@ impl Daemon {
         let record = entry.record();
         entry.beside().iter().for_each(|one| one.control.apply(record.policy.limits()));
         Ok(())
+    }
+
+    /// Sees to it that a container's program is compiled for another policy, whatever becomes of its image.
+    async fn prepare_for(
+        &self,
+        record: &Arc<Record>,
+        policy: &mote_spec::Policy,
+    ) -> Result<(), DaemonError> {
+        let checks = |policy| Checks::of(policy, Company::Others);
+        if checks(policy) == checks(&record.policy) {
+            return Ok(());
+        }
+        let (shared, policy) = (Arc::clone(&self.shared), policy.clone());
+        let other = record.changed(|other| other.policy = policy);
+        let loaded =
+            tokio::task::spawn_blocking(move || shared.programs.load(&other).map(drop)).await;
+        Ok(loaded.map_err(|_| DaemonError::Failed("compiling failed".to_owned()))??)
     }
 
     /// Refuses less memory than a program starts with: it could never be started again.

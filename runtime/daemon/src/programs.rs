@@ -103,10 +103,15 @@ impl Programs {
             None => self.compiled(&self.reopen(record)?, checks)?,
         };
         let stack = record.policy.limits().bounds.stack;
-        let engine = self.engine(checks, stack)?;
+        let is_apart = record.policy.security().is_apart();
+        let engine = match is_apart {
+            // It is only looked at.
+            true => Engine::new(self.machine.profile, checks, stack)?,
+            false => self.engine(checks, stack)?,
+        };
         let module = Module::load(&engine, &code)?;
         let described = mote_engine::describe(&engine, &module)?;
-        let place = match record.policy.security().is_apart() {
+        let place = match is_apart {
             true => Place::Apart(self.machine.apart(&record.image.digest, checks)),
             false => Place::Here { engine, module },
         };

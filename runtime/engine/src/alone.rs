@@ -21,18 +21,17 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::control::{Control, wait_for_change, wake_all};
 use crate::gauge::Gauge;
-use crate::meter::{GivesWay, Metered, Turn, thread_time, tick_of};
-use crate::tick;
+use crate::meter::{GivesWay, Metered, Turn, thread_time};
 
 /// How soon a guest is looked for again that is to be kept, and was in a host call.
 const SOON: Duration = Duration::from_micros(200);
 /// How soon at the latest.
-const LONGEST: Duration = Duration::from_millis(100);
+const LONGEST: Duration = Duration::from_millis(20);
 /// How long a guest that nobody wants any more may take to be out of a host call.
 const PATIENCE: Duration = Duration::from_millis(100);
 
-/// The run of the only guest of this process. Once it is dropped the guest does nothing more, but for a host call that
-/// it may be in, and the process is to end.
+/// The run of the only guest of this process. Once it is dropped the guest does nothing more, and the process is to
+/// end. One that is in a host call then may get as far as the next look after it.
 pub(crate) struct Alone<T> {
     ended: oneshot::Receiver<Ended<T>>,
     end: Arc<End>,
@@ -63,7 +62,6 @@ impl<T: Send + 'static> Alone<T> {
         let (held_by, its_end) = (Arc::clone(&control), Arc::clone(&end));
         thread.spawn(move || {
             let done = catch_unwind(AssertUnwindSafe(|| {
-                tick::prepare()?;
                 let turn = Arc::new(Mutex::new(Turn::new(held_by.cpu_share())));
                 let seat = Seat {
                     code,
@@ -75,13 +73,13 @@ impl<T: Send + 'static> Alone<T> {
                     looked_at: AtomicU64::new(0),
                 };
                 let metered = Metered::new(guest, GivesWay::Kept(seat), gauge, held_by, turn);
-                Ok(events.block_on(async {
+                events.block_on(async {
                     tokio::select! {
                         biased;
-                        () = its_end.told.notified() => None,
-                        done = metered => Some(done),
+                        () = its_end.told.notified() => Ok(None),
+                        done = metered => done.map(Some),
                     }
-                }))
+                })
             }));
             its_end.is_quiet();
             // Nobody may wait for it any more.
@@ -154,37 +152,39 @@ impl Seat {
     /// What a signal's handler does that has found the guest's thread at this address, while it polls the guest: tells
     /// when to look again.
     pub(crate) fn look_up(&self, at: usize) -> Duration {
-        // Nobody but this thread has the turn, and not while it is in the guest's code.
-        let again = match (self.code.contains(&at), self.turn.try_lock()) {
-            (true, Ok(mut turn)) => {
+        // Nobody but this thread has the turn, and not while it polls.
+        let Ok(mut turn) = self.turn.try_lock() else { return SOON };
+        turn.settle(&self.gauge);
+        let again = match self.code.contains(&at) {
+            true => {
                 self.keep(&mut turn);
                 turn.tick()
             }
-            (true, Err(_)) => SOON,
-            (false, _) => self.next_look(),
+            false => self.next_look(&turn),
         };
+        turn.begin();
         self.pause.store(again.as_nanos() as u64, Ordering::SeqCst);
         again
     }
 
     /// When to look again for a guest that is in a host call: sooner, if it is to be kept; less and less often, while
     /// it waits there and nothing is done.
-    fn next_look(&self) -> Duration {
+    fn next_look(&self, turn: &Turn) -> Duration {
         let now = thread_time().as_nanos() as u64;
         let spent = now.saturating_sub(self.looked_at.swap(now, Ordering::SeqCst));
         let pause = self.pause.load(Ordering::SeqCst);
-        if spent < pause / 8 {
-            return Duration::from_nanos(pause * 2).min(LONGEST);
-        }
-        match self.end.is_unwanted.load(Ordering::SeqCst) || self.control.is_paused() {
-            true => SOON,
-            false => tick_of(self.control.cpu_share()),
+        let is_to_be_kept = self.end.is_unwanted.load(Ordering::SeqCst)
+            || self.control.is_paused()
+            || turn.debt(Instant::now()).is_some();
+        match spent < pause / 8 {
+            true => Duration::from_nanos(pause * 2).min(LONGEST),
+            false if is_to_be_kept => SOON,
+            false => turn.tick(),
         }
     }
 
     /// Returns when the guest may go on.
     fn keep(&self, turn: &mut Turn) {
-        turn.settle(&self.gauge);
         loop {
             let seen = self.control.turns();
             if self.end.is_unwanted.load(Ordering::SeqCst) {
@@ -198,10 +198,9 @@ impl Seat {
             match (self.control.is_paused(), rest) {
                 (true, _) => self.control.wait_for_turn(seen, None),
                 (false, Some(rest)) => self.control.wait_for_turn(seen, Some(rest)),
-                (false, None) => break,
+                (false, None) => return,
             }
         }
-        turn.begin();
     }
 }
 
@@ -211,74 +210,94 @@ mod tests {
     use crate::Checks;
     use crate::control::tests::{SPIN, drive, guest_that_checks, until};
     use mote_spec::{Bytes, ExitStatus, Limit, Limits};
+    use std::collections::HashSet;
+    use std::ffi::OsString;
 
-    fn spinning() -> (crate::Engine, crate::Module, mote_spec::Policy) {
-        guest_that_checks(Checks::Nothing, SPIN, Bytes::mib(1))
+    fn guest_of(wat: &str) -> (crate::Engine, crate::Module, mote_spec::Policy) {
+        guest_that_checks(Checks::Nothing, wat, Bytes::mib(64))
     }
 
     fn switches(guest: &mote_spec::Policy) -> (Arc<Control>, Arc<Gauge>) {
         (Arc::new(Control::new(guest.limits())), Arc::new(Gauge::default()))
     }
 
-    /// Whether the guest's thread waits for something (proc_pid_stat(5)); none if there is no such thread.
-    fn is_kept() -> Option<bool> {
-        let threads = std::fs::read_dir("/proc/self/task").unwrap().flatten();
-        let stats = threads.map(|thread| std::fs::read_to_string(thread.path().join("stat")));
-        let stat = stats.flatten().find(|stat| stat.contains("(mote-guest)"))?;
-        Some(stat.split(") ").nth(1).unwrap().starts_with('S'))
+    /// These tests look at threads, and leave some behind.
+    static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+    /// The threads that there were before a test.
+    struct Before(HashSet<OsString>);
+
+    impl Before {
+        fn now() -> Before {
+            Before(threads().map(|thread| thread.file_name()).collect())
+        }
+
+        /// Whether the guest's thread waits for something (proc_pid_stat(5)); none if there is no such thread.
+        fn is_kept(&self) -> Option<bool> {
+            let new = threads().filter(|thread| !self.0.contains(&thread.file_name()));
+            let stats = new.map(|thread| std::fs::read_to_string(thread.path().join("stat")));
+            let stat = stats.flatten().find(|stat| stat.contains("(mote-guest)"))?;
+            Some(stat.split(") ").nth(1).unwrap().starts_with('S'))
+        }
     }
 
+    fn threads() -> impl Iterator<Item = std::fs::DirEntry> {
+        std::fs::read_dir("/proc/self/task").unwrap().flatten()
+    }
+
+    /// Whether a number stays the same for several ticks.
     async fn stays_the_same(number: impl Fn() -> u64) -> bool {
-        let before = number();
-        for _ in 0..10_000 {
-            tokio::task::yield_now().await;
-        }
+        let (before, start) = (number(), Instant::now());
+        until(|| start.elapsed() > Duration::from_millis(20)).await;
         number() == before
     }
 
     #[tokio::test]
     async fn a_guest_that_looks_at_nothing_is_paused_and_goes_on_where_it_was() {
-        let guest = spinning();
+        let _turn = ONE_AT_A_TIME.lock().await;
+        let (before, guest) = (Before::now(), guest_of(SPIN));
         let (control, gauge) = switches(&guest.2);
         let cpu = || gauge.cpu_nanos.load(Ordering::Relaxed);
         let driver = async {
             until(|| cpu() > 0).await;
             control.pause();
-            until(|| is_kept() == Some(true)).await;
+            until(|| before.is_kept() == Some(true)).await;
             assert!(stays_the_same(cpu).await);
-            let before = cpu();
+            let used = cpu();
             control.unpause();
-            until(|| cpu() > before).await;
+            until(|| cpu() > used).await;
         };
         assert_eq!(drive(guest, &control, &gauge, driver).await, None);
     }
 
     #[tokio::test]
     async fn one_that_nobody_wants_any_more_does_nothing_more() {
-        let guest = spinning();
+        let _turn = ONE_AT_A_TIME.lock().await;
+        let (before, guest) = (Before::now(), guest_of(SPIN));
         let (control, gauge) = switches(&guest.2);
         let cpu = || gauge.cpu_nanos.load(Ordering::Relaxed);
         assert_eq!(drive(guest, &control, &gauge, until(|| cpu() > 0)).await, None);
         // It was waited for.
         assert!(stays_the_same(cpu).await);
-        assert_eq!(is_kept(), Some(true));
+        assert_eq!(before.is_kept(), Some(true));
     }
 
     #[tokio::test]
     async fn one_that_is_paused_can_go_unwanted() {
-        let guest = spinning();
+        let _turn = ONE_AT_A_TIME.lock().await;
+        let (before, guest) = (Before::now(), guest_of(SPIN));
         let (control, gauge) = switches(&guest.2);
         control.pause();
-        let driver = until(|| is_kept() == Some(true));
+        let driver = until(|| before.is_kept() == Some(true));
         assert_eq!(drive(guest, &control, &gauge, driver).await, None);
         // It had not begun, and has given back all.
-        until(|| is_kept().is_none()).await;
+        until(|| before.is_kept().is_none()).await;
     }
 
     #[tokio::test]
     async fn it_ends_by_itself() {
         let ends = r#"(module (memory (export "memory") 1) (func (export "_start")))"#;
-        let guest = guest_that_checks(Checks::Nothing, ends, Bytes::mib(1));
+        let guest = guest_of(ends);
         let (control, gauge) = switches(&guest.2);
         let ended = drive(guest, &control, &gauge, std::future::pending()).await;
         assert_eq!(ended, Some(ExitStatus::Exited(0)));
@@ -286,7 +305,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_share_that_comes_late_holds_it() {
-        let guest = spinning();
+        let guest = guest_of(SPIN);
         let limits = *guest.2.limits();
         let (control, gauge) = switches(&guest.2);
         let cpu = || gauge.cpu_nanos.load(Ordering::Relaxed);
@@ -312,8 +331,18 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn one_that_is_in_calls_of_the_engine_is_counted_all_the_same() {
+        let fill = r#"(module (memory (export "memory") 900) (func (export "_start")
+            (loop (memory.fill (i32.const 0) (i32.const 7) (i32.const 58000000)) (br 0))))"#;
+        let guest = guest_of(fill);
+        let (control, gauge) = switches(&guest.2);
+        let driver = until(|| gauge.cpu_nanos.load(Ordering::Relaxed) > 30_000_000);
+        assert_eq!(drive(guest, &control, &gauge, driver).await, None);
+    }
+
+    #[tokio::test]
     async fn an_event_loop_goes_on_beside_it() {
-        let guest = spinning();
+        let guest = guest_of(SPIN);
         let (control, gauge) = switches(&guest.2);
         let cpu = || gauge.cpu_nanos.load(Ordering::Relaxed);
         let driver = async {

@@ -5,7 +5,8 @@
 //! ```
 //!
 //! `profile` makes the one configuration, `sandbox` the one kind of store, `handles` turns grants
-//! into open directories and sockets. Never reads the process environment, and never prints.
+//! into open directories and sockets. Never reads the process environment, and never prints. A process that runs guests
+//! has `SIGURG` for nothing else.
 
 mod alive;
 mod alone;

@@ -4,6 +4,7 @@
 //! itself is kept where a tick finds it (`alone`).
 
 use std::future::Future;
+use std::io;
 use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -29,7 +30,7 @@ const CREDIT: Duration = Duration::from_millis(1);
 const BESIDE: Duration = Duration::from_micros(50);
 
 /// How long a guest with this share of a CPU may compute before it gives way.
-pub(crate) fn tick_of(share: Limit<f64>) -> Duration {
+fn tick_of(share: Limit<f64>) -> Duration {
     match share {
         Limit::AtMost(share) if share < 1.0 => {
             Duration::from_secs_f64(0.003 * share).clamp(SHORTEST_TICK, TICK)
@@ -41,7 +42,8 @@ pub(crate) fn tick_of(share: Limit<f64>) -> Duration {
 /// Has an event loop look at timers, files and new tasks after every poll, and not after some sixty: a guest
 /// that computes has a whole tick in each.
 pub fn look_often(events: &mut tokio::runtime::Builder) -> &mut tokio::runtime::Builder {
-    events.event_interval(1).global_queue_interval(1)
+    // One that can have no timer fails what it polls.
+    events.event_interval(1).global_queue_interval(1).on_thread_start(|| drop(tick::prepare()))
 }
 
 /// Polls a guest, counts the time, and lets it rest when its share is used up.
@@ -79,7 +81,7 @@ impl<F: Future> Metered<F> {
     }
 
     /// Polls the guest for a turn.
-    fn poll_guest(&mut self, cx: &mut Context<'_>) -> Poll<F::Output> {
+    fn poll_guest(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<F::Output>> {
         let tick = {
             let mut turn = self.turn();
             turn.begin();
@@ -92,7 +94,10 @@ impl<F: Future> Metered<F> {
         };
         let polled = tick::while_polling(ticks, tick, || guest.poll(cx));
         self.turn().settle(&self.gauge);
-        polled
+        match polled {
+            Ok(polled) => polled.map(Ok),
+            Err(error) => Poll::Ready(Err(error)),
+        }
     }
 }
 
@@ -109,6 +114,7 @@ impl Turn {
         Turn { account: Account::new(share), since: Instant::now(), before: Duration::ZERO }
     }
 
+    /// Begins a stretch, on this thread.
     pub(crate) fn begin(&mut self) {
         (self.since, self.before) = (Instant::now(), thread_time());
     }
@@ -168,9 +174,9 @@ impl Account {
 }
 
 impl<F: Future> Future for Metered<F> {
-    type Output = F::Output;
+    type Output = io::Result<F::Output>;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
         loop {
             ready!(this.control.poll_running(cx));

@@ -277,7 +277,7 @@ mod tests {
     fn every_profile_makes_an_engine_that_runs_code_compiled_for_it() {
         let wasm = wat::parse_str("(module (memory 1) (func (export \"_start\")))").unwrap();
         for profile in [Profile::Micro, Profile::Gateway { slots: 2 }, Profile::Server] {
-            for checks in [Checks::Ticks, Checks::TicksAndFuel] {
+            for checks in [Checks::Nothing, Checks::Ticks, Checks::TicksAndFuel] {
                 let stack = Bytes::new(512 << 10);
                 let compiler = engine(profile, checks, stack, Compiler::On).unwrap();
                 let code = compiler.precompile_module(&wasm).unwrap();

@@ -23,7 +23,6 @@ use crate::meter::{GivesWay, Metered, Turn};
 use crate::module::{Code, Engine, Module};
 use crate::sandbox::{self, Sandbox};
 use crate::stdio::Stdio;
-use crate::tick;
 
 /// How the program is started.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -247,11 +246,9 @@ async fn meter<T: Send + 'static>(
     if !engine.checks.look_at_ticks() {
         return Alone::start(guest, module.code_range(), gauge, control)?.await;
     }
-    // A filter may forbid it, which is better told now.
-    tick::prepare()?;
     let turn = Arc::new(Mutex::new(Turn::new(control.cpu_share())));
     let gives_way = GivesWay::ToOthers(engine.inner.clone());
-    Ok(Metered::new(guest, gives_way, gauge, control, turn).await)
+    Metered::new(guest, gives_way, gauge, control, turn).await
 }
 
 /// Instantiates the program and calls it. The outer error is that it could not be started.
@@ -325,7 +322,8 @@ fn instantiation(
 struct Begun(Option<oneshot::Sender<()>>);
 
 impl Begun {
-    /// Tells that the next thing that happens is the guest's own, and lets whoever is told act on it.
+    /// Tells that the next thing that happens is the guest's own, and lets whoever is told act on it, unless
+    /// that is another thread's.
     async fn tell(self) {
         if let Some(begun) = self.0 {
             // Nobody may be waiting for it.

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::sync::{Arc, Weak};
 
 use mote_spec::{Access, Bytes, Limit, Policy};
-use wasmtime::Store;
+use wasmtime::{Store, UpdateDeadline};
 use wasmtime_wasi::filesystem::FsPerms;
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::{WasiCtxBuilder, WasiCtxView, WasiView};
@@ -23,6 +23,7 @@ use crate::pace::Pace;
 use crate::quota::Quota;
 use crate::run::{Blocking, Process};
 use crate::stdio::{self, Stdio};
+use crate::tick;
 
 /// What belongs to one running guest.
 pub(crate) struct Sandbox {
@@ -108,7 +109,13 @@ pub(crate) fn store(
     store.set_max_component_handles(limits.bounds.handles as usize);
     if engine.checks.look_at_ticks() {
         // The guest gives way at every tick, so that it can be paused, throttled and stopped.
-        store.epoch_deadline_async_yield_and_update(1);
+        store.epoch_deadline_callback(|_| {
+            Ok(match tick::has_come() {
+                true => UpdateDeadline::Yield(1),
+                // It was another guest's.
+                false => UpdateDeadline::Continue(1),
+            })
+        });
         store.set_epoch_deadline(1);
     }
     if engine.checks.count_fuel() {

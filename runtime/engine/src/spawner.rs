@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! host --Ask::Start(what), 3 files--> serve: starts this program anew
-//!      <--Told::Started, Ended--      waits for its end        Ask::Kill
+//!      <--Told::Started, Ended--      waits for its end        Ask::Signal
 //! ```
 
 use std::collections::HashMap;
@@ -26,12 +26,12 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-use crate::apart::{close_inherited, leave_signals_to_the_host};
+use crate::apart::{Wanted, close_inherited, leave_signals_to_the_host};
 
 /// What is started.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum What {
-    /// A compiler for a profile and a way of checks.
+    /// A compiler for a profile and what its code looks at.
     Compiler(String, String),
     /// The process of a guest.
     Guest,
@@ -52,7 +52,7 @@ pub struct Programs {
 #[derive(Debug, Serialize, Deserialize)]
 enum Ask {
     Start(u64, What),
-    Kill(u64),
+    Signal(u64, Wanted),
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -99,11 +99,11 @@ pub(crate) struct Asked {
 }
 
 impl Asked {
-    /// What ends the process, whoever has it.
-    pub(crate) fn killer(&self) -> impl Fn() + Send + use<> {
+    /// What has the process run, rest or end, whoever has it.
+    pub(crate) fn signaller(&self) -> impl Fn(Wanted) + Send + use<> {
         let (number, spawner) = (self.number, Arc::clone(&self.spawner));
         // One that has ended needs no signal.
-        move || drop(send(spawner.socket.as_fd(), &Ask::Kill(number), &[]))
+        move |wanted| drop(send(spawner.socket.as_fd(), &Ask::Signal(number, wanted), &[]))
     }
 }
 
@@ -235,11 +235,11 @@ pub fn serve_spawner(programs: &Programs) -> io::Result<()> {
                 continue;
             }
             Ask::Start(number, what) => (number, what),
-            Ask::Kill(number) => {
+            Ask::Signal(number, wanted) => {
                 let running = running.lock().unwrap_or_else(PoisonError::into_inner);
                 let process = running.get(&number);
                 // By its file, which is never another's.
-                process.map(|process| rustix::process::pidfd_send_signal(process, Signal::KILL));
+                process.map(|process| rustix::process::pidfd_send_signal(process, wanted.signal()));
                 continue;
             }
         };

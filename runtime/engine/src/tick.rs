@@ -1,13 +1,14 @@
 //! Interrupts a thread at every tick for as long as it polls a guest.
 //!
 //! A timer of the kernel's sends the thread a signal: on whatever processor it runs, and whoever else wants to, so that
-//! a tick is not late. A thread that polls nobody is not woken.
+//! a tick is not late. The timer goes off once more after the last poll, and is not set again before the next.
+//! The signal is `SIGURG`, which this process has for nothing else.
 
 use std::cell::{Cell, OnceCell};
 use std::io;
 use std::marker::PhantomData;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::alone::Seat;
@@ -30,8 +31,10 @@ struct Polled<'a> {
 struct Here {
     /// The guest that is polled, if any.
     polled: AtomicPtr<Polled<'static>>,
-    /// Whether the timer has been set, and has not gone off.
-    is_set: AtomicBool,
+    /// When the timer goes off, in nanoseconds of the monotonic clock; 0 if it is not set.
+    due: AtomicU64,
+    /// Whether a guest was interrupted since it has been polled.
+    has_ticked: AtomicBool,
     timer: Cell<libc::timer_t>,
     /// How often a guest was interrupted.
     #[cfg(test)]
@@ -42,7 +45,8 @@ thread_local! {
     static HERE: Here = const {
         Here {
             polled: AtomicPtr::new(std::ptr::null_mut()),
-            is_set: AtomicBool::new(false),
+            due: AtomicU64::new(0),
+            has_ticked: AtomicBool::new(false),
             timer: Cell::new(std::ptr::null_mut()),
             #[cfg(test)]
             ticks: std::sync::atomic::AtomicU32::new(0),
@@ -61,6 +65,8 @@ pub(crate) fn prepare() -> io::Result<()> {
             listen()?;
             let made = Timer::for_this_thread()?;
             HERE.with(|here| here.timer.set(made.id));
+            // A filter may allow to make one, and not to set it.
+            set(made.id, Duration::ZERO)?;
             // Nobody else could have set it meanwhile.
             let _ = timer.set(made);
         }
@@ -68,12 +74,25 @@ pub(crate) fn prepare() -> io::Result<()> {
     })
 }
 
-/// Polls a guest on this thread, with the first tick after so long at the soonest.
-pub(crate) fn while_polling<T>(ticks: Ticks<'_>, tick: Duration, poll: impl FnOnce() -> T) -> T {
-    prepare().expect("what runs guests can have a timer for each thread");
+/// Polls a guest on this thread, with the first tick after so long at the latest: one that was set before may come
+/// sooner.
+///
+/// # Errors
+/// Fails as `prepare` does.
+pub(crate) fn while_polling<T>(
+    ticks: Ticks<'_>,
+    tick: Duration,
+    poll: impl FnOnce() -> T,
+) -> io::Result<T> {
+    prepare()?;
     let polled = Polled { ticks, tick };
     let _polling = Polling::begin(&polled);
-    poll()
+    Ok(poll())
+}
+
+/// Whether the guest that this thread polls has had its tick; an engine's epoch is that of all its guests.
+pub(crate) fn has_come() -> bool {
+    HERE.with(|here| here.has_ticked.load(Ordering::SeqCst))
 }
 
 /// Has the handler find a guest until this is dropped.
@@ -82,8 +101,11 @@ struct Polling<'a>(PhantomData<&'a Polled<'a>>);
 impl<'a> Polling<'a> {
     fn begin(polled: &'a Polled<'a>) -> Polling<'a> {
         HERE.with(|here| {
+            here.has_ticked.store(false, Ordering::SeqCst);
             here.polled.store((&raw const *polled).cast_mut().cast(), Ordering::SeqCst);
-            if !here.is_set.swap(true, Ordering::SeqCst) {
+            // From here on the handler leaves it set.
+            let due = here.due.load(Ordering::SeqCst);
+            if due == 0 || due > now() + nanos(polled.tick) {
                 here.set(polled.tick);
             }
         });
@@ -104,11 +126,12 @@ impl Here {
         // thread.
         let Some(polled) = (unsafe { self.polled.load(Ordering::SeqCst).as_ref() }) else {
             // The thread may sleep, and is not to be woken.
-            self.is_set.store(false, Ordering::SeqCst);
+            self.due.store(0, Ordering::SeqCst);
             return;
         };
         #[cfg(test)]
         self.ticks.fetch_add(1, Ordering::SeqCst);
+        self.has_ticked.store(true, Ordering::SeqCst);
         self.set(match &polled.ticks {
             Ticks::Epochs(engine) => {
                 engine.increment_epoch();
@@ -120,18 +143,33 @@ impl Here {
 
     /// Has the timer go off once, after so long.
     fn set(&self, after: Duration) {
-        let never = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        let after = libc::timespec {
-            tv_sec: after.as_secs() as libc::time_t,
-            tv_nsec: after.subsec_nanos().max(1) as _,
-        };
-        let once = libc::itimerspec { it_interval: never, it_value: after };
-        // SAFETY: it is this thread's timer, which lives as long as the thread polls guests.
-        let set = unsafe {
-            libc::timer_settime(self.timer.get(), 0, &raw const once, std::ptr::null_mut())
-        };
-        debug_assert!(set == 0);
+        self.due.store(now() + nanos(after), Ordering::SeqCst);
+        // It could be set when it was made.
+        let done = set(self.timer.get(), after.max(Duration::from_nanos(1)));
+        debug_assert!(done.is_ok());
     }
+}
+
+/// Has a timer of this thread's go off once, after so long; never, after no time.
+fn set(timer: libc::timer_t, after: Duration) -> io::Result<()> {
+    let never = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let after = libc::timespec {
+        tv_sec: after.as_secs() as libc::time_t,
+        tv_nsec: after.subsec_nanos() as _,
+    };
+    let once = libc::itimerspec { it_interval: never, it_value: after };
+    // SAFETY: the timer lives as long as its thread polls guests.
+    ok(unsafe { libc::timer_settime(timer, 0, &raw const once, std::ptr::null_mut()) })
+}
+
+/// The monotonic clock, in nanoseconds.
+fn now() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX / 2)
 }
 
 /// The signal: one that does nothing where nobody listens.
@@ -246,7 +284,7 @@ mod tests {
     }
 
     fn is_set() -> bool {
-        HERE.with(|here| here.is_set.load(Ordering::SeqCst))
+        HERE.with(|here| here.due.load(Ordering::SeqCst) != 0)
     }
 
     #[test]
@@ -254,14 +292,22 @@ mod tests {
         let engine = wasmtime::Engine::default();
         for _ in 0..5 {
             let start = Instant::now();
-            while_polling(Ticks::Epochs(&engine), TICK, until_tick);
+            while_polling(Ticks::Epochs(&engine), TICK, until_tick).unwrap();
             assert!(start.elapsed() >= TICK, "{:?}", start.elapsed());
             // It goes off once more, and is not set again.
             while is_set() {
                 std::hint::spin_loop();
             }
         }
-        assert_eq!(ticks(), 5);
+    }
+
+    #[test]
+    fn a_shorter_tick_is_not_kept_waiting_by_a_longer_one() {
+        let engine = wasmtime::Engine::default();
+        let start = Instant::now();
+        while_polling(Ticks::Epochs(&engine), Duration::from_secs(3600), || {}).unwrap();
+        while_polling(Ticks::Epochs(&engine), TICK, until_tick).unwrap();
+        assert!(start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
     }
 
     #[test]
@@ -269,7 +315,7 @@ mod tests {
         let engine = wasmtime::Engine::default();
         let start = Instant::now();
         while ticks() < 5 {
-            while_polling(Ticks::Epochs(&engine), TICK, || {});
+            while_polling(Ticks::Epochs(&engine), TICK, || {}).unwrap();
         }
         assert!(start.elapsed() >= 5 * TICK, "{:?}", start.elapsed());
     }

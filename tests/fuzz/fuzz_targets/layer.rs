@@ -8,7 +8,8 @@ use mote_image::{Store, rootfs};
 
 fuzz_target!(|bytes: &[u8]| {
     let Some((kind, bytes)) = bytes.split_first() else { return };
-    let packing = [Packing::Plain, Packing::Plain, Packing::Gzip, Packing::Zstd][usize::from(*kind) % 4];
+    let packing =
+        [Packing::Plain, Packing::Plain, Packing::Gzip, Packing::Zstd][usize::from(*kind) % 4];
     let folder = tempfile::tempdir_in("/dev/shm").expect("a folder in memory");
     let store = Store::open(&folder.path().join("store")).expect("a store");
     let blob = store.put(OCI_LAYER_TAR, bytes).expect("a blob");

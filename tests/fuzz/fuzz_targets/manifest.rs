@@ -7,7 +7,9 @@ use mote_image::{layout, select};
 
 fuzz_target!(|bytes: &[u8]| {
     match Document::parse(bytes) {
-        Ok(Document::Manifest(manifest)) => drop(layout::payload(&manifest, &ImageConfig::default())),
+        Ok(Document::Manifest(manifest)) => {
+            drop(layout::payload(&manifest, &ImageConfig::default()))
+        }
         Ok(Document::Index(index)) => drop(select::choose(&index, None)),
         Err(_) => {}
     }

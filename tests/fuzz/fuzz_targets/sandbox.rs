@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use arbitrary::{Arbitrary, Unstructured};
 use libfuzzer_sys::fuzz_target;
 use mote_engine::{
-    Blocking, Cache, Call, CodeKey, CompileIn, Control, Checks, Engine, Gauge, Input, Launch,
-    Module, Output, Process, Profile, Stdio, Terminal,
+    Blocking, Cache, Call, Checks, CodeKey, Company, CompileIn, Control, Engine, Gauge, Input,
+    Launch, Module, Output, Process, Profile, Stdio, Terminal,
 };
 use mote_spec::{
     Asks, Bytes, Ceiling, Digest, Fuel, Grants, LimitWants, Policy, Request, SecurityWants, decide,
@@ -47,13 +47,17 @@ struct Limits {
     fuel: u16,
     storage: u16,
     fast: bool,
+    /// Whether the guest has its process to itself, where nothing but its end stops it: it comes to one.
+    alone: bool,
 }
 
 /// No run may take longer than its deadline and this.
 const SLACK: Duration = Duration::from_secs(4);
-const DEADLINE: &str = "500ms";
+const DEADLINE: Duration = Duration::from_millis(500);
+/// How many loops and calls a guest has that nothing else stops.
+const LOOPS: u32 = 100_000;
 
-fn module(input: &mut Unstructured<'_>) -> arbitrary::Result<Vec<u8>> {
+fn module(input: &mut Unstructured<'_>, limits: &Limits) -> arbitrary::Result<Vec<u8>> {
     let config = wasm_smith::Config {
         available_imports: Some(wat::parse_str(IMPORTS).expect("text")),
         exports: Some(wat::parse_str(EXPORTS).expect("text")),
@@ -77,14 +81,19 @@ fn module(input: &mut Unstructured<'_>) -> arbitrary::Result<Vec<u8>> {
         allow_floats: true,
         ..wasm_smith::Config::arbitrary(input)?
     };
-    Ok(wasm_smith::Module::new(config, input)?.to_bytes())
+    let config = wasm_smith::Config { allow_invalid_funcs: false, ..config };
+    let mut module = wasm_smith::Module::new(config, input)?;
+    if limits.alone {
+        module.ensure_termination(LOOPS).map_err(|_| arbitrary::Error::IncorrectFormat)?;
+    }
+    Ok(module.to_bytes())
 }
 
 fn policy(limits: &Limits) -> Policy {
     let wants = LimitWants {
         memory: Some(Bytes::new(u64::from(limits.memory_pages) << 16)),
         fuel: limits.fast.then(|| Fuel::new(u64::from(limits.fuel) * 10 + 1)),
-        timeout: DEADLINE.parse().ok(),
+        timeout: (!limits.alone).then(|| "500ms".parse().expect("a time")),
         storage: Some(Bytes::new(u64::from(limits.storage) + 1)),
         ..LimitWants::default()
     };
@@ -116,7 +125,8 @@ fn run(wasm: &[u8], limits: &Limits) {
     let (folder, policy) = (tempfile::tempdir().expect("a folder"), policy(limits));
     let cache = Cache::open(&folder.path().join("cache")).expect("a cache");
     let digest: Digest = format!("sha256:{}", "ab".repeat(32)).parse().expect("a digest");
-    let checks = if limits.fast { Checks::TicksAndFuel } else { Checks::Ticks };
+    let company = if limits.alone { Company::Nobody } else { Company::Others };
+    let checks = Checks::of(&policy, company);
     let profile = if limits.memory_pages % 2 == 0 { Profile::Micro } else { Profile::Server };
     let key = CodeKey::new(&digest, profile, checks);
     let how = (profile, checks);
@@ -152,9 +162,10 @@ fn run(wasm: &[u8], limits: &Limits) {
     let events = events.expect("an event loop");
     let began = Instant::now();
     // How it ends is its own affair.
-    let ended = events.block_on(mote_engine::run(&engine, &module, launch));
+    let run = mote_engine::run(&engine, &module, launch);
+    let ended = events.block_on(async { tokio::time::timeout(DEADLINE * 2, run).await });
     assert!(began.elapsed() < SLACK, "it took {:?}", began.elapsed());
-    if let Ok(outcome) = &ended
+    if let Ok(Ok(outcome)) = &ended
         && let Some(fuel) = outcome.fuel_used
     {
         assert!(fuel <= u64::from(limits.fuel) * 10 + 1, "{fuel} of its fuel");
@@ -170,7 +181,7 @@ fn run(wasm: &[u8], limits: &Limits) {
 fuzz_target!(|bytes: &[u8]| {
     let mut input = Unstructured::new(bytes);
     let Ok(limits) = Limits::arbitrary(&mut input) else { return };
-    let Ok(wasm) = module(&mut input) else { return };
+    let Ok(wasm) = module(&mut input, &limits) else { return };
     // The first run of a process opens what is kept for the others.
     let before = open_files();
     run(&wasm, &limits);

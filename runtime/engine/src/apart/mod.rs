@@ -26,10 +26,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mote_spec::{Bytes, Digest, ExitStatus, NetGrants, Policy};
+use rustix::process::{Pid, Signal};
 use serde::{Deserialize, Serialize};
 use tokio::process::{Child, Command};
-use tokio::runtime::Handle;
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 use crate::control::Control;
@@ -117,10 +118,30 @@ pub struct Worker {
     pid: u32,
     link: Link,
     gauge: Arc<Gauge>,
-    /// Tells whoever waits for the process to kill it.
-    kill: Arc<Notify>,
+    /// Tells whoever waits for the process what it is to do.
+    wanted: watch::Sender<Wanted>,
     gone: Gone,
     cgroup: Enclosed,
+}
+
+/// What a process is to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Wanted {
+    Runs,
+    /// It does nothing at all: its guest may be where nothing else keeps it.
+    Rests,
+    Ends,
+}
+
+impl Wanted {
+    /// The signal that has it do so.
+    pub(crate) fn signal(self) -> Signal {
+        match self {
+            Wanted::Runs => Signal::CONT,
+            Wanted::Rests => Signal::STOP,
+            Wanted::Ends => Signal::KILL,
+        }
+    }
 }
 
 /// Whether a process is in a cgroup of its own.
@@ -145,13 +166,13 @@ impl Gone {
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        self.kill.notify_one();
+        self.wanted.send_replace(Wanted::Ends);
         let cgroup = std::mem::replace(&mut self.cgroup, Enclosed::No);
         if let (Enclosed::In(cgroup), Ok(events)) = (cgroup, Handle::try_current()) {
             let mut gone = self.gone.clone();
             events.spawn(async move {
                 gone.wait().await;
-                drop(cgroup);
+                beside_others(move || drop(cgroup)).await;
             });
         }
     }
@@ -183,13 +204,13 @@ impl Worker {
     ) -> Result<Worker, EngineError> {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(failed)?;
         let link = Link::new(ours).map_err(failed)?;
-        let kill = Arc::new(Notify::new());
+        let (wanted, told) = watch::channel(Wanted::Runs);
         let (pid, gone) = match how {
-            WorkIn::Child { program, args } => start_child(program, args, theirs, &kill),
-            WorkIn::Spawned(spawner) => ask_for_child(spawner, theirs, &kill).await,
+            WorkIn::Child { program, args } => start_child(program, args, theirs, told),
+            WorkIn::Spawned(spawner) => ask_for_child(spawner, theirs, told).await,
         }
         .map_err(failed)?;
-        let mut worker = Worker { pid, link, gauge, kill, gone, cgroup: Enclosed::No };
+        let mut worker = Worker { pid, link, gauge, wanted, gone, cgroup: Enclosed::No };
         // One that dies at once says nothing, and hears nothing.
         let _ = worker.link.send(network).await;
         match worker.link.next().await.map_err(failed)? {
@@ -206,9 +227,10 @@ impl Worker {
     }
 
     /// Puts the process into a cgroup of its own, where this machine lets it have one, for a guest that may
-    /// use so much memory.
-    pub fn enclose(&mut self, memory: Bytes) {
-        self.cgroup = match Cgroup::enclose(self.pid, memory) {
+    /// use so much memory. The kernel may take tens of milliseconds for it.
+    pub async fn enclose(&mut self, memory: Bytes) {
+        let pid = self.pid;
+        self.cgroup = match beside_others(move || Cgroup::enclose(pid, memory)).await {
             Ok(cgroup) => Enclosed::In(cgroup),
             Err(_) => Enclosed::Failed,
         };
@@ -258,7 +280,12 @@ impl Worker {
             let said = tokio::select! {
                 said = self.link.next() => said.map_err(failed)?,
                 () = control.changed() => {
-                    // One that has died is found out above.
+                    let wanted = match control.is_paused() {
+                        true => Wanted::Rests,
+                        false => Wanted::Runs,
+                    };
+                    self.wanted.send_if_modified(|was| std::mem::replace(was, wanted) != wanted);
+                    // One that has died is found out above; one that rests hears it later.
                     let _ = self.link.send(&control.switches()).await;
                     continue;
                 }
@@ -314,7 +341,7 @@ impl Worker {
         const SIGSYS: i32 = 31;
         const SIGKILL: i32 = 9;
         if tokio::time::timeout(ENDS, self.gone.wait()).await.is_err() {
-            self.kill.notify_one();
+            self.wanted.send_replace(Wanted::Ends);
         }
         let Some(status) = self.gone.wait().await else {
             return (ExitStatus::Killed, "its process is lost".to_owned());
@@ -372,7 +399,7 @@ impl Apart {
         let wall = Wall::of(policy)?;
         let network = Network::of(&policy.grants().net);
         let mut worker = Worker::spawn_with(&self.work_in, &network, gauge).await?;
-        worker.enclose(policy.limits().memory);
+        worker.enclose(policy.limits().memory).await;
         let order = Order {
             cache: self.cache.clone(),
             program: self.program.clone(),
@@ -403,12 +430,28 @@ impl Apart {
     }
 }
 
+/// Does what takes its time where it keeps nobody waiting. An event loop of one thread has nobody to keep; it may be one
+/// that has yet to give up what another thread would then still have.
+async fn beside_others<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match Handle::current().runtime_flavor() {
+        RuntimeFlavor::CurrentThread => work(),
+        _ => match tokio::task::spawn_blocking(work).await {
+            Ok(done) => done,
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // The event loop ends, and with it all that waits.
+                Err(_) => std::future::pending().await,
+            },
+        },
+    }
+}
+
 /// Starts a child, and tells its number and its end.
 fn start_child(
     program: &PathBuf,
     args: &[String],
     socket: std::os::unix::net::UnixStream,
-    kill: &Arc<Notify>,
+    wanted: watch::Receiver<Wanted>,
 ) -> io::Result<(u32, Gone)> {
     let child = Command::new(program)
         .args(args)
@@ -418,27 +461,26 @@ fn start_child(
         .stderr(Stdio::null())
         .kill_on_drop(true)
         .spawn()?;
-    Ok((child.id().unwrap_or_default(), watch_over(child, Arc::clone(kill))))
+    Ok((child.id().unwrap_or_default(), watch_over(child, wanted)))
 }
 
 /// Has another process start it.
 async fn ask_for_child(
     spawner: &Arc<Spawner>,
     socket: std::os::unix::net::UnixStream,
-    kill: &Arc<Notify>,
+    mut wanted: watch::Receiver<Wanted>,
 ) -> io::Result<(u32, Gone)> {
     let files = [socket.into(), nowhere()?, nowhere()?];
     let asked = spawner.ask(What::Guest, files)?;
-    let killer = asked.killer();
+    let signal = asked.signaller();
     let pid = asked.started.await.map_err(io::Error::other)??;
     let (tell, gone) = watch::channel(None);
-    let (kill, mut ended) = (Arc::clone(kill), asked.ended);
+    let mut ended = asked.ended;
     tokio::spawn(async move {
-        let status = tokio::select! {
-            status = &mut ended => status,
-            () = kill.notified() => {
-                killer();
-                ended.await
+        let status = loop {
+            tokio::select! {
+                status = &mut ended => break status,
+                wanted = next(&mut wanted) => signal(wanted),
             }
         };
         if let Ok(status) = status {
@@ -448,16 +490,27 @@ async fn ask_for_child(
     Ok((pid, Gone(gone)))
 }
 
-/// Waits for a process in a task of its own, which kills it when it is told to.
-fn watch_over(mut child: Child, kill: Arc<Notify>) -> Gone {
+/// Waits until a process is to do something else. Nobody wants one any more whose owner is gone.
+async fn next(wanted: &mut watch::Receiver<Wanted>) -> Wanted {
+    match wanted.changed().await {
+        Ok(()) => *wanted.borrow_and_update(),
+        Err(_) if *wanted.borrow() == Wanted::Ends => std::future::pending().await,
+        Err(_) => Wanted::Ends,
+    }
+}
+
+/// Waits for a process in a task of its own, which signals it when it is told to.
+fn watch_over(mut child: Child, mut wanted: watch::Receiver<Wanted>) -> Gone {
     let (tell, gone) = watch::channel(None);
     tokio::spawn(async move {
-        let ended = tokio::select! {
-            ended = child.wait() => ended,
-            () = kill.notified() => {
-                // One that has ended meanwhile needs no signal.
-                let _ = child.start_kill();
-                child.wait().await
+        let ended = loop {
+            tokio::select! {
+                ended = child.wait() => break ended,
+                wanted = next(&mut wanted) => {
+                    // One that has ended meanwhile has no number, and needs no signal.
+                    let pid = child.id().and_then(|pid| Pid::from_raw(pid.cast_signed()));
+                    pid.map(|pid| rustix::process::kill_process(pid, wanted.signal()));
+                }
             }
         };
         if let Ok(status) = ended {
