@@ -29,6 +29,7 @@ mod remove;
 mod report;
 mod request;
 pub mod scratch;
+mod update;
 mod volumes;
 
 pub use daemon::{Config, Daemon, Force};

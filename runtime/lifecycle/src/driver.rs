@@ -4,286 +4,24 @@
 //! could not be saved did not happen. An end that cannot be saved is tried again until it can.
 
 use std::collections::VecDeque;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use mote_engine::{Control, Gauge};
-use mote_spec::{ContainerName, ExitStatus, Policy};
-use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::JoinHandle;
+use mote_engine::Gauge;
+use mote_spec::ExitStatus;
+use tokio::sync::{mpsc, watch};
 
-use crate::health::HealthStatus;
+use crate::container::{COMMANDS_AHEAD, Change, Command, DriveError, Reply};
 use crate::keep::{Keep, RecordsError};
-use crate::pool::Resources;
 use crate::record::{Record, Time, Wanted};
-use crate::restart::{Backoff, RestartPolicy};
+use crate::restart::Backoff;
 use crate::setup::Removal;
-use crate::status::{Event, Refused, Status};
+use crate::status::{Event, Status};
+use crate::workload::{Ended, Running, Workload};
 
-/// How many commands may wait for a container.
-const COMMANDS_AHEAD: usize = 16;
 /// How long until an end that could not be saved is saved again.
 const SAVE_AGAIN: Duration = Duration::from_secs(1);
-
-/// What runs a container's guest: the engine, or a test's that pretends to.
-pub trait Workload: Send + Sync + 'static {
-    /// Prepares a run of what the record says. The error is for a person.
-    fn start(&self, record: &Record) -> impl Future<Output = Result<Running, String>> + Send;
-}
-
-/// A guest that runs while it is polled, and is gone when it is dropped.
-pub struct Running {
-    pub guest: Pin<Box<dyn Future<Output = Ended> + Send>>,
-    pub control: Arc<Control>,
-    pub gauge: Arc<Gauge>,
-}
-
-/// How long a start waits to see whether the guest stands. One that takes longer is told of later.
-const STANDS: Duration = Duration::from_secs(1);
-
-impl Running {
-    /// A guest that runs in a task of its own, once it stands: `begun` is told then. It ends when this is
-    /// dropped.
-    ///
-    /// # Errors
-    /// Fails with a text for a person if it does not get as far as its first instruction.
-    pub async fn of_task(
-        task: JoinHandle<Ended>,
-        begun: oneshot::Receiver<()>,
-        (gauge, control): (Arc<Gauge>, Arc<Control>),
-    ) -> Result<Running, String> {
-        let mut guest = Task(task);
-        if let Ok(Err(_)) = tokio::time::timeout(STANDS, begun).await {
-            // It has ended before it began.
-            let ended = (&mut guest).await;
-            if ended.status == ExitStatus::NotStarted {
-                return Err(ended.detail.unwrap_or_else(|| ended.status.to_string()));
-            }
-            return Ok(Running { guest: Box::pin(std::future::ready(ended)), control, gauge });
-        }
-        Ok(Running { guest: Box::pin(guest), control, gauge })
-    }
-}
-
-/// A guest's task, which ends when this is dropped.
-struct Task(JoinHandle<Ended>);
-
-impl Future for Task {
-    type Output = Ended;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ended> {
-        Pin::new(&mut self.0).poll(cx).map(|ended| {
-            ended.unwrap_or_else(|error| Ended {
-                status: ExitStatus::Killed,
-                detail: Some(format!("its task ended before it: {error}")),
-            })
-        })
-    }
-}
-
-impl Drop for Task {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-/// How a guest ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ended {
-    pub status: ExitStatus,
-    pub detail: Option<String>,
-}
-
-/// Why a command was not carried out.
-#[derive(Debug, thiserror::Error)]
-pub enum DriveError {
-    #[error(transparent)]
-    Refused(#[from] Refused),
-    #[error(transparent)]
-    Records(#[from] RecordsError),
-    #[error("it could not be started: {0}")]
-    Start(String),
-    #[error("the container is gone")]
-    Gone,
-}
-
-#[derive(Debug)]
-enum Command {
-    Start,
-    /// Recovery starts what its policy wants to run.
-    StartAgain,
-    /// Ends the guest at once, and says in the record how.
-    End(ExitStatus),
-    /// Ends it if it runs, and starts it.
-    Restart,
-    /// It is not to be started again when it ends.
-    LetEnd,
-    /// Ends the guest as if it had failed: its restart policy decides.
-    Fail(Box<Ended>),
-    /// Ends it so, and starts it again after a pause, whatever its policy says.
-    FailAndRestart(Box<Ended>),
-    /// Ends the guest with its host; whether it is wanted is as before.
-    EndWithHost,
-    Pause,
-    Unpause,
-    Update(Box<Change>),
-    Rename(ContainerName),
-    Health(HealthStatus),
-    Remove,
-}
-
-/// What can be changed of a container besides its name.
-#[derive(Debug, Default)]
-pub struct Change {
-    pub policy: Option<Policy>,
-    pub restart: Option<RestartPolicy>,
-    /// What the host has to have for it.
-    pub requires: Option<Resources>,
-}
-
-type Reply = oneshot::Sender<Result<(), DriveError>>;
-
-/// A container that is being driven. Cheap to clone.
-#[derive(Clone)]
-pub struct Container {
-    commands: mpsc::Sender<(Command, Reply)>,
-    record: watch::Receiver<Arc<Record>>,
-    gauge: watch::Receiver<Arc<Gauge>>,
-    waiting: Arc<AtomicBool>,
-}
-
-impl Container {
-    /// Drives a container from what is recorded of it. The task is the caller's to spawn; it ends
-    /// when the container is removed, or when nobody holds it and its guest has ended.
-    pub fn drive<K: Keep, W: Workload>(
-        record: Record,
-        keep: Arc<K>,
-        workload: Arc<W>,
-    ) -> (Container, impl Future<Output = ()> + Send) {
-        let (sender, commands) = mpsc::channel(COMMANDS_AHEAD);
-        let (record_sender, record) = watch::channel(Arc::new(record));
-        let (gauge_sender, gauge) = watch::channel(Arc::default());
-        let driver = Driver {
-            keep,
-            workload,
-            commands,
-            deferred: VecDeque::new(),
-            record: record_sender,
-            gauge: gauge_sender,
-            running: None,
-            unsaved: None,
-            replaced: false,
-            restart_at: None,
-            waiting: Arc::default(),
-            backoff: Backoff::new(),
-        };
-        let waiting = Arc::clone(&driver.waiting);
-        (Container { commands: sender, record, gauge, waiting }, driver.run())
-    }
-
-    /// The record as it was saved last.
-    pub fn record(&self) -> Arc<Record> {
-        Arc::clone(&self.record.borrow())
-    }
-
-    /// What the guest uses, and used in its last run.
-    pub fn gauge(&self) -> Arc<Gauge> {
-        Arc::clone(&self.gauge.borrow())
-    }
-
-    /// Whether it has ended, and is about to be started again by its policy.
-    pub fn waits_to_restart(&self) -> bool {
-        self.waiting.load(Ordering::Relaxed)
-    }
-
-    /// Waits until the record says something, and returns it.
-    pub async fn wait(&self, until: impl Fn(&Record) -> bool) -> Result<Arc<Record>, DriveError> {
-        let mut record = self.record.clone();
-        let found = record.wait_for(|record| until(record)).await.map_err(|_| DriveError::Gone)?;
-        Ok(Arc::clone(&found))
-    }
-
-    pub async fn start(&self) -> Result<(), DriveError> {
-        self.send(Command::Start).await
-    }
-
-    /// Starts what was lost with its host, or is started with it; counts as one of its restarts.
-    pub async fn start_again(&self) -> Result<(), DriveError> {
-        self.send(Command::StartAgain).await
-    }
-
-    /// Ends the guest; a container that has ended is left as it is.
-    pub async fn stop(&self) -> Result<(), DriveError> {
-        self.send(Command::End(ExitStatus::Stopped)).await
-    }
-
-    pub async fn kill(&self) -> Result<(), DriveError> {
-        self.send(Command::End(ExitStatus::Killed)).await
-    }
-
-    pub async fn pause(&self) -> Result<(), DriveError> {
-        self.send(Command::Pause).await
-    }
-
-    pub async fn unpause(&self) -> Result<(), DriveError> {
-        self.send(Command::Unpause).await
-    }
-
-    /// Ends the guest if it runs, and starts it again.
-    pub async fn restart(&self) -> Result<(), DriveError> {
-        self.send(Command::Restart).await
-    }
-
-    /// Notes that the container is to end: when it does, it is not started again.
-    pub async fn let_end(&self) -> Result<(), DriveError> {
-        self.send(Command::LetEnd).await
-    }
-
-    /// Ends a guest that does not do what it should: its restart policy decides what comes next.
-    pub async fn fail(&self, ended: Ended) -> Result<(), DriveError> {
-        self.send(Command::Fail(Box::new(ended))).await
-    }
-
-    /// Ends a guest that does not do what it should, and starts it again after a pause.
-    pub async fn fail_and_restart(&self, ended: Ended) -> Result<(), DriveError> {
-        self.send(Command::FailAndRestart(Box::new(ended))).await
-    }
-
-    /// Ends the guest because its host ends. What is wanted of the container stays as it is, so that
-    /// the next host can go by its policy.
-    pub async fn end_with_host(&self) -> Result<(), DriveError> {
-        self.send(Command::EndWithHost).await
-    }
-
-    /// Notes how the container is.
-    pub async fn note_health(&self, health: HealthStatus) -> Result<(), DriveError> {
-        self.send(Command::Health(health)).await
-    }
-
-    /// Holds the container to something else from now on. A running guest feels the limits of memory,
-    /// CPU and network at once, and the rest when it is started again.
-    pub async fn update(&self, change: Change) -> Result<(), DriveError> {
-        self.send(Command::Update(Box::new(change))).await
-    }
-
-    pub async fn rename(&self, name: ContainerName) -> Result<(), DriveError> {
-        self.send(Command::Rename(name)).await
-    }
-
-    pub async fn remove(&self) -> Result<(), DriveError> {
-        self.send(Command::Remove).await
-    }
-
-    async fn send(&self, command: Command) -> Result<(), DriveError> {
-        let (reply, answer) = oneshot::channel();
-        self.commands.send((command, reply)).await.map_err(|_| DriveError::Gone)?;
-        answer.await.map_err(|_| DriveError::Gone)?
-    }
-}
 
 /// An end that the records do not tell of yet.
 struct Unsaved {
@@ -291,7 +29,8 @@ struct Unsaved {
     wanted: Wanted,
 }
 
-struct Driver<K, W> {
+/// The task that has a container.
+pub(crate) struct Driver<K, W> {
     keep: Arc<K>,
     workload: Arc<W>,
     commands: mpsc::Receiver<(Command, Reply)>,
@@ -309,8 +48,34 @@ struct Driver<K, W> {
     backoff: Backoff,
 }
 
+/// A driver's ends of what its container is told by and tells.
+pub(crate) struct Ends {
+    pub(crate) commands: mpsc::Receiver<(Command, Reply)>,
+    pub(crate) record: watch::Sender<Arc<Record>>,
+    pub(crate) gauge: watch::Sender<Arc<Gauge>>,
+    pub(crate) waiting: Arc<AtomicBool>,
+}
+
 impl<K: Keep, W: Workload> Driver<K, W> {
-    async fn run(mut self) {
+    pub(crate) fn new(keep: Arc<K>, workload: Arc<W>, ends: Ends) -> Driver<K, W> {
+        let Ends { commands, record, gauge, waiting } = ends;
+        Driver {
+            keep,
+            workload,
+            commands,
+            deferred: VecDeque::new(),
+            record,
+            gauge,
+            running: None,
+            unsaved: None,
+            replaced: false,
+            restart_at: None,
+            waiting,
+            backoff: Backoff::new(),
+        }
+    }
+
+    pub(crate) async fn run(mut self) {
         let mut held = true;
         loop {
             self.waiting.store(self.restart_at.is_some(), Ordering::Relaxed);

@@ -8,6 +8,7 @@
 //! A status changes only in the pure function of `status`; `driver` is its only caller, and it saves
 //! before it acts. Never prints, and never reads the process environment.
 
+mod container;
 mod driver;
 mod health;
 mod keep;
@@ -21,8 +22,9 @@ mod recovery;
 mod restart;
 mod setup;
 mod status;
+mod workload;
 
-pub use driver::{Change, Container, DriveError, Ended, Running, Workload};
+pub use container::{Change, Container, DriveError};
 pub use health::{Health, HealthCheck, HealthStatus, OnFailure, Probe, Probed};
 pub use keep::{Keep, RecordsError};
 pub use live::{Answer, Ask, Live, LiveError, Place, Served, Usage};
@@ -35,3 +37,4 @@ pub use recovery::{Host, Recovery, recover};
 pub use restart::{Backoff, RestartError, RestartPolicy};
 pub use setup::{Grace, LogDriver, LogSetup, Removal, Setup, Stdin, Stop, Talks};
 pub use status::{Event, Refused, Status};
+pub use workload::{Ended, Running, Workload};

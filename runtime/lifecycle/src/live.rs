@@ -22,7 +22,7 @@ use mote_engine::Gauge;
 use mote_spec::{Ceiling, ExitStatus, LimitWants};
 use serde::{Deserialize, Serialize};
 
-use crate::driver::{Change, Container};
+use crate::container::{Change, Container};
 use crate::keep::{Keep, RecordsError};
 use crate::record::Record;
 

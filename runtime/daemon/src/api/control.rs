@@ -10,7 +10,9 @@ use serde_json::json;
 
 use super::Call;
 use super::answer::{self, Reply};
-use super::create::{self, RestartSpec};
+use super::create;
+use super::description::RestartSpec;
+use super::refused;
 use crate::daemon::{Daemon, Force};
 use crate::entry::Entry;
 use crate::error::DaemonError;
@@ -142,7 +144,7 @@ struct Update {
 
 async fn update(call: Call, daemon: &Daemon, entry: &Entry) -> Reply {
     let asked: serde_json::Value = call.json()?;
-    create::refuse_unsupported(&asked, &create::REFUSED_RESOURCES)?;
+    refused::refuse(&asked, &refused::RESOURCES)?;
     let bad = |error| DaemonError::BadRequest(format!("the update cannot be read: {error}"));
     let update: Update = match asked {
         serde_json::Value::Null => Update::default(),

@@ -16,11 +16,11 @@ use mote_spec::{
     Access, Asks, Bytes, Capabilities, CpuShare, DirGrant, Grants, GuestPath, LimitWants, Network,
     Protocol, Publish, Rate, Request, Root, Scratch, SecurityWants,
 };
-use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::Call;
 use super::answer::{self, Reply};
+use super::description::{HealthSpec, HostSpec, LogSpec, NetworksSpec, RestartSpec, Spec};
+use super::{Call, refused};
 use crate::daemon::Daemon;
 use crate::error::DaemonError;
 use crate::probe;
@@ -33,208 +33,13 @@ pub const HEALTH_HTTP: &str = "io.mote.health-http";
 pub const HEALTH_ON_FAILURE: &str = "io.mote.health-on-failure";
 const OWN: [&str; 4] = [STOP_GRACE, INVOKE, HEALTH_HTTP, HEALTH_ON_FAILURE];
 
-type Refusal = (&'static str, &'static str, &'static str);
-
-/// Resources that no guest has, the flag of each, and why.
-pub(crate) const REFUSED_RESOURCES: [Refusal; 15] = [
-    ("KernelMemory", "--kernel-memory", "bound the guest with --memory"),
-    ("MemorySwappiness", "--memory-swappiness", "a guest's memory is the daemon's"),
-    ("CpuShares", "--cpu-shares", "give a share of a CPU with --cpus"),
-    ("CpusetCpus", "--cpuset-cpus", "guests share the daemon's threads; give a share with --cpus"),
-    ("CpusetMems", "--cpuset-mems", "guests share the daemon's memory"),
-    ("CpuRealtimePeriod", "--cpu-rt-period", "guests have no real-time scheduling"),
-    ("CpuRealtimeRuntime", "--cpu-rt-runtime", "guests have no real-time scheduling"),
-    ("BlkioWeight", "--blkio-weight", "storage is bounded with --storage-opt size=N"),
-    ("Devices", "--device", "guests see no devices"),
-    ("DeviceRequests", "--gpus", "guests see no devices"),
-    ("PidsLimit", "--pids-limit", "a guest has no processes"),
-    ("Ulimits", "--ulimit", "what a guest may use is bounded by mote's own limits"),
-    ("ShmSize", "--shm-size", "a guest has no shared memory outside of its own"),
-    ("OomKillDisable", "--oom-kill-disable", "a guest at its memory limit gets no more"),
-    ("CgroupParent", "--cgroup-parent", "guests are no processes, and in no cgroup of their own"),
-];
-
-/// What else a host can do for a process and not for a guest.
-const REFUSED_HOST: [Refusal; 18] = [
-    ("Privileged", "--privileged", "grant what the guest needs, with -v, -p and io.mote.* labels"),
-    ("PidMode", "--pid", "a guest has no processes"),
-    ("IpcMode", "--ipc", "a guest has no System V IPC"),
-    ("UTSMode", "--uts", "a guest has no host name"),
-    ("UsernsMode", "--userns", "a guest has no users"),
-    ("CgroupnsMode", "--cgroupns", "a guest sees no cgroups"),
-    ("VolumesFrom", "--volumes-from", "name the volumes with -v"),
-    ("Links", "--link", "allow connections with the label io.mote.allow-net"),
-    ("ExtraHosts", "--add-host", "a guest looks names up as the host does"),
-    ("Dns", "--dns", "a guest looks names up as the host does"),
-    ("DnsSearch", "--dns-search", "a guest looks names up as the host does"),
-    ("Sysctls", "--sysctl", "a guest has no kernel settings"),
-    ("GroupAdd", "--group-add", "a guest has no groups"),
-    ("Init", "--init", "a guest has no processes"),
-    ("Runtime", "--runtime", "every container here is mote's"),
-    ("OomScoreAdj", "--oom-score-adj", "a guest is no process; bound it with --memory"),
-    ("VolumeDriver", "--volume-driver", "volumes are folders of this machine"),
-    ("PublishAllPorts", "--publish-all", "name the ports with -p"),
-];
-
-const REFUSED_CONFIG: [Refusal; 3] = [
-    ("Hostname", "--hostname", "a guest has no host name"),
-    ("MacAddress", "--mac-address", "a guest has no network card"),
-    ("Domainname", "--domainname", "a guest has no host name"),
-];
-
 /// How many bytes the labels of a container may have together: each event of it tells them.
 const MOST_LABELS: usize = 64 << 10;
 
 /// The smallest file that a log is rotated at: twice what is gathered before it is written.
 const LEAST_LOG: u64 = 64 << 10;
 
-/// The defaults that docker's client writes for what nobody asked for.
-fn is_unset(value: &Value) -> bool {
-    match value {
-        Value::Null | Value::Bool(false) => true,
-        Value::Number(number) => number.as_f64().is_some_and(|number| number <= 0.0),
-        // Docker's own names for "as usual".
-        Value::String(text) => {
-            matches!(text.as_str(), "" | "private" | "default" | "host-default" | "mote")
-        }
-        Value::Array(values) => values.is_empty(),
-        Value::Object(values) => values.is_empty(),
-        Value::Bool(true) => false,
-    }
-}
-
-/// Refuses the first field that asks for what is not to be had.
-pub(crate) fn refuse_unsupported(asked: &Value, refused: &[Refusal]) -> Result<(), DaemonError> {
-    let set = |(key, _, _): &&Refusal| asked.get(key).is_some_and(|value| !is_unset(value));
-    match refused.iter().find(set) {
-        Some((_, flag, why)) => Err(DaemonError::Unsupported(format!(
-            "{flag} means nothing to a Wasm container: {why}"
-        ))),
-        None => Ok(()),
-    }
-}
-
-/// Docker's description, as far as it is understood.
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-struct Spec {
-    image: String,
-    #[serde(deserialize_with = "words")]
-    cmd: Option<Vec<String>>,
-    #[serde(deserialize_with = "words")]
-    entrypoint: Option<Vec<String>>,
-    env: Option<Vec<String>>,
-    working_dir: String,
-    user: String,
-    labels: Option<BTreeMap<String, String>>,
-    tty: bool,
-    open_stdin: bool,
-    stdin_once: bool,
-    stop_timeout: Option<i64>,
-    stop_signal: String,
-    healthcheck: Option<HealthSpec>,
-    volumes: Option<BTreeMap<String, Value>>,
-    host_config: Option<HostSpec>,
-    networking_config: NetworksSpec,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-struct NetworksSpec {
-    endpoints_config: Option<BTreeMap<String, Value>>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-struct HostSpec {
-    binds: Option<Vec<String>>,
-    mounts: Option<Vec<MountSpec>>,
-    tmpfs: Option<BTreeMap<String, String>>,
-    port_bindings: Option<BTreeMap<String, Option<Vec<PortSpec>>>>,
-    network_mode: String,
-    restart_policy: Option<RestartSpec>,
-    auto_remove: bool,
-    log_config: LogSpec,
-    readonly_rootfs: bool,
-    cap_add: Option<Vec<String>>,
-    cap_drop: Option<Vec<String>>,
-    security_opt: Option<Vec<String>>,
-    memory: i64,
-    memory_reservation: i64,
-    nano_cpus: i64,
-    cpu_quota: i64,
-    cpu_period: i64,
-    storage_opt: Option<BTreeMap<String, String>>,
-    annotations: Option<BTreeMap<String, String>>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-struct MountSpec {
-    #[serde(rename = "Type")]
-    kind: String,
-    source: String,
-    target: String,
-    read_only: bool,
-    tmpfs_options: Option<TmpfsSpec>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-struct TmpfsSpec {
-    size_bytes: i64,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-struct PortSpec {
-    host_ip: String,
-    host_port: String,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-struct LogSpec {
-    #[serde(rename = "Type")]
-    kind: String,
-    config: Option<BTreeMap<String, String>>,
-}
-
-/// Docker's restart policy.
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-pub(crate) struct RestartSpec {
-    name: String,
-    maximum_retry_count: i64,
-}
-
-/// Docker's health check; times are in nanoseconds.
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-struct HealthSpec {
-    test: Option<Vec<String>>,
-    interval: i64,
-    timeout: i64,
-    start_period: i64,
-    start_interval: i64,
-    retries: i64,
-}
-
-/// Docker's clients write a list of words, or one word.
-fn words<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Vec<String>>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Words {
-        Many(Vec<String>),
-        One(String),
-    }
-    Ok(Option::<Words>::deserialize(from)?.map(|words| match words {
-        Words::Many(words) => words,
-        Words::One(word) => vec![word],
-    }))
-}
-
-fn bad(why: impl std::fmt::Display) -> DaemonError {
+pub(super) fn bad(why: impl std::fmt::Display) -> DaemonError {
     DaemonError::BadRequest(why.to_string())
 }
 
@@ -260,18 +65,6 @@ pub(crate) fn cpu_share(
     };
     let text = format!("{fraction:.3}");
     text.parse().map(Some).map_err(|error: mote_spec::UnitError| bad(error))
-}
-
-impl RestartSpec {
-    /// The policy; none where the client says nothing.
-    pub(crate) fn policy(&self) -> Result<Option<RestartPolicy>, DaemonError> {
-        let text = match (self.name.as_str(), positive(self.maximum_retry_count)) {
-            ("", _) => return Ok(None),
-            ("on-failure", Some(most)) => format!("on-failure:{most}"),
-            (name, _) => name.to_owned(),
-        };
-        text.parse().map(Some).map_err(bad)
-    }
 }
 
 /// Makes a container.
@@ -309,10 +102,10 @@ fn warnings(asked: &Value) -> Vec<&'static str> {
 
 /// Reads what is asked for, and makes the volumes that it names. Blocks.
 fn wanted(daemon: &Daemon, name: Option<&str>, asked: Value) -> Result<Wanted, DaemonError> {
-    refuse_unsupported(&asked, &REFUSED_CONFIG)?;
+    refused::refuse(&asked, &refused::CONFIG)?;
     if let Some(host) = asked.get("HostConfig") {
-        refuse_unsupported(host, &REFUSED_HOST)?;
-        refuse_unsupported(host, &REFUSED_RESOURCES)?;
+        refused::refuse(host, &refused::HOST)?;
+        refused::refuse(host, &refused::RESOURCES)?;
     }
     let spec: Spec = serde_json::from_value(asked)
         .map_err(|error| bad(format!("the container's description cannot be read: {error}")))?;
@@ -684,28 +477,6 @@ fn health(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_docker_writes_for_nothing_asks_for_nothing() {
-        let host = json!({
-            "Privileged": false, "CapAdd": null, "PidMode": "", "IpcMode": "private", "Dns": [],
-            "CpuShares": 0, "PidsLimit": 0, "Ulimits": [], "Sysctls": {}, "OomKillDisable": false,
-        });
-        assert!(refuse_unsupported(&host, &REFUSED_HOST).is_ok());
-        assert!(refuse_unsupported(&host, &REFUSED_RESOURCES).is_ok());
-    }
-
-    #[test]
-    fn what_a_guest_cannot_have_is_refused_by_its_flag() {
-        for (asked, flag) in [
-            (json!({ "Privileged": true }), "--privileged"),
-            (json!({ "PidMode": "host" }), "--pid"),
-            (json!({ "Sysctls": { "a": "1" } }), "--sysctl"),
-        ] {
-            let refused = refuse_unsupported(&asked, &REFUSED_HOST).unwrap_err();
-            assert!(refused.to_string().starts_with(flag), "{refused}");
-        }
-    }
 
     #[test]
     fn shares_are_read_from_both_of_dockers_words() {

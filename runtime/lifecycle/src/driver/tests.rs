@@ -1,13 +1,17 @@
 //! The driver under commands, ends, failing disks, and crashes between any two steps.
 
 use super::*;
+use crate::container::Container;
 use crate::records::tests::record;
 use crate::recovery::{Host, Recovery, recover};
 use crate::restart::RestartPolicy;
+use mote_engine::Control;
 use mote_spec::Limits;
 use proptest::prelude::*;
 use std::collections::HashSet;
 use std::sync::Mutex;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
 /// What survives a crash, and what happened to it.
 #[derive(Default)]
