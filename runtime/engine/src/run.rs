@@ -201,13 +201,14 @@ pub async fn run(
     net.check_ports().map_err(|(address, source)| EngineError::Port { address, source })?;
     let wall = wall.map(|wall| wall.prepare(&handles, &policy.grants().net)).transpose()?;
     let host = (module.calls(engine), &gauge, &control);
-    let mut store = sandbox::store(engine, policy, handles, &process, &stdio, host)?;
+    let mut whole = sandbox::store(engine, policy, handles, &process, &stdio, host)?;
     let lacks = wall.map(Prepared::raise).transpose()?.unwrap_or_default();
     let limits = *policy.limits();
     let parts = (engine.clone(), module.clone());
     let guest = async move {
         let ((engine, module), call) = (&parts, (&process.call, begun));
-        let ended = start(engine, module, &mut store, call, limits.memory).await;
+        let store = whole.store();
+        let ended = start(engine, module, store, call, limits.memory).await;
         let fuel_used = match limits.fuel {
             Limit::AtMost(fuel) => store.get_fuel().ok().map(|left| fuel.get() - left),
             Limit::Unlimited => None,

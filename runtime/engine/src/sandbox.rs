@@ -5,6 +5,7 @@ use std::fs::File;
 use std::sync::{Arc, Weak};
 
 use mote_spec::{Access, Bytes, Limit, Policy};
+use tokio::runtime::{Handle, RuntimeFlavor};
 use wasmtime::{Store, UpdateDeadline};
 use wasmtime_wasi::filesystem::FsPerms;
 use wasmtime_wasi::p1::WasiP1Ctx;
@@ -70,6 +71,31 @@ impl WasiHttpView for Sandbox {
     }
 }
 
+/// A guest's store. When it goes, with thousands of sockets maybe, other guests of its thread are not kept waiting.
+pub(crate) struct Whole(Option<Store<Sandbox>>);
+
+/// How many things a guest may have open that are closed in no time.
+const FEW: usize = 64;
+
+impl Whole {
+    pub(crate) fn store(&mut self) -> &mut Store<Sandbox> {
+        self.0.as_mut().expect("it is there until it is dropped")
+    }
+}
+
+impl Drop for Whole {
+    fn drop(&mut self) {
+        let Some(mut store) = self.0.take() else { return };
+        let has_much = store.data_mut().p1.ctx().table.iter_mut().nth(FEW).is_some();
+        match Handle::try_current().map(|events| events.runtime_flavor()) {
+            Ok(RuntimeFlavor::MultiThread) if has_much => {
+                tokio::task::block_in_place(move || drop(store));
+            }
+            _ => drop(store),
+        }
+    }
+}
+
 /// Builds the store of a container: every grant and every limit is applied here.
 pub(crate) fn store(
     engine: &Engine,
@@ -78,7 +104,7 @@ pub(crate) fn store(
     process: &Process,
     stdio: &Stdio,
     (calls, gauge, control): (Calls, &Arc<Gauge>, &Arc<Control>),
-) -> Result<Store<Sandbox>, EngineError> {
+) -> Result<Whole, EngineError> {
     let limits = policy.limits();
     let quota = Quota::new(limits.storage, &handles.dirs, Arc::clone(gauge))
         .map_err(|source| EngineError::Scratch { path: "storage".into(), source })?;
@@ -125,7 +151,7 @@ pub(crate) fn store(
         };
         store.set_fuel(fuel).map_err(|source| EngineError::Start { source })?;
     }
-    Ok(store)
+    Ok(Whole(Some(store)))
 }
 
 /// How much the headers of one message may take.
