@@ -3,7 +3,7 @@
 //!
 //! `cargo bench -p mote-cli --bench attacks`, as root; needs the guests of `modules/build`. The neighbour
 //! computes a little and prints, every few milliseconds; what counts is its p99 against that of quiet times in
-//! the same run.
+//! the same run. Words behind `--` choose attacks whose names have one of them.
 
 #![allow(clippy::print_stdout, reason = "a benchmark prints")]
 
@@ -125,5 +125,9 @@ fn attacks(daemon: &Daemon) -> Vec<(String, String)> {
         assert!(status.expect("mote").success(), "{image}");
         (name, image)
     };
-    all.concat().into_iter().map(import).collect()
+    let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
+    let is_chosen = |path: &PathBuf| {
+        words.is_empty() || words.iter().any(|word| stem(path).contains(word.as_str()))
+    };
+    all.concat().into_iter().filter(is_chosen).map(import).collect()
 }
