@@ -3,7 +3,7 @@
 //!
 //! `cargo bench -p mote-cli --bench cost`; needs `wasmtime` of the same major version on the PATH, and the guests
 //! of `modules/build`. Each guest times its own work and prints it, so that starts and compiling are left out;
-//! medians over interleaved runs.
+//! medians over interleaved runs. Words behind `--` choose works whose names have one of them, and leave out starts.
 
 #![allow(clippy::print_stdout, reason = "a benchmark prints")]
 
@@ -18,6 +18,8 @@ use std::time::{Duration, Instant};
 use figures::{median, ms};
 
 const RUNS: usize = 15;
+/// The same of works whose time depends on where the scheduler puts three processes that wait for each other.
+const SOCKET_RUNS: usize = 61;
 
 /// Guests that compute, and those that work on files and sockets.
 const COMPUTE: [&str; 4] = ["sieve", "matrix", "json", "sha256"];
@@ -41,13 +43,18 @@ fn main() {
     std::fs::create_dir(world.path("data")).expect("made");
     tree(&world.path("data/tree"));
     println!("\n{:<14} {:>10} {:>10} {:>10} {:>10}", "", "wasmtime", "limited", "mote", "process");
-    for work in COMPUTE.iter().chain(&FILES) {
-        world.compare(work);
+    let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
+    let is_chosen =
+        |work: &&&str| words.is_empty() || words.iter().any(|word| work.contains(word.as_str()));
+    for work in COMPUTE.iter().chain(&FILES).filter(is_chosen) {
+        world.compare(work, RUNS);
     }
-    starts(&world);
+    if words.is_empty() {
+        starts(&world);
+    }
     world.guest = guests.join("bench.p2.wasm");
     println!("\na component:");
-    SOCKETS.iter().for_each(|work| world.compare(work));
+    SOCKETS.iter().filter(is_chosen).for_each(|work| world.compare(work, SOCKET_RUNS));
 }
 
 struct World {
@@ -101,7 +108,7 @@ impl World {
     }
 
     /// Runs one work in every way in turn, and prints the medians and what they are of wasmtime's.
-    fn compare(&self, work: &str) {
+    fn compare(&self, work: &str, runs: usize) {
         // What mote bounds without being asked: memory, and an interruption at every tick.
         let same = ["-W", "max-memory-size=268435456,timeout=600s"];
         type Way<'a> = Box<dyn Fn() -> Command + 'a>;
@@ -112,7 +119,7 @@ impl World {
             Box::new(|| self.mote(&["--isolation", "process"])),
         ];
         let mut times: [Vec<Duration>; 4] = Default::default();
-        for round in 0..RUNS + 1 {
+        for round in 0..runs + 1 {
             for (way, times) in ways.iter().zip(&mut times) {
                 self.forget_what_was_written();
                 let took = own_time(way().arg(work).arg(self.server.to_string()));
