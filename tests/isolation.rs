@@ -304,3 +304,17 @@ fn a_plain_file_has_a_score() {
     assert!(host.cli(["security", &hello]).success().stdout.contains("Security score"));
     host.cli(["security", "./nowhere.wasm"]).fails(127, &["no file ./nowhere.wasm"]);
 }
+
+/// What every guest's process does cannot be forbidden: it is said, and nothing hangs.
+#[test]
+fn a_profile_under_which_no_guest_could_run_is_refused() {
+    let host = Host::new();
+    for calls in [r#""write""#, r#""timer_create""#, r#""timer_settime""#, r#""clone","clone3""#] {
+        let profile = format!(
+            r#"{{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{{"names":[{calls}],"action":"SCMP_ACT_ERRNO"}}]}}"#
+        );
+        let option = format!("seccomp={}", host.file("profile.json", profile));
+        let out = host.cli(["run", "--security-opt", &option, &guest("hello.p1")]);
+        out.fails(125, &["the seccomp profile cannot be honoured: it forbids one of"]);
+    }
+}

@@ -98,7 +98,7 @@ fn statement_4_1_no_tenth_of_a_second_has_more_than_a_tenth_above_a_cpu_share() 
         if given == Given::Later {
             host.cli(["update", "--cpus", "0.3", "fitful"]).success();
             // It hears of it at its next tick.
-            wait(&said, Duration::from_millis(20));
+            wait(&said, Duration::from_millis(200));
         }
         let processes = with_children(child.id());
         let mut looks: Vec<Look> = Vec::new();
@@ -149,21 +149,41 @@ fn a_guest_that_nothing_else_keeps_is_paused_with_its_process() {
     let used = || processes[1..].iter().map(|process| cpu_time(*process)).sum::<Duration>();
     host.cli(["pause", "fills"]).success();
     let is_stopped = |process: &u32| {
-        let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).expect("it is there");
-        stat.contains(") T ")
+        let tasks = std::fs::read_dir(format!("/proc/{process}/task")).expect("it is there");
+        let stats =
+            tasks.map(|task| std::fs::read_to_string(task.expect("a task").path().join("stat")));
+        stats.into_iter().all(|stat| stat.expect("it is there").contains(") T "))
     };
-    while !processes[1..].iter().any(is_stopped) {
+    while !processes[1..].iter().all(is_stopped) {
         wait(&said, Duration::from_millis(1));
     }
     let before = used();
     wait(&said, Duration::from_millis(50));
     assert_eq!(used(), before, "it does nothing");
+    // It reads nothing now, and hears of all that was switched when it goes on.
+    for round in 0..160 {
+        let memory = format!("{}m", 100 + round);
+        host.cli(["update", "--memory", &memory, "fills"]).success();
+    }
     host.cli(["unpause", "fills"]).success();
     while used() == before {
         wait(&said, Duration::from_millis(1));
     }
     host.cli(["kill", "fills"]).success();
     assert_eq!(child.wait().expect("ended").code(), Some(137));
+}
+
+#[test]
+fn a_guest_that_is_paused_at_its_deadline_leaves_nothing() {
+    let host = Host::new();
+    let fitful = host.file("fitful.wat", FITFUL);
+    let flags =
+        ["run", "--name", "late", "--isolation", "process", "--tmpfs", "/t", "--timeout", "2s"];
+    let (mut child, _said) = start(&host, &[&flags[..], &[&fitful]].concat());
+    host.cli(["pause", "late"]).success();
+    assert_eq!(child.wait().expect("ended").code(), Some(124));
+    assert_eq!(host.left("root/scratch"), Vec::<String>::new());
+    assert_eq!(host.left("state/live"), Vec::<String>::new());
 }
 
 /// Prints a port, and then when datagrams arrive there, by the kernel's own clock (`SO_TIMESTAMPNS` of socket(7)), and

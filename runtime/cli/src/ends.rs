@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::pin::pin;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use mote_lifecycle::Place;
@@ -18,23 +18,22 @@ use crate::output;
 const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Ends the process a moment after the deadline if a write to a full pipe holds the guest up: such
-/// a call cannot be taken back. Disarmed when it is dropped.
+/// a call cannot be taken back. So it does for a guest that is paused with its process. Disarmed when it is dropped.
 pub(crate) struct DeadlineGuard {
     _disarm: Option<mpsc::Sender<()>>,
 }
 
 impl DeadlineGuard {
-    pub(crate) fn arm(name: &str, policy: &Policy) -> DeadlineGuard {
+    pub(crate) fn arm(policy: &Policy, force: Arc<Force>) -> DeadlineGuard {
         let Limit::AtMost(timeout) = policy.limits().timeout else {
             return DeadlineGuard { _disarm: None };
         };
-        let message = format!("{name} timed out (limit {timeout})");
+        let message = format!("{} timed out (limit {timeout})", force.name);
         let (disarm, disarmed) = mpsc::channel::<()>();
         std::thread::spawn(move || {
             let patience = timeout.duration() + PATIENCE;
             if disarmed.recv_timeout(patience) == Err(mpsc::RecvTimeoutError::Timeout) {
-                last_words(&[message]);
-                end(ExitStatus::TimedOut.code());
+                force.end_saying(ExitStatus::TimedOut, message);
             }
         });
         DeadlineGuard { _disarm: Some(disarm) }
@@ -95,7 +94,7 @@ impl Signal {
     }
 }
 
-/// Ends the process for a stop or a kill that its guest, held up in a call, does not let happen.
+/// Ends the process for a stop, a kill or a deadline that its guest, held up in a call, does not let happen.
 pub(crate) struct Force {
     name: String,
     /// What is cleared away: the container's place, and its scratch space.
@@ -109,12 +108,16 @@ impl Force {
     }
 
     pub(crate) fn end(&self, how: ExitStatus) {
+        self.end_saying(how, format!("{} {how}", self.name));
+    }
+
+    fn end_saying(&self, how: ExitStatus, words: String) {
         // What cannot be removed is, by whoever looks next.
         for file in &self.place {
             let _ = std::fs::remove_file(file);
         }
         self.scratch.iter().for_each(|scratch| drop(mote_daemon::remove_tree(scratch)));
-        last_words(&[format!("{} {how}", self.name)]);
+        last_words(&[words]);
         end(how.code());
     }
 }

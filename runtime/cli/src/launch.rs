@@ -136,7 +136,8 @@ pub(crate) fn run(
         let interrupts = scratch.as_ref().map(|scratch| Interrupts::listen(scratch.path()));
         let interrupts = interrupts.transpose()?;
         let force = Force::new(artifact.name.clone(), &live, scratch.as_ref().map(Scratch::path));
-        let _guard = DeadlineGuard::arm(&artifact.name, policy);
+        let force = Arc::new(force);
+        let _guard = DeadlineGuard::arm(policy, Arc::clone(&force));
         let hosted = host(record, live, started, ceiling, force);
         match interrupts {
             Some(interrupts) => Ok(interrupts.or_end_of(hosted).await),
@@ -204,7 +205,7 @@ async fn host(
     place: mote_lifecycle::Place,
     started: Started,
     ceiling: Ceiling,
-    force: Force,
+    force: Arc<Force>,
 ) -> Result<Finished, CliError> {
     let (place, ended) = (Arc::new(place), Arc::new(Mutex::new(None)));
     let once = Once { guest: Mutex::new(Some(started)), ended: Arc::clone(&ended) };
@@ -265,7 +266,7 @@ impl Guest {
                 ended
             }),
             Place::Apart(apart) => {
-                let run = apart.start(with.launch(&policy)).await?;
+                let (_, run) = apart.start(with.launch(&policy)).await?;
                 Box::pin(async move {
                     let ended = run.await;
                     drop(_tree);

@@ -260,7 +260,7 @@ impl Daemon {
                 begun: None,
                 wall: None,
             };
-            let outcome = program.run(launch).await;
+            let outcome = program.run(launch, &mut None).await;
             if let Ok(outcome) = &outcome {
                 for result in &outcome.results {
                     let bytes = format!("{result}\n").into_bytes().into();

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mote_engine::{Blocking, Control, EngineError, Gauge, Launch, Outcome, Process, RootFiles};
+use mote_engine::{
+    Blocking, Control, EngineError, Gauge, Gone, Launch, Outcome, Process, RootFiles,
+};
 use mote_lifecycle::{Ended, Record, Running, Stream, Workload};
 use mote_spec::{ExitStatus, Policy, Root, Scratch as ScratchGrant};
 use tokio::runtime::Handle;
@@ -85,7 +87,7 @@ impl Guest {
     }
 
     /// Sees a run to its end, and leaves nothing of it.
-    async fn see_to_end(run: Run, begun: oneshot::Sender<()>, held: Held) -> Ended {
+    async fn see_to_end(run: Run, begun: oneshot::Sender<()>, mut held: Held) -> Ended {
         let Run { name, program, process, policy, root, stdio, gauge, control } = run;
         let launch = Launch {
             policy: &policy,
@@ -98,7 +100,7 @@ impl Guest {
             begun: Some(begun),
             wall: None,
         };
-        let outcome = program.run(launch).await;
+        let outcome = program.run(launch, &mut held.process).await;
         match &outcome {
             Ok(outcome) => {
                 held.console.say(Stream::Stdout, &outcome.results);
@@ -115,6 +117,8 @@ struct Held {
     turn: Option<OwnedMutexGuard<()>>,
     console: Arc<Console>,
     scratch: Option<Scratch>,
+    /// Its own process, which has its ports and files until it is gone.
+    process: Option<Gone>,
     place: Place,
 }
 
@@ -130,12 +134,18 @@ impl Drop for Held {
     fn drop(&mut self) {
         *self.place.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = None;
         self.console.finish();
-        let (turn, scratch) = (self.turn.take(), self.scratch.take());
-        // To remove what it wrote takes a while; until then nobody else has the turn.
-        if let (Some(scratch), Ok(runtime)) = (scratch, Handle::try_current()) {
-            runtime.spawn_blocking(move || {
-                drop(scratch);
-                drop(turn);
+        let (turn, scratch, process) = (self.turn.take(), self.scratch.take(), self.process.take());
+        if scratch.is_none() && process.is_none() {
+            return;
+        }
+        // To end a process, and to remove what it wrote, take a while; until then nobody else has the turn.
+        if let Ok(events) = Handle::try_current() {
+            events.spawn(async move {
+                if let Some(mut process) = process {
+                    let _ = tokio::time::timeout(GOES, process.wait()).await;
+                }
+                let removed = move || drop((scratch, turn));
+                let _ = tokio::task::spawn_blocking(removed).await;
             });
         }
     }
@@ -146,7 +156,7 @@ impl Workload for Guest {
         let turn = Arc::clone(&self.turn).lock_owned().await;
         let (console, place) = (Arc::clone(&self.console), Arc::clone(&self.place));
         // From here on: whoever listens to a run that will not be is let go, however that comes.
-        let mut held = Held { turn: Some(turn), console, scratch: None, place };
+        let mut held = Held { turn: Some(turn), console, scratch: None, process: None, place };
         if needs_scratch(record) {
             held.take(make_scratch(&self.shared).await?);
         }

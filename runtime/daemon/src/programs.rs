@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use mote_engine::{
-    Apart, Checks, CodeKey, Company, Description, Engine, EngineError, Launch, Module, Outcome,
+    Apart, Checks, CodeKey, Company, Description, Engine, EngineError, Gone, Launch, Module,
+    Outcome,
 };
 use mote_image::{Artifact, Overrides};
 use mote_lifecycle::Record;
@@ -44,10 +45,19 @@ struct Key {
 
 impl Program {
     /// Runs it where its policy says: in this process, or in one of its own.
-    pub(crate) async fn run(&self, launch: Launch<'_>) -> Result<Outcome, EngineError> {
+    /// `process` is where it runs then.
+    pub(crate) async fn run(
+        &self,
+        launch: Launch<'_>,
+        process: &mut Option<Gone>,
+    ) -> Result<Outcome, EngineError> {
         match &self.place {
             Place::Here { engine, module } => mote_engine::run(engine, module, launch).await,
-            Place::Apart(apart) => apart.run(launch).await,
+            Place::Apart(apart) => {
+                let (gone, run) = apart.start(launch).await?;
+                *process = Some(gone);
+                run.await
+            }
         }
     }
 }

@@ -25,7 +25,6 @@ impl Daemon {
         }
         let policy = record.policy.updated(wants, &self.machine.ceiling);
         let policy = policy.map_err(|error| DaemonError::Forbidden(error.to_string()))?;
-        self.prepare_for(&record, &policy).await?;
         let mut requires = record.setup.requires;
         // A reservation that was named beside the limit stays; it is only never above it.
         let named = requires.memory != record.policy.limits().memory.get();
@@ -37,9 +36,12 @@ impl Daemon {
         requires.cpu = wants.cpus.map_or(requires.cpu, |share| u64::from(share.millis()));
         requires.network = wants.net_rate.map_or(requires.network, Rate::per_second);
         self.pool().reserve(&record.id, record.name.as_str(), requires)?;
-        let (policy, requires) = (Some(policy), Some(requires));
-        let change = Change { policy, restart, requires };
-        let changed = entry.container.update(change).await;
+        let changed: Result<(), DaemonError> = async {
+            self.prepare_for(&record, &policy).await?;
+            let change = Change { policy: Some(policy), restart, requires: Some(requires) };
+            Ok(entry.container.update(change).await?)
+        }
+        .await;
         if changed.is_err() {
             // Under the fleet's lock, which whoever forgets a container takes before he gives back.
             let fleet = self.fleet();

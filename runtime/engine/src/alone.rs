@@ -59,29 +59,31 @@ impl<T: Send + 'static> Alone<T> {
         let (tell, ended) = oneshot::channel();
         let code = code.start.addr()..code.end.addr();
         let thread = std::thread::Builder::new().name("mote-guest".into());
-        let (held_by, its_end) = (Arc::clone(&control), Arc::clone(&end));
+        let (held_by, its_end, told) = (Arc::clone(&control), Arc::clone(&end), Arc::clone(&end));
+        let see_to_end = move || {
+            let turn = Arc::new(Mutex::new(Turn::new(held_by.cpu_share())));
+            let seat = Seat {
+                code,
+                gauge: Arc::clone(&gauge),
+                control: Arc::clone(&held_by),
+                turn: Arc::clone(&turn),
+                end: Arc::clone(&its_end),
+                pause: AtomicU64::new(0),
+                looked_at: AtomicU64::new(0),
+            };
+            let metered = Metered::new(guest, GivesWay::Kept(seat), gauge, held_by, turn);
+            events.block_on(async {
+                tokio::select! {
+                    biased;
+                    () = its_end.told.notified() => Ok(None),
+                    done = metered => done.map(Some),
+                }
+            })
+        };
         thread.spawn(move || {
-            let done = catch_unwind(AssertUnwindSafe(|| {
-                let turn = Arc::new(Mutex::new(Turn::new(held_by.cpu_share())));
-                let seat = Seat {
-                    code,
-                    gauge: Arc::clone(&gauge),
-                    control: Arc::clone(&held_by),
-                    turn: Arc::clone(&turn),
-                    end: Arc::clone(&its_end),
-                    pause: AtomicU64::new(0),
-                    looked_at: AtomicU64::new(0),
-                };
-                let metered = Metered::new(guest, GivesWay::Kept(seat), gauge, held_by, turn);
-                events.block_on(async {
-                    tokio::select! {
-                        biased;
-                        () = its_end.told.notified() => Ok(None),
-                        done = metered => done.map(Some),
-                    }
-                })
-            }));
-            its_end.is_quiet();
+            // All that it has, the event loop's files among it, goes before anybody hears of its end.
+            let done = catch_unwind(AssertUnwindSafe(see_to_end));
+            told.is_quiet();
             // Nobody may wait for it any more.
             let _ = tell.send(done);
         })?;

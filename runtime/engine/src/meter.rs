@@ -25,15 +25,15 @@ const TICK: Duration = Duration::from_millis(5);
 /// in a tenth of a second.
 const SHORTEST_TICK: Duration = Duration::from_micros(500);
 /// How late a guest with a share may be let go on without losing what it earned meanwhile: timers are late.
-const CREDIT: Duration = Duration::from_millis(1);
+const CREDIT: Duration = Duration::from_millis(2);
 /// What a turn costs beside the guest's own computing: timers, ticks, the event loop. It is the guest's to earn.
-const BESIDE: Duration = Duration::from_micros(50);
+const BESIDE: Duration = Duration::from_micros(30);
 
 /// How long a guest with this share of a CPU may compute before it gives way.
 fn tick_of(share: Limit<f64>) -> Duration {
     match share {
         Limit::AtMost(share) if share < 1.0 => {
-            Duration::from_secs_f64(0.003 * share).clamp(SHORTEST_TICK, TICK)
+            Duration::from_secs_f64(0.005 * share).clamp(SHORTEST_TICK, TICK)
         }
         Limit::AtMost(_) | Limit::Unlimited => TICK,
     }

@@ -118,7 +118,9 @@ impl RunArgs {
         let words = outcome.explain(shown, &policy);
         match outcome.status {
             // The guest may still be held up in a write, and so may whoever writes beside it.
-            ExitStatus::Stopped | ExitStatus::Killed => ends::last_words(&words),
+            ExitStatus::Stopped | ExitStatus::Killed | ExitStatus::TimedOut => {
+                ends::last_words(&words);
+            }
             _ => words.iter().for_each(|line| output::note(line)),
         }
         Ok(outcome.status.code())

@@ -284,9 +284,12 @@ impl Worker {
                         true => Wanted::Rests,
                         false => Wanted::Runs,
                     };
-                    self.wanted.send_if_modified(|was| std::mem::replace(was, wanted) != wanted);
-                    // One that has died is found out above; one that rests hears it later.
-                    let _ = self.link.send(&control.switches()).await;
+                    let told = |was: &mut Wanted| std::mem::replace(was, wanted) != wanted;
+                    // One that rests reads nothing, and hears all that was switched when it goes on. One that has
+                    // died is found out above.
+                    if self.wanted.send_if_modified(told) || wanted == Wanted::Runs {
+                        let _ = self.link.send(&control.switches()).await;
+                    }
                     continue;
                 }
                 // It holds the deadline itself, unless a call holds it up.
@@ -383,17 +386,19 @@ impl Apart {
     /// # Errors
     /// Fails if the program does not get as far as its first instruction.
     pub async fn run(&self, launch: Launch<'_>) -> Result<Outcome, EngineError> {
-        self.start(launch).await?.await
+        self.start(launch).await?.1.await
     }
 
-    /// The same in two steps: the process, which is there when this returns, and its guest's run.
+    /// The same in two steps: the process, which is there when this returns, and its guest's run. What it held is free
+    /// when it is gone, which may be after the run.
     ///
     /// # Errors
     /// Fails if there is no such process to be had.
     pub async fn start(
         &self,
         launch: Launch<'_>,
-    ) -> Result<impl Future<Output = Result<Outcome, EngineError>> + use<>, EngineError> {
+    ) -> Result<(Gone, impl Future<Output = Result<Outcome, EngineError>> + use<>), EngineError>
+    {
         let Launch { policy, process, stdio, root, scratch, gauge, control, begun, wall: _ } =
             launch;
         let wall = Wall::of(policy)?;
@@ -413,7 +418,8 @@ impl Apart {
             wall,
         };
         let (streams, passing) = stdio.pipes().map_err(failed)?;
-        Ok(async move {
+        let gone = worker.gone();
+        let run = async move {
             let begun = begun.unwrap_or_else(|| oneshot::channel().0);
             let mut run = std::pin::pin!(worker.run(&order, streams, &control, begun));
             let mut passing = std::pin::pin!(passing);
@@ -426,7 +432,8 @@ impl Apart {
             // What is left when its process is gone is passed on, and no more comes; if nobody reads it, it is lost.
             let _ = tokio::time::timeout(PASSES, passing).await;
             ended
-        })
+        };
+        Ok((gone, run))
     }
 }
 

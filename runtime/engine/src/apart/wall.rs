@@ -117,7 +117,7 @@ impl Prepared<'_> {
     /// Fails at the first layer that cannot be had and has to be. Then the process is not to go on.
     pub(crate) fn raise(self) -> Result<Vec<Layer>, EngineError> {
         let Prepared {
-            wall: Wall { user, capabilities, oom_score, apparmor, layers, .. },
+            wall: Wall { user, capabilities, seccomp, oom_score, apparmor, layers },
             filters,
             domain,
         } = self;
@@ -161,8 +161,33 @@ impl Prepared<'_> {
             seccompiler::apply_filter(filter)
                 .map_err(|error| wall("install a seccomp filter", std::io::Error::other(error)))?;
         }
+        if seccomp.is_some() {
+            works()?;
+        }
         Ok(lacks)
     }
+}
+
+/// Tries what the process of every guest does, which a profile of the operator's may forbid: it would hang, or end
+/// without a word.
+fn works() -> Result<(), EngineError> {
+    use rustix::event::{EventfdFlags, eventfd};
+    let wakes = || {
+        let event = eventfd(0, EventfdFlags::CLOEXEC)?;
+        rustix::io::write(&event, &1u64.to_ne_bytes())
+    };
+    let starts_threads = || {
+        std::thread::Builder::new()
+            .spawn(|| {})?
+            .join()
+            .map_err(|_| std::io::ErrorKind::Other.into())
+    };
+    let forbids = |calls| EngineError::Seccomp {
+        why: format!("it forbids one of {calls}, which the process of every guest calls"),
+    };
+    wakes().map_err(|_| forbids("eventfd2 and write"))?;
+    starts_threads().map_err(|_: std::io::Error| forbids("clone, mmap, mprotect and futex"))?;
+    crate::tick::prepare().map_err(|_| forbids("timer_create and timer_settime"))
 }
 
 /// Changes to an AppArmor profile (`aa_change_profile`(2)), which the kernel has to have loaded.
