@@ -1,10 +1,13 @@
 //! Limits over time, as the machine counts what a guest uses. What is noticed late is never blamed on the guest: a
-//! span counts with all the time that reading its ends may have taken.
+//! span counts with all the time that reading its ends may have taken, and one in which the machine itself stood still,
+//! as virtual ones do, does not count.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
+
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::harness::{Host, guest};
 
@@ -35,6 +38,27 @@ struct Look {
     from: Instant,
     until: Instant,
     used: Duration,
+}
+
+/// How long to wait between two looks.
+const PAUSE: Duration = Duration::from_millis(1);
+/// How long at most it is from one to the next, unless the processor stood still meanwhile.
+const LONGEST_PAUSE: Duration = Duration::from_micros(1500);
+
+/// Has this thread, and all that it starts, on one processor: what holds up a guest there holds up whoever looks.
+fn stay_on_one_processor() {
+    let mut processors = sched_getaffinity(None).expect("told");
+    let last = (0..CpuSet::MAX_CPU).rev().find(|number| processors.is_set(*number));
+    processors.clear();
+    processors.set(last.expect("one at least"));
+    sched_setaffinity(None, &processors).expect("stays");
+}
+
+/// Has this thread go before all others, if it may: only root can. Otherwise it is late more often, and sees less.
+fn go_first() {
+    let priority = libc::sched_param { sched_priority: 1 };
+    // SAFETY: reads one value.
+    unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const priority) };
 }
 
 /// The CPU time that a process has used (clock_getcpuclockid(3)).
@@ -84,9 +108,41 @@ fn start(host: &Host, args: &[&str]) -> (Child, Receiver<String>) {
     (child, said)
 }
 
+/// What processes use, told again and again, on a thread that goes first.
+fn look_at(processes: &[u32], said: &Receiver<String>) -> Vec<Look> {
+    let look = || {
+        let from = Instant::now();
+        let used = processes.iter().map(|process| cpu_time(*process)).sum();
+        Look { from, until: Instant::now(), used }
+    };
+    let looks = std::thread::scope(|scope| {
+        let looking = scope.spawn(|| {
+            go_first();
+            let start = Instant::now();
+            let pauses = std::iter::repeat_with(|| std::thread::sleep(PAUSE));
+            pauses.map(|()| look()).take_while(|look| look.from < start + LOOKED).collect()
+        });
+        looking.join().expect("looked")
+    });
+    wait(said, Duration::ZERO);
+    looks
+}
+
+/// What was used from each look on in the most looks that are within a tenth of a second, where it was seen to its end.
+fn used_in_tenths(looks: &[Look]) -> impl Iterator<Item = Duration> {
+    const TENTH: Duration = Duration::from_millis(100);
+    let from = |(place, first): (usize, &Look)| {
+        let after = &looks[place..];
+        let inside = after.partition_point(|last| last.until.duration_since(first.from) <= TENTH);
+        (inside < after.len()).then(|| after[inside - 1].used - first.used)
+    };
+    looks.iter().enumerate().map_while(from)
+}
+
 #[test]
 fn statement_4_1_no_tenth_of_a_second_has_more_than_a_tenth_above_a_cpu_share() {
     const SHARE: f64 = 0.3;
+    stay_on_one_processor();
     let host = Host::new();
     let fitful = host.file("fitful.wat", FITFUL);
     let ways = ["shared", "process"]
@@ -100,25 +156,15 @@ fn statement_4_1_no_tenth_of_a_second_has_more_than_a_tenth_above_a_cpu_share() 
             // It hears of it at its next tick.
             wait(&said, Duration::from_millis(200));
         }
-        let processes = with_children(child.id());
-        let mut looks: Vec<Look> = Vec::new();
-        let start = Instant::now();
-        while start.elapsed() < LOOKED {
-            let from = Instant::now();
-            let used = processes.iter().map(|process| cpu_time(*process)).sum();
-            looks.push(Look { from, until: Instant::now(), used });
-            wait(&said, Duration::from_millis(1));
-        }
+        let looks = look_at(&with_children(child.id()), &said);
         child.kill().expect("killed");
         child.wait().expect("ended");
-        let within = |first: &Look, last: &Look| {
-            last.until.duration_since(first.from) <= Duration::from_millis(100)
-        };
-        let mut most = Duration::ZERO;
-        for (place, first) in looks.iter().enumerate() {
-            let inside = looks[place..].iter().take_while(|last| within(first, last));
-            most = most.max(inside.last().map_or(Duration::ZERO, |last| last.used - first.used));
-        }
+        let tenths: Vec<Duration> = looks
+            .chunk_by(|one, next| next.from.duration_since(one.from) <= LONGEST_PAUSE)
+            .flat_map(used_in_tenths)
+            .collect();
+        assert!(tenths.len() > 500, "{isolation} {given:?}: the machine stood still too often");
+        let most = tenths.iter().max().expect("there are some");
         assert!(
             most.as_secs_f64() <= 0.1 * SHARE * 1.1,
             "{isolation} {given:?}: {most:?} in 100 ms"

@@ -3,6 +3,7 @@
 //! A guest that computes beside others gives way at every tick of its engine's epoch; one that has its process to
 //! itself is kept where a tick finds it (`alone`).
 
+use std::cell::Cell;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -26,8 +27,11 @@ const TICK: Duration = Duration::from_millis(5);
 const SHORTEST_TICK: Duration = Duration::from_micros(500);
 /// How late a guest with a share may be let go on without losing what it earned meanwhile: timers are late.
 const CREDIT: Duration = Duration::from_millis(2);
-/// What a turn costs beside the guest's own computing: timers, ticks, the event loop. It is the guest's to earn.
+/// What a turn costs beside the guest's own computing, as long as it was not measured: timers, ticks, the event loop.
+/// It is the guest's to earn.
 const BESIDE: Duration = Duration::from_micros(30);
+/// How much of what was measured is counted: the thread may have done others a service.
+const MOST_BESIDE: Duration = Duration::from_micros(500);
 
 /// How long a guest with this share of a CPU may compute before it gives way.
 fn tick_of(share: Limit<f64>) -> Duration {
@@ -107,22 +111,43 @@ pub(crate) struct Turn {
     since: Instant,
     /// The CPU time of its thread then.
     before: Duration,
+    /// What getting here cost.
+    beside: Duration,
+}
+
+/// The end of a stretch: whose it was, and the CPU time of the thread then.
+#[derive(Clone, Copy)]
+struct Ended {
+    turn: *const Turn,
+    at: Duration,
+}
+
+thread_local! {
+    /// The last stretch of this thread. The handler of ticks has it as well.
+    static LAST: Cell<Option<Ended>> = const { Cell::new(None) };
 }
 
 impl Turn {
     pub(crate) fn new(share: Limit<f64>) -> Turn {
-        Turn { account: Account::new(share), since: Instant::now(), before: Duration::ZERO }
+        let (since, before, beside) = (Instant::now(), Duration::ZERO, Duration::ZERO);
+        Turn { account: Account::new(share), since, before, beside }
     }
 
     /// Begins a stretch, on this thread.
     pub(crate) fn begin(&mut self) {
         (self.since, self.before) = (Instant::now(), thread_time());
+        // What came after another guest's stretch may have been that guest's.
+        let last = LAST.get().filter(|last| std::ptr::eq(last.turn, self));
+        let beside = last.and_then(|last| self.before.checked_sub(last.at));
+        self.beside = beside.unwrap_or(BESIDE).min(MOST_BESIDE);
     }
 
     /// Counts what was computed since it began, on this thread.
     pub(crate) fn settle(&mut self, gauge: &Gauge) {
-        let spent = thread_time().saturating_sub(self.before);
-        self.account.owe(self.since, spent);
+        let at = thread_time();
+        let spent = at.saturating_sub(self.before);
+        self.account.owe(self.since, spent + self.beside);
+        LAST.set(Some(Ended { turn: self, at }));
         gauge.cpu_nanos.fetch_add(spent.as_nanos() as u64, Ordering::Relaxed);
     }
 
@@ -169,7 +194,7 @@ impl Account {
     fn owe(&mut self, since: Instant, spent: Duration) {
         let Limit::AtMost(share) = self.share else { return };
         let paid = self.paid_at.unwrap_or(since).max(since.checked_sub(CREDIT).unwrap_or(since));
-        self.paid_at = Some(paid + (spent + BESIDE).div_f64(share));
+        self.paid_at = Some(paid + spent.div_f64(share));
     }
 }
 
@@ -196,6 +221,7 @@ impl<F: Future> Future for Metered<F> {
             }
             let debt = this.turn().debt(Instant::now());
             if let Some(debt) = debt {
+                tick::none_is_due();
                 this.rest = Some(Box::pin(tokio::time::sleep(debt)));
                 continue;
             }
@@ -227,6 +253,30 @@ mod tests {
             spent.as_secs_f64() * part.as_secs_f64() / whole.as_secs_f64()
         };
         stretches.iter().map(inside).sum()
+    }
+
+    fn compute(time: Duration) {
+        let start = thread_time();
+        while thread_time() - start < time {}
+    }
+
+    #[test]
+    fn what_its_thread_does_between_two_stretches_is_the_guests_to_earn() {
+        let (gauge, share) = (Gauge::default(), Limit::AtMost(0.5));
+        let (mut guest, mut other) = (Turn::new(share), Turn::new(share));
+        guest.begin();
+        guest.settle(&gauge);
+        let before = guest.account.paid_at.unwrap();
+        compute(MOST_BESIDE);
+        guest.begin();
+        guest.settle(&gauge);
+        assert!(guest.account.paid_at.unwrap() >= before + MOST_BESIDE * 2);
+        // Its own CPU time has none of it.
+        assert!(gauge.cpu_nanos.load(Ordering::Relaxed) < MOST_BESIDE.as_nanos() as u64);
+        // Whose it was is not known.
+        compute(MOST_BESIDE);
+        other.begin();
+        assert_eq!(other.beside, BESIDE);
     }
 
     proptest! {

@@ -1,8 +1,8 @@
 //! Interrupts a thread at every tick for as long as it polls a guest.
 //!
 //! A timer of the kernel's sends the thread a signal: on whatever processor it runs, and whoever else wants to, so that
-//! a tick is not late. The timer goes off once more after the last poll, and is not set again before the next.
-//! The signal is `SIGURG`, which this process has for nothing else.
+//! a tick is not late. The timer goes off once more after the last poll, unless the thread is known to sleep now, and is
+//! not set again before the next. The signal is `SIGURG`, which this process has for nothing else.
 
 use std::cell::{Cell, OnceCell};
 use std::io;
@@ -92,6 +92,17 @@ pub(crate) fn while_polling<T>(
 /// Whether the guest that this thread polls has had its tick; an engine's epoch is that of all its guests.
 pub(crate) fn has_come() -> bool {
     HERE.with(|here| here.has_ticked.load(Ordering::SeqCst))
+}
+
+/// Lets this thread, which polls no guest, sleep undisturbed.
+pub(crate) fn none_is_due() {
+    HERE.with(|here| {
+        if here.due.swap(0, Ordering::SeqCst) != 0 {
+            // It could be set when it was made.
+            let done = set(here.timer.get(), Duration::ZERO);
+            debug_assert!(done.is_ok());
+        }
+    });
 }
 
 /// Has the handler find a guest until this is dropped.
@@ -298,6 +309,16 @@ mod tests {
                 std::hint::spin_loop();
             }
         }
+    }
+
+    #[test]
+    fn a_thread_that_polls_nobody_can_have_its_peace() {
+        let engine = wasmtime::Engine::default();
+        while_polling(Ticks::Epochs(&engine), Duration::from_secs(3600), || {}).unwrap();
+        assert!(is_set());
+        none_is_due();
+        assert!(!is_set());
+        while_polling(Ticks::Epochs(&engine), TICK, until_tick).unwrap();
     }
 
     #[test]
