@@ -113,7 +113,7 @@ pub(crate) fn store(
         None => Default::default(),
     };
     let mut p1 = context(&handles, process, stdio)?;
-    p1.ctx().table.set_max_capacity(limits.bounds.handles as usize);
+    p1.ctx().table.set_max_capacity(limits.handles() as usize);
     let pace = Pace::new(Arc::clone(control));
     let sandbox = Sandbox {
         p1,
@@ -132,7 +132,7 @@ pub(crate) fn store(
     let mut store = Store::new(&engine.inner, sandbox);
     store.limiter(|sandbox| &mut sandbox.limiter);
     store.set_hostcall_fuel(for_one_call(limits.bounds.host_buffer, calls));
-    store.set_max_component_handles(limits.bounds.handles as usize);
+    store.set_max_component_handles(limits.handles() as usize);
     if engine.checks.look_at_ticks() {
         // The guest gives way at every tick, so that it can be paused, throttled and stopped.
         store.epoch_deadline_callback(|_| {

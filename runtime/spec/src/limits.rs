@@ -27,7 +27,8 @@ pub struct Bounds {
     pub table_elements: u32,
     /// Core instances of a component.
     pub instances: u32,
-    /// Open files, sockets, streams and other handles at once.
+    /// Open files, sockets, streams and other handles at once; with little memory there are fewer
+    /// ([`Limits::handles`]).
     pub handles: u32,
     /// The guest's call stack; every profile can give from 64 KiB to 1 MiB.
     #[serde(deserialize_with = "stack")]
@@ -82,6 +83,20 @@ impl Default for Limits {
             net_rate: Limit::Unlimited,
             bounds: Bounds::default(),
         }
+    }
+}
+
+/// What the host may keep for each handle of a guest.
+const KEPT_FOR_A_HANDLE: u64 = 64 << 10;
+/// How many handles every guest has, unless its bounds say fewer.
+const LEAST_HANDLES: u64 = 256;
+
+impl Limits {
+    /// How many handles a guest may have at once. The host may keep 64 KiB for each: for all of them no more than
+    /// the guest itself may have, or 16 MiB.
+    pub fn handles(&self) -> u32 {
+        let most = (self.memory.get() / KEPT_FOR_A_HANDLE).max(LEAST_HANDLES);
+        self.bounds.handles.min(u32::try_from(most).unwrap_or(u32::MAX))
     }
 }
 
@@ -183,6 +198,17 @@ mod tests {
         let wants = LimitWants { memory: Some(Bytes::mib(129)), ..LimitWants::default() };
         let refused = ceiling.with(wants).within(&ceiling).unwrap_err();
         assert_eq!(refused.to_string(), "--memory 129MiB is above this host's ceiling of 128MiB");
+    }
+
+    #[test]
+    fn what_the_host_keeps_for_handles_is_no_more_than_the_guests_own_memory() {
+        let handles = |memory| Limits { memory, ..Limits::default() }.handles();
+        assert_eq!(handles(Bytes::mib(4_096)), Bounds::default().handles);
+        assert_eq!(handles(Bytes::mib(256)), Bounds::default().handles);
+        assert_eq!(handles(Bytes::mib(64)), 1_024);
+        assert_eq!(handles(Bytes::mib(1)), 256);
+        let bounds = Bounds { handles: 10, ..Bounds::default() };
+        assert_eq!(Limits { bounds, ..Limits::default() }.handles(), 10);
     }
 
     #[test]
