@@ -307,3 +307,33 @@ fn a_listing_that_cannot_be_printed_is_an_error() {
     assert_eq!(out.status.code(), Some(125));
     assert!(String::from_utf8_lossy(&out.stderr).contains("cannot write to standard output"));
 }
+
+#[test]
+fn a_folder_is_listed_as_it_is_also_while_it_is_emptied() {
+    let host = Host::new();
+    for flags in [&[][..], &["--isolation", "process"], &["--storage-opt", "size=1m"]] {
+        for number in 0..1_500 {
+            host.file(&format!("data/{number:0>40}"), "");
+        }
+        let (folder, list) = (host.folder("data"), guest("list.c"));
+        host.folder("data/folder");
+        std::os::unix::fs::symlink("nowhere", host.path("data/link")).expect("linked");
+        let _socket =
+            std::os::unix::net::UnixListener::bind(host.path("data/socket")).expect("bound");
+        let grant = format!("{folder}:/data");
+        let args = [&["run", "-v", &grant], flags, &[&list, "/data"]].concat();
+        let out = host.cli(&args).success();
+        assert_eq!(out.stdout, "1503 names, 0 wrong, 1505 at the second time\n");
+        for (list, what) in [("list.p1", "/data"), ("list.p2", "/data"), ("fill.p3", "list")] {
+            let list = guest(list);
+            let out = host.cli([&args[..3], flags, &[&list, what]].concat()).success();
+            assert_eq!(out.stdout, "1503 names, 1 folders, 1 links\n", "{list} {flags:?}");
+        }
+        std::fs::remove_dir(host.path("data/folder")).expect("removed");
+        let out = host.cli([&args[..], &["remove"]].concat()).success();
+        assert_eq!(
+            (out.stdout.as_str(), out.stderr.as_str()),
+            ("1502 names, 0 wrong, 2 at the second time\n", "")
+        );
+    }
+}

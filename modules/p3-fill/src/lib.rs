@@ -1,7 +1,9 @@
-//! A WASI 0.3 command: makes names in the first directory until it is refused, or writes BYTES to a file:
-//! fill file|folder|link|symlink, or fill write BYTES.
+//! A WASI 0.3 command: makes names in the first directory until it is refused, or writes BYTES to a file, or says what
+//! is in it: fill file|folder|link|symlink, fill write BYTES, or fill list.
 use wasip3::filesystem::preopens::get_directories;
-use wasip3::filesystem::types::{Descriptor, DescriptorFlags, ErrorCode, OpenFlags, PathFlags};
+use wasip3::filesystem::types::{
+    Descriptor, DescriptorFlags, DescriptorType, ErrorCode, OpenFlags, PathFlags,
+};
 use wasip3::{cli, exports::cli::run::Guest, spawn_local, wit_stream};
 
 struct Fill;
@@ -22,10 +24,26 @@ async fn make(dir: &Descriptor, what: &str, path: String) -> Result<(), ErrorCod
     }
 }
 
+async fn list(dir: &Descriptor) -> Result<(), ()> {
+    let (mut stream, done) = dir.read_directory();
+    let (mut names, mut folders, mut links) = (0, 0, 0);
+    while let Some(entry) = stream.next().await {
+        names += 1;
+        folders += u32::from(matches!(entry.type_, DescriptorType::Directory));
+        links += u32::from(matches!(entry.type_, DescriptorType::SymbolicLink));
+    }
+    done.await.expect("listed");
+    println!("{names} names, {folders} folders, {links} links");
+    Ok(())
+}
+
 impl Guest for Fill {
     async fn run() -> Result<(), ()> {
         let args = cli::environment::get_arguments();
         let (dir, _) = get_directories().remove(0);
+        if args[1] == "list" {
+            return list(&dir).await;
+        }
         let first = open(&dir, "first".into(), OpenFlags::CREATE).await.expect("a first file");
         if args[1] == "write" {
             let bytes = vec![b'x'; args[2].parse().expect("a number of bytes")];

@@ -61,6 +61,15 @@ impl OpenDir {
     }
 }
 
+/// Opens an open directory once more, to list it: the new one has a place of its own in the list.
+///
+/// # Errors
+/// Fails if it may not be read.
+pub(crate) fn open_to_list(dir: impl AsFd) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(rustix::fs::openat(dir, c".", flags, Mode::empty())?)
+}
+
 /// Opens all that is granted. `scratch` is an empty folder of the container's own.
 pub(crate) fn open(
     grants: &Grants,

@@ -1,6 +1,9 @@
-//! Puts the storage quota in front of every function of WASI that makes a file grow, or makes a name;
-//! and takes a sleeping guest off its thread.
+//! Puts the storage quota in front of every function of WASI that makes a file grow, or makes a name; lists
+//! directories without keeping them; and takes a sleeping guest off its thread.
 
+mod listing;
+mod listing_p1;
+mod listing_p2;
 mod listing_p3;
 mod names_p1;
 mod names_p2;
@@ -20,12 +23,21 @@ use wasmtime_wasi::filesystem::{Descriptor, FsPerms};
 use crate::quota::{NewName, Quota};
 use crate::sandbox::Sandbox;
 
-pub(crate) use listing_p3::link as link_listing;
+pub(crate) use listing_p2::link as link_listing_p2;
+pub(crate) use listing_p3::link as link_listing_p3;
 pub(crate) use p2::link_streams;
-pub(crate) use sleep_p1::link as link_sleep;
 
-pub(crate) fn link_p1(linker: &mut wasmtime::Linker<Sandbox>) -> wasmtime::Result<()> {
-    for module in ["wasi_snapshot_preview1", "wasi_unstable"] {
+/// What a module of preview 1 has, with a quota or without.
+pub(crate) fn link_p1(
+    linker: &mut wasmtime::Linker<Sandbox>,
+    module: &str,
+    has_quota: bool,
+) -> wasmtime::Result<()> {
+    sleep_p1::link(linker, module)?;
+    names_p1::link_open(linker, module)?;
+    p1::link_renumber(linker, module)?;
+    listing_p1::link(linker, module)?;
+    if has_quota {
         p1::link(linker, module)?;
         names_p1::link(linker, module)?;
     }

@@ -43,11 +43,8 @@ pub(crate) fn core(
                     Err(I32Exit(code).into())
                 })
                 .map_err(failed)?;
-            hooks::link_sleep(&mut linker, name).map_err(failed)?;
+            hooks::link_p1(&mut linker, name, sandbox.quota.is_some()).map_err(failed)?;
         }
-    }
-    if sandbox.quota.is_some() {
-        hooks::link_p1(&mut linker).map_err(failed)?;
     }
     #[cfg(feature = "escape-hook")]
     if imports(crate::escape::MODULE) {
@@ -92,6 +89,7 @@ pub(crate) fn component(
         wasmtime_wasi::p2::add_to_linker_async(&mut linker).map_err(failed)?;
         sockets::link_p2(&mut linker).map_err(failed)?;
         hooks::link_streams(&mut linker).map_err(failed)?;
+        hooks::link_listing_p2(&mut linker).map_err(failed)?;
         if sandbox.quota.is_some() {
             hooks::link_p2(&mut linker).map_err(failed)?;
         }
@@ -103,7 +101,7 @@ pub(crate) fn component(
     if needs.p3 {
         wasmtime_wasi::p3::add_to_linker(&mut linker).map_err(failed)?;
         sockets_p3::link(&mut linker).map_err(failed)?;
-        hooks::link_listing(&mut linker).map_err(failed)?;
+        hooks::link_listing_p3(&mut linker).map_err(failed)?;
         if sandbox.quota.is_some() {
             hooks::link_p3(&mut linker).map_err(failed)?;
         }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Weak};
 
 use mote_spec::{Access, Bytes, Limit, Policy};
@@ -15,7 +16,7 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 use crate::control::Control;
 use crate::error::EngineError;
 use crate::gauge::Gauge;
-use crate::handles::Handles;
+use crate::handles::{Handles, OpenDir};
 use crate::http_gate::HttpGate;
 use crate::limiter::Limiter;
 use crate::module::{Calls, Engine};
@@ -38,10 +39,10 @@ pub(crate) struct Sandbox {
     pub(crate) pace: Arc<Pace>,
     /// The names behind the look-ups that a 0.2 guest has under way, by the stream's number.
     pub(crate) lookups: HashMap<u32, String>,
-    /// What a preview 1 guest has open that it may write to, by descriptor; kept only for the quota.
+    /// What a preview 1 guest has open, by descriptor.
     pub(crate) noted: Notes,
-    /// Keeps the granted directories open for as long as the guest runs.
-    _handles: Vec<crate::handles::OpenDir>,
+    /// The granted directories, open for as long as the guest runs.
+    granted: Vec<OpenDir>,
     _preopened: Vec<Arc<File>>,
 }
 
@@ -50,9 +51,19 @@ type Notes = HashMap<u32, Noted>;
 /// What is behind a descriptor of preview 1.
 pub(crate) enum Noted {
     File(Weak<File>),
-    Dir(Weak<File>),
-    /// A directory below which nothing can be made.
-    ReadOnly,
+    Dir {
+        dir: Weak<File>,
+        is_read_only: bool,
+    },
+    /// A directory that was granted, by its number. If there is a quota, nothing can be made below it.
+    Granted(usize),
+}
+
+impl Sandbox {
+    /// A granted directory, which `Noted::Granted` names.
+    pub(crate) fn granted(&self, number: usize) -> BorrowedFd<'_> {
+        self.granted[number].as_fd()
+    }
 }
 
 impl WasiView for Sandbox {
@@ -108,9 +119,9 @@ pub(crate) fn store(
     let limits = policy.limits();
     let quota = Quota::new(limits.storage, &handles.dirs, Arc::clone(gauge))
         .map_err(|source| EngineError::Scratch { path: "storage".into(), source })?;
-    let (noted, preopened) = match quota {
-        Some(_) => note(&handles)?,
-        None => Default::default(),
+    let (noted, preopened) = match calls {
+        Calls::Core => note(&handles, quota.is_some())?,
+        Calls::One | Calls::Many => Default::default(),
     };
     let mut p1 = context(&handles, process, stdio)?;
     p1.ctx().table.set_max_capacity(limits.handles() as usize);
@@ -126,7 +137,7 @@ pub(crate) fn store(
         pace,
         lookups: HashMap::new(),
         noted,
-        _handles: handles.dirs.into_iter().chain(handles.cwd).collect(),
+        granted: handles.dirs.into_iter().chain(handles.cwd).collect(),
         _preopened: preopened,
     };
     let mut store = Store::new(&engine.inner, sandbox);
@@ -180,18 +191,20 @@ fn for_one_call(most: Bytes, calls: Calls) -> usize {
 const FIRST_DIRECTORY: u32 = 3;
 
 /// Notes the directories that a guest starts with under preview 1's descriptors, and opens those
-/// that it may write to.
-fn note(handles: &Handles) -> Result<(Notes, Vec<Arc<File>>), EngineError> {
+/// that it may write to, if there is a quota.
+fn note(handles: &Handles, has_quota: bool) -> Result<(Notes, Vec<Arc<File>>), EngineError> {
     let (mut noted, mut opened) = (Notes::new(), Vec::new());
-    for (fd, dir) in (FIRST_DIRECTORY..).zip(handles.dirs.iter().chain(&handles.cwd)) {
-        if dir.access == Access::ReadOnly {
-            noted.insert(fd, Noted::ReadOnly);
-            continue;
-        }
-        let failed = |source| EngineError::Scratch { path: dir.path(), source };
-        let dir = Arc::new(dir.open_again().map_err(failed)?);
-        noted.insert(fd, Noted::Dir(Arc::downgrade(&dir)));
-        opened.push(dir);
+    for (number, dir) in handles.dirs.iter().chain(&handles.cwd).enumerate() {
+        let note = if has_quota && dir.access == Access::ReadWrite {
+            let failed = |source| EngineError::Scratch { path: dir.path(), source };
+            let dir = Arc::new(dir.open_again().map_err(failed)?);
+            let note = Noted::Dir { dir: Arc::downgrade(&dir), is_read_only: false };
+            opened.push(dir);
+            note
+        } else {
+            Noted::Granted(number)
+        };
+        noted.insert(FIRST_DIRECTORY + number as u32, note);
     }
     Ok((noted, opened))
 }

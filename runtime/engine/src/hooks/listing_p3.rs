@@ -1,12 +1,9 @@
-//! Lists directories in WASI 0.3 piece by piece, as the guest reads: WASI's own implementation keeps a thread
-//! for every list that is being read, of those that all guests share.
+//! Lists directories in WASI 0.3 piece by piece, as the guest reads.
 
-use std::fs::{File, ReadDir};
-use std::io;
-use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use rustix::fs::FileType;
 use tokio::sync::oneshot;
 use wasmtime::StoreContextMut;
 use wasmtime::component::{
@@ -16,6 +13,7 @@ use wasmtime::component::{
 use wasmtime_wasi::filesystem::{Descriptor, WasiFilesystemView};
 use wasmtime_wasi::p3::bindings::filesystem::types::{DescriptorType, DirectoryEntry, ErrorCode};
 
+use super::listing::Names;
 use crate::sandbox::Sandbox;
 
 /// How many entries are read before others have a turn.
@@ -24,26 +22,25 @@ const AT_ONCE: usize = 64;
 /// A list that is being read.
 struct Listing {
     /// None where there is nothing to list.
-    entries: Option<ReadDir>,
+    names: Option<Names>,
     done: Option<oneshot::Sender<Result<(), ErrorCode>>>,
 }
 
 impl Listing {
-    fn of(opened: Result<&File, ErrorCode>, done: oneshot::Sender<Result<(), ErrorCode>>) -> Self {
-        let listed = opened.and_then(|dir| {
-            std::fs::read_dir(format!("/proc/self/fd/{}", dir.as_raw_fd()))
-                .map_err(|_| ErrorCode::Access)
-        });
-        let mut listing = Listing { entries: None, done: Some(done) };
-        match listed {
-            Ok(entries) => listing.entries = Some(entries),
+    fn of(
+        opened: Result<Names, ErrorCode>,
+        done: oneshot::Sender<Result<(), ErrorCode>>,
+    ) -> Listing {
+        let mut listing = Listing { names: None, done: Some(done) };
+        match opened {
+            Ok(names) => listing.names = Some(names),
             Err(code) => listing.finish(Err(code)),
         }
         listing
     }
 
     fn finish(&mut self, result: Result<(), ErrorCode>) {
-        self.entries = None;
+        self.names = None;
         if let Some(done) = self.done.take() {
             // The guest may have lost interest in how it went.
             let _ = done.send(result);
@@ -52,27 +49,24 @@ impl Listing {
 
     /// The next entries; none at the end.
     fn next(&mut self) -> Result<Vec<DirectoryEntry>, ErrorCode> {
-        let Some(entries) = &mut self.entries else { return Ok(Vec::new()) };
-        entries.take(AT_ONCE).map(described).collect()
+        let Some(names) = &mut self.names else { return Ok(Vec::new()) };
+        let children = std::iter::from_fn(|| names.next_child().transpose());
+        children.take(AT_ONCE).map(|child| Ok(described(child?))).collect()
     }
 }
 
-fn described(entry: io::Result<std::fs::DirEntry>) -> Result<DirectoryEntry, ErrorCode> {
-    use std::os::unix::fs::FileTypeExt;
-    let entry = entry.map_err(|_| ErrorCode::Io)?;
-    let name = entry.file_name().into_string().map_err(|_| ErrorCode::IllegalByteSequence)?;
-    let kind = entry.file_type().map_err(|_| ErrorCode::Io)?;
+fn described((name, kind): (String, FileType)) -> DirectoryEntry {
     let type_ = match kind {
-        kind if kind.is_dir() => DescriptorType::Directory,
-        kind if kind.is_file() => DescriptorType::RegularFile,
-        kind if kind.is_symlink() => DescriptorType::SymbolicLink,
-        kind if kind.is_block_device() => DescriptorType::BlockDevice,
-        kind if kind.is_char_device() => DescriptorType::CharacterDevice,
-        kind if kind.is_fifo() => DescriptorType::Fifo,
-        kind if kind.is_socket() => DescriptorType::Socket,
-        _ => DescriptorType::Other(None),
+        FileType::RegularFile => DescriptorType::RegularFile,
+        FileType::Directory => DescriptorType::Directory,
+        FileType::Symlink => DescriptorType::SymbolicLink,
+        FileType::BlockDevice => DescriptorType::BlockDevice,
+        FileType::CharacterDevice => DescriptorType::CharacterDevice,
+        FileType::Fifo => DescriptorType::Fifo,
+        FileType::Socket => DescriptorType::Socket,
+        FileType::Unknown => DescriptorType::Other(None),
     };
-    Ok(DirectoryEntry { type_, name })
+    DirectoryEntry { type_, name }
 }
 
 impl Drop for Listing {
@@ -116,7 +110,7 @@ pub(crate) fn link(linker: &mut Linker<Sandbox>) -> wasmtime::Result<()> {
         |mut cx: StoreContextMut<'_, Sandbox>, (descriptor,): (Resource<Descriptor>,)| {
             let (done, result) = oneshot::channel();
             let opened = match cx.data_mut().filesystem().table.get(&descriptor)? {
-                Descriptor::Dir(dir) => Ok(&*dir.dir),
+                Descriptor::Dir(dir) => Names::of(&*dir.dir).map_err(ErrorCode::from),
                 Descriptor::File(_) => Err(ErrorCode::NotDirectory),
             };
             let listing = Listing::of(opened, done);

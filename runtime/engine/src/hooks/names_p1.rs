@@ -16,7 +16,6 @@ const CREATE: i32 = 1;
 const EXCLUSIVE: i32 = 4;
 
 pub(super) fn link(linker: &mut Linker<Sandbox>, module: &str) -> wasmtime::Result<()> {
-    link_open(linker, module)?;
     linker.func_wrap_async(
         module,
         "path_create_directory",
@@ -64,7 +63,7 @@ pub(super) fn link(linker: &mut Linker<Sandbox>, module: &str) -> wasmtime::Resu
     Ok(())
 }
 
-fn link_open(linker: &mut Linker<Sandbox>, module: &str) -> wasmtime::Result<()> {
+pub(super) fn link_open(linker: &mut Linker<Sandbox>, module: &str) -> wasmtime::Result<()> {
     linker.func_wrap_async(
         module,
         "path_open",
@@ -146,15 +145,16 @@ impl Guest<'_> {
     }
 
     fn is_charged(&self, dir: i32) -> bool {
-        matches!(self.sandbox.noted.get(&(dir as u32)), Some(Noted::Dir(_)))
+        let dir = self.sandbox.noted.get(&(dir as u32));
+        self.sandbox.quota.is_some() && matches!(dir, Some(Noted::Dir { is_read_only: false, .. }))
     }
 
     /// Leave to make a name; the inner error is that there is none. A directory that is not known
     /// gets none: what cannot be accounted for does not happen.
     async fn leave(&mut self, dir: i32) -> wasmtime::Result<io::Result<Leave>> {
         let known = match self.sandbox.noted.get(&(dir as u32)) {
-            Some(Noted::Dir(dir)) => dir.upgrade(),
-            Some(Noted::File(_) | Noted::ReadOnly) => return Ok(Ok(None)),
+            Some(Noted::Dir { dir, is_read_only: false }) => dir.upgrade(),
+            Some(Noted::File(_) | Noted::Dir { .. } | Noted::Granted(_)) => return Ok(Ok(None)),
             None => None,
         };
         if known.is_some() {

@@ -1,7 +1,7 @@
 //! What makes files grow in WASI preview 1: `wasi_snapshot_preview1`, and the older `wasi_unstable`.
 //!
 //! Preview 1's table of descriptors is private to its implementation, so what is behind a
-//! descriptor is taken note of when it is opened. A descriptor whose file is not known may not
+//! descriptor is taken note of when it is opened. With a quota, a descriptor whose file is not known may not
 //! be written to: what cannot be accounted for does not happen.
 
 use std::fs::File;
@@ -69,6 +69,10 @@ pub(super) fn link(linker: &mut Linker<Sandbox>, module: &str) -> wasmtime::Resu
             })
         },
     )?;
+    Ok(())
+}
+
+pub(super) fn link_renumber(linker: &mut Linker<Sandbox>, module: &str) -> wasmtime::Result<()> {
     linker.func_wrap_async(
         module,
         "fd_renumber",
@@ -132,11 +136,9 @@ impl<'a> Guest<'a> {
                 Some(file)
             }
             Ok(Descriptor::Dir(opened)) => {
-                let noted = match opened.perms {
-                    FsPerms::ReadWrite => Noted::Dir(Arc::downgrade(&opened.dir)),
-                    FsPerms::ReadOnly => Noted::ReadOnly,
-                };
-                self.sandbox.noted.insert(fd, noted);
+                let is_read_only = opened.perms == FsPerms::ReadOnly;
+                let dir = Arc::downgrade(&opened.dir);
+                self.sandbox.noted.insert(fd, Noted::Dir { dir, is_read_only });
                 None
             }
             Err(_) => None,
@@ -147,7 +149,7 @@ impl<'a> Guest<'a> {
         let quota = self.sandbox.quota.clone()?;
         let file = match self.sandbox.noted.get(&(fd as u32)) {
             Some(Noted::File(file)) => file.upgrade(),
-            Some(Noted::Dir(_) | Noted::ReadOnly) | None => None,
+            Some(Noted::Dir { .. } | Noted::Granted(_)) | None => None,
         };
         Some((quota, file))
     }
