@@ -1,22 +1,26 @@
 //! Attacks, one guest and one test each: what a hostile guest tries, in every way that it can be isolated.
 //!
 //! Each checks how it went for the guest, and what became of the host: its files, its processes, another
-//! container, and how long it took.
+//! container, how much memory it took, and how long.
 
 mod bombs;
 mod escapes;
 mod pairs;
 mod sandbox;
 
-use std::io::Write;
+use std::io::{Read, Write};
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::harness::{Host, Out, guest};
 
 /// How long an attack may hold anybody up.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// How much memory mote itself may take, not optimised and with all that it maps.
+const PROGRAM: u64 = 48 << 20;
 
 /// A host that has something to lose: a file that nobody is granted, a folder that is granted, a port of its
 /// own, and a container of somebody else's.
@@ -43,7 +47,7 @@ impl World {
         let mut answer = [0; 6];
         neighbour.stdin.as_mut().expect("a pipe").write_all(b"hello\n").expect("it reads");
         let output = neighbour.stdout.as_mut().expect("a pipe");
-        std::io::Read::read_exact(output, &mut answer).expect("it writes");
+        output.read_exact(&mut answer).expect("it writes");
         World { host, port, neighbour }
     }
 
@@ -92,10 +96,20 @@ impl World {
             _ => ("", flags),
         };
         let (grant, targets) = (format!("{}:/grant{access}", self.targets()[1]), self.targets());
+        let (memory, limit): (&[&str], u64) = match flags.contains(&"--memory") {
+            true => (&[], 4 << 20),
+            false => (&["--memory", "64m"], 64 << 20),
+        };
         let began = Instant::now();
-        let args = [&["run", "-v", &grant], flags, &[attack]].concat();
+        let args = [&["run", "-v", &grant], memory, flags, &[attack]].concat();
         let args = args.into_iter().map(str::to_owned).chain(targets);
-        let out = self.host.cli(args);
+        // What the compiler takes is its own affair. Not every attack gets as far.
+        let fuel = flags.contains(&"--fuel").then_some("--fuel");
+        self.host.cli(["compile", attack].into_iter().chain(fuel));
+        let (out, used) = to_the_end(&mut self.host.command(args));
+        // The guest's own, and as much again of the host's.
+        let most = limit + limit.max(16 << 20) + PROGRAM;
+        assert!(used <= most, "it had {} MiB: {out:?}", used >> 20);
         assert!(began.elapsed() < PATIENCE, "it took {:?}: {out:?}", began.elapsed());
         assert_eq!(self.host.read("canary/secret"), SECRET, "{out:?}");
         assert_eq!(self.host.left("canary").len(), 1, "nothing is beside it: {out:?}");
@@ -113,8 +127,37 @@ impl World {
         drop(input);
         let mut output = String::new();
         let mut from = self.neighbour.stdout.take().expect("a pipe");
-        std::io::Read::read_to_string(&mut from, &mut output).expect("it writes");
+        from.read_to_string(&mut output).expect("it writes");
         assert_eq!(output, "still here");
         assert!(self.neighbour.wait().expect("it ends").success());
     }
+}
+
+/// Runs a command to its end, and tells how many bytes of memory it had at most at once, or one of its processes
+/// (getrusage(2)).
+#[expect(clippy::zombie_processes, reason = "wait4 waits for it")]
+fn to_the_end(command: &mut Command) -> (Out, u64) {
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("started");
+    let stdout = reader(child.stdout.take().expect("a pipe"));
+    let stderr = reader(child.stderr.take().expect("a pipe"));
+    let (mut status, mut usage) = (0, std::mem::MaybeUninit::<libc::rusage>::zeroed());
+    // SAFETY: both are there to be written to, and any bits are a valid `rusage`.
+    let (ended, usage) = unsafe {
+        let ended = libc::wait4(child.id() as libc::pid_t, &raw mut status, 0, usage.as_mut_ptr());
+        (ended, usage.assume_init())
+    };
+    assert!(ended > 0, "it is this process's child");
+    let text = |reader: JoinHandle<String>| reader.join().expect("read to its end");
+    let code = ExitStatus::from_raw(status).code().unwrap_or(-1);
+    (Out { stdout: text(stdout), stderr: text(stderr), code }, usage.ru_maxrss as u64 * 1024)
+}
+
+/// Reads all, and keeps the beginning: what this process has counts for what it starts.
+fn reader(mut from: impl Read + Send + 'static) -> JoinHandle<String> {
+    std::thread::spawn(move || {
+        let mut beginning = Vec::new();
+        from.by_ref().take(1 << 20).read_to_end(&mut beginning).expect("read");
+        std::io::copy(&mut from, &mut std::io::sink()).expect("read");
+        String::from_utf8_lossy(&beginning).into_owned()
+    })
 }

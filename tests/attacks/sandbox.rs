@@ -253,7 +253,7 @@ fn flooded(name: &str, standards: &[&str]) {
     }
 }
 
-const FLOODS: &[&str] = &["open_files_without_end", "list_without_end"];
+const FLOODS: &[&str] = &["open_files_without_end", "list_without_end", "keep_lists"];
 const SOCKET_FLOODS: &[&str] = &["open_sockets_without_end"];
 
 #[test]
@@ -264,6 +264,28 @@ fn open_files_without_end() {
 #[test]
 fn list_without_end() {
     flooded("list_without_end", &["p1", "p2"]);
+}
+
+#[test]
+fn keep_lists() {
+    flooded("keep_lists", &["p1", "p2"]);
+}
+
+macro_rules! hoards {
+    ($($name:ident),+ $(,)?) => {
+        const HOARDS: &[&str] = &[$(stringify!($name)),+];
+        mod statement_4_1_memory_of_the_host {
+            $(#[test] fn $name() { super::flooded(stringify!($name), &["p2"]) })+
+        }
+    };
+}
+
+hoards! {
+    keep_headers,
+    keep_small_headers,
+    keep_requests,
+    keep_reads,
+    keep_writes,
 }
 
 #[test]
@@ -289,6 +311,7 @@ fn every_attack_is_tried() {
         ("wat", WATS.to_vec()),
         ("c", [C_ERRORS, C_FILES].concat()),
         ("files/src/bin", [FILES, FLOODS].concat()),
+        ("memory/src/bin", HOARDS.to_vec()),
         ("network/src/bin", [NETWORKS, SOCKET_FLOODS].concat()),
     ];
     for (folder, mut tried) in all {
