@@ -101,6 +101,8 @@ fn a_guests_process_has_what_it_needs_and_no_more() {
     assert_eq!(workers.len(), 1, "one process for one guest");
     is_hardened(child.id());
     is_hardened(workers[0]);
+    let name = std::fs::read_to_string(format!("/proc/{}/comm", workers[0]));
+    assert_eq!(name.expect("it runs"), "mote-guest\n");
     let capabilities = of_all_threads(workers[0], "CapEff:");
     assert_eq!(capabilities, ["000000000000000a".to_owned()].into(), "DAC_OVERRIDE and FOWNER");
     let namespace = |pid: u32, name: &str| std::fs::read_link(format!("/proc/{pid}/ns/{name}"));

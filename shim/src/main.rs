@@ -110,6 +110,8 @@ fn run(flags: Flags) -> Result<Vec<u8>, ShimError> {
 /// Runs one guest in this process, which the process of its pod has started.
 fn guest() -> Result<Vec<u8>, ShimError> {
     let failed = |source| ShimError::System { what: "run a guest", source };
+    // `ps` and `top` would call it `exe`, as which it was started.
+    rustix::thread::set_name(c"mote-guest").map_err(|error| failed(error.into()))?;
     mote_engine::work().map_err(failed)?;
     Ok(Vec::new())
 }

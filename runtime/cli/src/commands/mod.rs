@@ -172,6 +172,13 @@ impl Own {
     pub(crate) fn exec(self) -> Result<(), CliError> {
         let failed =
             |error| CliError::new(format!("cannot do what a process of mote is for: {error}"));
+        // `ps` and `top` would call it `exe`, as which it was started.
+        let name = match self {
+            Own::CompileWorker(_) => c"mote-compiler",
+            Own::GuestWorker => c"mote-guest",
+            Own::Spawner => c"mote-spawner",
+        };
+        rustix::thread::set_name(name).map_err(|error| failed(error.into()))?;
         match self {
             Own::CompileWorker(args) => args.exec(),
             Own::GuestWorker => mote_engine::work().map_err(failed),
