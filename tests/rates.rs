@@ -54,11 +54,11 @@ fn stay_on_one_processor() {
     sched_setaffinity(None, &processors).expect("stays");
 }
 
-/// Has this thread go before all others, if it may: only root can. Otherwise it is late more often, and sees less.
-fn go_first() {
+/// Has this thread go before all others; tells whether it may (sched(7): root may).
+fn go_first() -> bool {
     let priority = libc::sched_param { sched_priority: 1 };
     // SAFETY: reads one value.
-    unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const priority) };
+    unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const priority) == 0 }
 }
 
 /// The CPU time that a process has used (clock_getcpuclockid(3)).
@@ -117,7 +117,10 @@ fn look_at(processes: &[u32], said: &Receiver<String>) -> Vec<Look> {
     };
     let looks = std::thread::scope(|scope| {
         let looking = scope.spawn(|| {
-            go_first();
+            assert!(
+                go_first(),
+                "only root, who may go first, can tell a guest that is late from itself"
+            );
             let start = Instant::now();
             let pauses = std::iter::repeat_with(|| std::thread::sleep(PAUSE));
             pauses.map(|()| look()).take_while(|look| look.from < start + LOOKED).collect()

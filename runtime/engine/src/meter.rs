@@ -31,7 +31,9 @@ const CREDIT: Duration = Duration::from_millis(2);
 /// It is the guest's to earn.
 const BESIDE: Duration = Duration::from_micros(30);
 /// How much of what was measured is counted: the thread may have done others a service.
-const MOST_BESIDE: Duration = Duration::from_micros(500);
+const MOST_BESIDE: Duration = Duration::from_micros(300);
+/// How many turns it takes for what was measured to count in full.
+const TURNS: u32 = 4;
 
 /// How long a guest with this share of a CPU may compute before it gives way.
 fn tick_of(share: Limit<f64>) -> Duration {
@@ -111,7 +113,7 @@ pub(crate) struct Turn {
     since: Instant,
     /// The CPU time of its thread then.
     before: Duration,
-    /// What getting here cost.
+    /// What a turn costs beside it, by the last ones.
     beside: Duration,
 }
 
@@ -129,8 +131,8 @@ thread_local! {
 
 impl Turn {
     pub(crate) fn new(share: Limit<f64>) -> Turn {
-        let (since, before, beside) = (Instant::now(), Duration::ZERO, Duration::ZERO);
-        Turn { account: Account::new(share), since, before, beside }
+        let (since, before) = (Instant::now(), Duration::ZERO);
+        Turn { account: Account::new(share), since, before, beside: BESIDE }
     }
 
     /// Begins a stretch, on this thread.
@@ -138,8 +140,9 @@ impl Turn {
         (self.since, self.before) = (Instant::now(), thread_time());
         // What came after another guest's stretch may have been that guest's.
         let last = LAST.get().filter(|last| std::ptr::eq(last.turn, self));
-        let beside = last.and_then(|last| self.before.checked_sub(last.at));
-        self.beside = beside.unwrap_or(BESIDE).min(MOST_BESIDE);
+        if let Some(beside) = last.and_then(|last| self.before.checked_sub(last.at)) {
+            self.beside = (self.beside * (TURNS - 1) + beside.min(MOST_BESIDE)) / TURNS;
+        }
     }
 
     /// Counts what was computed since it began, on this thread.
@@ -266,11 +269,17 @@ mod tests {
         let (mut guest, mut other) = (Turn::new(share), Turn::new(share));
         guest.begin();
         guest.settle(&gauge);
+        for _ in 0..TURNS * 4 {
+            compute(MOST_BESIDE);
+            guest.begin();
+            guest.settle(&gauge);
+        }
+        assert!(guest.beside > MOST_BESIDE * 9 / 10, "{:?}", guest.beside);
         let before = guest.account.paid_at.unwrap();
         compute(MOST_BESIDE);
         guest.begin();
         guest.settle(&gauge);
-        assert!(guest.account.paid_at.unwrap() >= before + MOST_BESIDE * 2);
+        assert!(guest.account.paid_at.unwrap() >= before + MOST_BESIDE * 9 / 5);
         // Its own CPU time has none of it.
         assert!(gauge.cpu_nanos.load(Ordering::Relaxed) < MOST_BESIDE.as_nanos() as u64);
         // Whose it was is not known.
