@@ -1,6 +1,6 @@
 //! What a guest may touch: nothing by default, and only what is granted after that.
 
-use crate::harness::{Host, guest, printing};
+use crate::harness::{Daemon, Host, guest, printing};
 
 #[test]
 fn nothing_is_granted_by_default() {
@@ -329,11 +329,35 @@ fn a_folder_is_listed_as_it_is_also_while_it_is_emptied() {
             let out = host.cli([&args[..3], flags, &[&list, what]].concat()).success();
             assert_eq!(out.stdout, "1503 names, 1 folders, 1 links\n", "{list} {flags:?}");
         }
+        let out = host.cli([&args[..], &["forty"]].concat()).success();
+        assert_eq!(out.stdout, "1505 to 1505 names\n");
+        let out = host.cli([&args[..], &["back"]].concat()).success();
+        assert_eq!(out.stdout, "500 of 500 places\n");
         std::fs::remove_dir(host.path("data/folder")).expect("removed");
         let out = host.cli([&args[..], &["remove"]].concat()).success();
         assert_eq!(
             (out.stdout.as_str(), out.stderr.as_str()),
             ("1502 names, 0 wrong, 2 at the second time\n", "")
         );
+    }
+}
+
+#[test]
+fn a_folder_is_listed_by_guests_that_share_threads() {
+    let host = Host::new();
+    let daemon = Daemon::start(&host);
+    for number in 0..1_500 {
+        host.file(&format!("data/{number:0>40}"), "");
+    }
+    let grant = format!("{}:/data", host.folder("data"));
+    for (name, args, says) in [
+        ("list.c", &["/data"][..], "1500 names, 0 wrong, 1502 at the second time\n"),
+        ("list.c", &["/data", "forty"], "1502 to 1502 names\n"),
+        ("list.p2", &["/data"], "1500 names, 0 folders, 0 links\n"),
+        ("fill.p3", &["list"], "1500 names, 0 folders, 0 links\n"),
+    ] {
+        host.cli(["import", &guest(name), "list:1"]).success();
+        let flags = ["run", "--rm", "-v", &grant, "list:1"];
+        assert_eq!(daemon.docker([&flags, args].concat()).success().stdout, says, "{name}");
     }
 }

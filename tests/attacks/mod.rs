@@ -96,10 +96,9 @@ impl World {
             _ => ("", flags),
         };
         let (grant, targets) = (format!("{}:/grant{access}", self.targets()[1]), self.targets());
-        let (memory, limit): (&[&str], u64) = match flags.contains(&"--memory") {
-            true => (&[], 4 << 20),
-            false => (&["--memory", "64m"], 64 << 20),
-        };
+        let named = flags.iter().position(|flag| *flag == "--memory").map(|place| flags[place + 1]);
+        let limit = named.unwrap_or("64m");
+        let memory: &[&str] = if named.is_some() { &[] } else { &["--memory", limit] };
         let began = Instant::now();
         let args = [&["run", "-v", &grant], memory, flags, &[attack]].concat();
         let args = args.into_iter().map(str::to_owned).chain(targets);
@@ -108,6 +107,7 @@ impl World {
         self.host.cli(["compile", attack].into_iter().chain(fuel));
         let (out, used) = to_the_end(&mut self.host.command(args));
         // The guest's own, and as much again of the host's.
+        let limit = limit.trim_end_matches('m').parse::<u64>().expect("a number of MiB") << 20;
         let most = limit + limit.max(16 << 20) + PROGRAM;
         assert!(used <= most, "it had {} MiB: {out:?}", used >> 20);
         assert!(began.elapsed() < PATIENCE, "it took {:?}: {out:?}", began.elapsed());

@@ -23,6 +23,8 @@ use wasmtime_wasi::filesystem::{Descriptor, FsPerms};
 use crate::quota::{NewName, Quota};
 use crate::sandbox::Sandbox;
 
+pub(crate) use listing::Lists;
+pub(crate) use listing_p1::Begun;
 pub(crate) use listing_p2::link as link_listing_p2;
 pub(crate) use listing_p3::link as link_listing_p3;
 pub(crate) use p2::link_streams;

@@ -17,6 +17,7 @@ use crate::control::Control;
 use crate::error::EngineError;
 use crate::gauge::Gauge;
 use crate::handles::{Handles, OpenDir};
+use crate::hooks::{Begun, Lists};
 use crate::http_gate::HttpGate;
 use crate::limiter::Limiter;
 use crate::module::{Calls, Engine};
@@ -41,6 +42,11 @@ pub(crate) struct Sandbox {
     pub(crate) lookups: HashMap<u32, String>,
     /// What a preview 1 guest has open, by descriptor.
     pub(crate) noted: Notes,
+    /// The lists of directories that it is in the middle of.
+    pub(crate) begun: Begun,
+    pub(crate) lists: Lists,
+    /// Whether file operations may hold this thread.
+    pub(crate) blocking: Blocking,
     /// The granted directories, open for as long as the guest runs.
     granted: Vec<OpenDir>,
     _preopened: Vec<Arc<File>>,
@@ -137,6 +143,9 @@ pub(crate) fn store(
         pace,
         lookups: HashMap::new(),
         noted,
+        begun: Begun::default(),
+        lists: Lists::new(),
+        blocking: process.blocking,
         granted: handles.dirs.into_iter().chain(handles.cwd).collect(),
         _preopened: preopened,
     };

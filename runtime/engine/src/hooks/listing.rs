@@ -1,129 +1,199 @@
-//! Lists directories piece by piece, as the guest reads: WASI's own implementations keep all names of a directory for
+//! Lists directories piece by piece, as the guest reads. WASI's own implementations keep all names of a directory for
 //! every list that is being read, or a thread.
 
 use std::collections::VecDeque;
-use std::ffi::CString;
+use std::ffi::CStr;
 use std::io;
-use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 
-use rustix::fs::{AtFlags, FileType, RawDir, SeekFrom, Stat, seek, statat};
-use rustix::io::Errno;
+use rustix::fs::{AtFlags, FileType, RawDir, RawDirEntry, Stat, fstat, statat};
+use rustix::io::{Errno, retry_on_intr};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::handles;
+use crate::run::Blocking;
 
-/// How much of a directory is read at once, and kept: at least fourteen names.
-const PIECE: usize = 4 << 10;
+/// How much of a directory is read at once.
+const PIECE: usize = 16 << 10;
 
-/// A directory that is being listed.
+/// How many lists a guest may be reading at once. Each keeps a piece, and its file: for some file systems, such as
+/// overlays, the kernel keeps all names of the directory for as long as that is open.
+pub(crate) const MOST_LISTS: usize = 32;
+
+/// Leave to read lists.
+#[derive(Clone)]
+pub(crate) struct Lists(Arc<Semaphore>);
+
+impl Lists {
+    pub(crate) fn new() -> Lists {
+        Lists(Arc::new(Semaphore::new(MOST_LISTS)))
+    }
+
+    /// Leave for one more.
+    ///
+    /// # Errors
+    /// Fails if there are too many.
+    pub(super) fn one_more(&self) -> io::Result<Leave> {
+        let leave = Arc::clone(&self.0).try_acquire_owned();
+        leave.map(Leave).map_err(|_| Errno::NOMEM.into())
+    }
+}
+
+/// Leave for a list that is being read.
+pub(super) struct Leave(
+    #[expect(dead_code, reason = "it is given back when it is dropped")] OwnedSemaphorePermit,
+);
+
+/// How much is to be told of a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Depth {
+    /// What it is of, which directories mostly know.
+    Kind,
+    /// And which file it is.
+    Identity,
+}
+
+/// The names in a directory, but for its own and its parent's.
 pub(super) struct Names {
     dir: OwnedFd,
+    depth: Depth,
     /// What was read of it and not given out yet.
-    read: VecDeque<Name>,
+    read: VecDeque<io::Result<Name>>,
+    has_ended: bool,
+    _leave: Leave,
 }
 
 /// A name in a directory.
+#[derive(Debug)]
 pub(super) struct Name {
-    name: CString,
-    kind: FileType,
-    /// Where a list goes on after it, in the file system's own terms.
-    pub(super) next: u64,
+    pub(super) text: String,
+    pub(super) kind: FileType,
+    /// Where it was asked for.
+    pub(super) identity: Option<Identity>,
+}
+
+/// A file's device and number.
+pub(super) type Identity = (u64, u64);
+
+fn identity(stat: &Stat) -> Identity {
+    (stat.st_dev, stat.st_ino)
 }
 
 impl Names {
-    /// Begins with a directory.
+    /// Opens a directory once more, to list it. This may take the time of a disk.
     ///
     /// # Errors
     /// Fails if it may not be read.
-    pub(super) fn of(dir: impl AsFd) -> io::Result<Names> {
-        Ok(Names { dir: handles::open_to_list(dir)?, read: VecDeque::new() })
+    pub(super) fn of(dir: impl AsFd, depth: Depth, leave: Leave) -> io::Result<Names> {
+        let dir = handles::open_to_list(dir)?;
+        Ok(Names { dir, depth, read: VecDeque::new(), has_ended: false, _leave: leave })
     }
 
-    /// Goes on where another list got to.
+    /// Which file the directory itself is.
     ///
     /// # Errors
-    /// Fails where no list can get to.
-    pub(super) fn go_on_at(&mut self, next: u64) -> io::Result<()> {
-        self.read.clear();
-        seek(&self.dir, SeekFrom::Start(next))?;
-        Ok(())
+    /// Fails if it cannot be told.
+    pub(super) fn own_identity(&self) -> io::Result<Identity> {
+        Ok(identity(&fstat(&self.dir)?))
     }
 
-    /// The next name, `.` and `..` among them; none at the end.
-    ///
-    /// # Errors
-    /// Fails if the directory cannot be read.
-    pub(super) fn next(&mut self) -> io::Result<Option<Name>> {
-        if self.read.is_empty() {
-            let mut piece = [MaybeUninit::uninit(); PIECE];
-            let mut entries = RawDir::new(&self.dir, &mut piece);
-            while let Some(entry) = entries.next() {
-                let entry = entry?;
-                self.read.push_back(Name {
-                    name: entry.file_name().to_owned(),
-                    kind: entry.file_type(),
-                    next: entry.next_entry_cookie(),
-                });
-                if entries.is_buffer_empty() {
+    /// The next name, or why it cannot be told; none if there is none in what was read.
+    pub(super) fn next(&mut self) -> Option<io::Result<Name>> {
+        self.read.pop_front()
+    }
+
+    /// Has a name be the next one.
+    pub(super) fn put_back(&mut self, name: Name) {
+        self.read.push_front(Ok(name));
+    }
+
+    /// Whether there will be no more names.
+    pub(super) fn has_ended(&self) -> bool {
+        self.has_ended && self.read.is_empty()
+    }
+
+    /// Reads more names, if there are any, once all are given out. This may take the time of a disk.
+    pub(super) fn read_on(&mut self) {
+        let mut piece = Vec::with_capacity(PIECE);
+        while self.read.is_empty() && !self.has_ended {
+            let mut entries = RawDir::new(&self.dir, piece.spare_capacity_mut());
+            loop {
+                match entries.next() {
+                    Some(Ok(entry)) => self.read.extend(named(&self.dir, &entry, self.depth)),
+                    Some(Err(Errno::INTR)) => {}
+                    // A directory that was removed has no names any more.
+                    None | Some(Err(Errno::NOENT)) => self.has_ended = true,
+                    Some(Err(error)) => {
+                        self.read.push_back(Err(error.into()));
+                        self.has_ended = true;
+                    }
+                }
+                if self.has_ended || entries.is_buffer_empty() {
                     break;
                 }
             }
         }
-        Ok(self.read.pop_front())
-    }
-
-    /// The next name that is not the directory's own or its parent's, and what it is of; none at the end.
-    ///
-    /// # Errors
-    /// Fails if the directory cannot be read, and where a name is no text.
-    pub(super) fn next_child(&mut self) -> io::Result<Option<(String, FileType)>> {
-        while let Some(name) = self.next()? {
-            if name.is_child()
-                && let Some(kind) = self.kind(&name)?
-            {
-                return Ok(Some((name.text()?, kind)));
-            }
-        }
-        Ok(None)
-    }
-
-    /// What a name is of; none if it is not there any more.
-    fn kind(&self, name: &Name) -> io::Result<Option<FileType>> {
-        match name.kind {
-            // Not every file system says it with the name.
-            FileType::Unknown => {
-                Ok(self.look_at(name)?.map(|stat| FileType::from_raw_mode(stat.st_mode)))
-            }
-            kind => Ok(Some(kind)),
-        }
-    }
-
-    /// What is behind a name, links not followed; nothing if it is not there any more.
-    ///
-    /// # Errors
-    /// Fails if it cannot be told.
-    pub(super) fn look_at(&self, name: &Name) -> io::Result<Option<Stat>> {
-        match statat(&self.dir, &name.name, AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT) {
-            Ok(stat) => Ok(Some(stat)),
-            Err(Errno::NOENT) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
     }
 }
 
-impl Name {
-    /// Whether it is neither the directory's own name nor its parent's.
-    fn is_child(&self) -> bool {
-        ![c".", c".."].contains(&self.name.as_c_str())
+/// What is to be told of an entry; nothing of the directory itself, its parent, and what is not there any more.
+fn named(dir: &OwnedFd, entry: &RawDirEntry<'_>, depth: Depth) -> Option<io::Result<Name>> {
+    let name = entry.file_name();
+    if [c".", c".."].contains(&name) {
+        return None;
     }
+    let Ok(text) = name.to_str() else { return Some(Err(Errno::ILSEQ.into())) };
+    let text = text.to_owned();
+    // Not every file system says with the name what it is of.
+    if depth == Depth::Kind && entry.file_type() != FileType::Unknown {
+        return Some(Ok(Name { text, kind: entry.file_type(), identity: None }));
+    }
+    match look_at(dir, name) {
+        Ok(stat) => {
+            let (kind, identity) = (FileType::from_raw_mode(stat.st_mode), identity(&stat));
+            Some(Ok(Name { text, kind, identity: Some(identity) }))
+        }
+        Err(Errno::NOENT) => None,
+        Err(error) => Some(Err(error.into())),
+    }
+}
 
-    /// The name as text.
-    ///
-    /// # Errors
-    /// Fails if it is none.
-    pub(super) fn text(self) -> io::Result<String> {
-        self.name.into_string().map_err(|_| Errno::ILSEQ.into())
+fn look_at(dir: &OwnedFd, name: &CStr) -> Result<Stat, Errno> {
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+    retry_on_intr(|| statat(dir, name, flags))
+}
+
+/// Does what may take the time of a disk, on another thread if this one is not to wait for it.
+///
+/// # Errors
+/// Fails if the work does not come to its end.
+pub(super) async fn away<T: Send + 'static>(
+    blocking: Blocking,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<T> {
+    match blocking {
+        Blocking::Allowed => Ok(work()),
+        Blocking::Never => tokio::task::spawn_blocking(work).await.map_err(io::Error::other),
     }
+}
+
+/// Names of which some are read, if any are left. Others have a turn meanwhile.
+///
+/// # Errors
+/// Fails as `away` does.
+pub(super) async fn with_more(mut names: Names, blocking: Blocking) -> io::Result<Names> {
+    if !names.read.is_empty() || names.has_ended {
+        return Ok(names);
+    }
+    if blocking == Blocking::Allowed {
+        tokio::task::yield_now().await;
+    }
+    away(blocking, move || {
+        names.read_on();
+        names
+    })
+    .await
 }
 
 #[cfg(test)]
@@ -141,52 +211,66 @@ mod tests {
         (folder, names)
     }
 
-    fn names_of(folder: &tempfile::TempDir) -> Names {
-        Names::of(File::open(folder.path()).unwrap()).unwrap()
+    fn names_of(folder: &tempfile::TempDir, depth: Depth) -> Names {
+        let dir = File::open(folder.path()).unwrap();
+        Names::of(dir, depth, Lists::new().one_more().unwrap()).unwrap()
+    }
+
+    fn rest(names: &mut Names) -> Vec<io::Result<Name>> {
+        let mut all = Vec::new();
+        while !names.has_ended() {
+            names.read_on();
+            all.extend(std::iter::from_fn(|| names.next()));
+        }
+        all
     }
 
     #[test]
-    fn every_name_comes_once_and_little_is_kept() {
+    fn every_name_comes_once_and_few_are_kept() {
         let (folder, all) = folder((0..2_000).map(|number| format!("{number:0>200}")));
-        let (mut names, mut seen, mut kept) = (names_of(&folder), Vec::new(), 0);
-        while let Some((name, kind)) = names.next_child().unwrap() {
-            assert_eq!(kind, FileType::RegularFile);
-            seen.push(name);
-            kept = kept.max(names.read.len());
+        for depth in [Depth::Kind, Depth::Identity] {
+            let (mut names, mut seen) = (names_of(&folder, depth), Vec::new());
+            while !names.has_ended() {
+                names.read_on();
+                assert!(names.read.len() <= PIECE / 200, "{} names at once", names.read.len());
+                while let Some(name) = names.next() {
+                    let name = name.unwrap();
+                    assert_eq!(name.kind, FileType::RegularFile);
+                    assert_eq!(name.identity.is_some(), depth == Depth::Identity);
+                    seen.push(name.text);
+                }
+            }
+            assert_eq!(seen.len(), all.len());
+            assert_eq!(seen.into_iter().collect::<BTreeSet<_>>(), all);
         }
-        assert_eq!(seen.len(), all.len());
-        assert_eq!(seen.into_iter().collect::<BTreeSet<_>>(), all);
-        assert!(kept < PIECE / 200, "{kept} names at once");
     }
 
     #[test]
-    fn a_list_goes_on_where_another_got_to() {
-        let (folder, all) = folder((0..300).map(|number| number.to_string()));
-        let (mut names, mut seen) = (names_of(&folder), Vec::new());
-        while let Some(name) = names.next().unwrap() {
-            let next = name.next;
-            seen.push(name.text().unwrap());
-            names = names_of(&folder);
-            names.go_on_at(next).unwrap();
-        }
-        assert_eq!(seen.len(), all.len() + 2);
-        assert!(
-            seen.iter()
-                .filter(|name| name.as_str() != "." && name.as_str() != "..")
-                .eq(seen.iter().filter(|name| all.contains(*name)))
-        );
-    }
-
-    #[test]
-    fn a_name_that_is_no_text_is_an_error_and_what_is_gone_is_passed_over() {
+    fn a_name_that_is_no_text_is_an_error_and_the_others_come() {
         use std::os::unix::ffi::OsStrExt;
-        let (folder, _) = folder(["gone".to_owned()]);
-        let mut names = names_of(&folder);
-        let name = std::iter::from_fn(|| names.next().unwrap()).find(Name::is_child).unwrap();
-        std::fs::remove_file(folder.path().join("gone")).unwrap();
-        assert!(names.look_at(&name).unwrap().is_none());
+        let (folder, _) = folder(["one".to_owned(), "two".to_owned()]);
         std::fs::write(folder.path().join(std::ffi::OsStr::from_bytes(b"\xff")), "").unwrap();
-        let error = names_of(&folder).next_child().unwrap_err();
-        assert_eq!(error.raw_os_error(), Some(libc::EILSEQ));
+        let all = rest(&mut names_of(&folder, Depth::Kind));
+        assert_eq!(all.len(), 3);
+        let errors: Vec<_> = all.iter().filter_map(|name| name.as_ref().err()).collect();
+        assert_eq!(errors.len(), 1);
+        assert_eq!(errors[0].raw_os_error(), Some(libc::EILSEQ));
+    }
+
+    #[test]
+    fn a_directory_that_is_gone_is_empty() {
+        let (folder, _) = folder([]);
+        let mut names = names_of(&folder, Depth::Kind);
+        std::fs::remove_dir(folder.path()).unwrap();
+        assert!(rest(&mut names).is_empty());
+    }
+
+    #[test]
+    fn lists_are_bounded_and_given_back() {
+        let lists = Lists::new();
+        let leaves: Vec<Leave> = (0..MOST_LISTS).map(|_| lists.one_more().unwrap()).collect();
+        assert_eq!(lists.one_more().err().unwrap().raw_os_error(), Some(libc::ENOMEM));
+        drop(leaves);
+        assert!(lists.one_more().is_ok());
     }
 }

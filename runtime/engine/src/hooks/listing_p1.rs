@@ -1,20 +1,21 @@
 //! Lists directories in WASI preview 1, from where the guest got to. WASI's own implementation reads all of a directory
 //! at each call, and looks at every file in it.
 
-use std::fs::File;
+use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
-use std::sync::Arc;
+use std::os::fd::AsFd;
 
-use rustix::fs::{FileType, Stat};
+use rustix::fs::FileType;
 use wasmtime::{Caller, Linker};
 use wasmtime_wasi::p1::types::{Errno, Filetype};
 use wasmtime_wasi::p1::wasi_snapshot_preview1::WasiSnapshotPreview1;
 use wasmtime_wasi::p2::bindings::filesystem::types::ErrorCode;
 use wiggle::{GuestMemory, GuestPtr};
 
-use super::listing::{Name, Names};
+use super::listing::{Depth, Identity, Leave, MOST_LISTS, Names, away, with_more};
 use super::p1::Guest;
+use crate::run::Blocking;
 use crate::sandbox::{Noted, Sandbox};
 
 pub(super) fn link(linker: &mut Linker<Sandbox>, module: &str) -> wasmtime::Result<()> {
@@ -25,16 +26,14 @@ pub(super) fn link(linker: &mut Linker<Sandbox>, module: &str) -> wasmtime::Resu
          (fd, at, length, cookie, used): (i32, i32, i32, i64, i32)| {
             Box::new(async move {
                 let mut guest = Guest::of(&mut caller)?;
-                let names = match guest.names(fd, cookie as u64).await {
-                    Ok(names) => names,
-                    Err(errno) => return Ok(errno as i32),
-                };
-                let mut list = List::new((at as u32, length as u32));
-                if let Err(error) = list.fill(names, &mut guest.memory).await? {
-                    return Ok(errno_of(error) as i32);
+                let mut part = Part::new((at as u32, length as u32));
+                match guest.list(fd as u32, cookie as u64, &mut part).await? {
+                    Ok(()) => {
+                        guest.memory.write(GuestPtr::<u32>::new(used as u32), part.used())?;
+                        Ok(Errno::Success as i32)
+                    }
+                    Err(errno) => Ok(errno as i32),
                 }
-                guest.memory.write(GuestPtr::<u32>::new(used as u32), list.used())?;
-                Ok(Errno::Success as i32)
             })
         },
     )?;
@@ -45,50 +44,157 @@ fn errno_of(error: io::Error) -> Errno {
     ErrorCode::from(error).into()
 }
 
-impl Guest<'_> {
-    /// The names of an open directory from a place on.
-    async fn names(&mut self, fd: i32, cookie: u64) -> Result<Names, Errno> {
-        // One that was closed may be noted still.
-        let status = self.sandbox.p1.fd_fdstat_get(&mut self.memory, (fd as u32).into()).await;
-        if !status.is_ok_and(|status| status.fs_filetype == Filetype::Directory) {
-            return Err(Errno::Badf);
-        }
-        let mut names = self.directory(fd as u32)?;
-        if cookie != 0 {
-            names.go_on_at(cookie).map_err(errno_of)?;
-        }
-        Ok(names)
+/// Lists that a guest is in the middle of, by descriptor. One that was closed may be among them until there are too many.
+#[derive(Default)]
+pub(crate) struct Begun {
+    lists: HashMap<u32, Begin>,
+    /// How many there have been.
+    number: u64,
+}
+
+struct Begin {
+    names: Names,
+    /// How many names came before.
+    given: u64,
+    number: u64,
+}
+
+impl Begun {
+    /// Forgets a descriptor's list: it is another's now.
+    pub(super) fn forget(&mut self, fd: u32) {
+        self.lists.remove(&fd);
     }
 
-    fn directory(&self, fd: u32) -> Result<Names, Errno> {
-        match self.sandbox.noted.get(&fd) {
-            Some(Noted::Dir { dir, .. }) => {
-                let dir: Arc<File> = dir.upgrade().ok_or(Errno::Badf)?;
-                Names::of(dir).map_err(errno_of)
+    /// The list that a descriptor is in the middle of, if it got as far as that.
+    fn take(&mut self, fd: u32, given: u64) -> Option<Names> {
+        self.lists.remove(&fd).filter(|begin| begin.given == given).map(|begin| begin.names)
+    }
+
+    fn keep(&mut self, fd: u32, names: Names, given: u64) {
+        self.number += 1;
+        self.lists.insert(fd, Begin { names, given, number: self.number });
+    }
+
+    /// Gives up the oldest where there is no room for one more.
+    fn make_room(&mut self) {
+        if self.lists.len() >= MOST_LISTS {
+            let oldest = self.lists.iter().min_by_key(|(_, begin)| begin.number);
+            if let Some(fd) = oldest.map(|(fd, _)| *fd) {
+                self.forget(fd);
             }
-            Some(Noted::Granted(number)) => {
-                Names::of(self.sandbox.granted(*number)).map_err(errno_of)
-            }
-            Some(Noted::File(_)) | None => Err(Errno::Badf),
         }
     }
 }
 
+/// The directory itself and its parent come first.
+const DOTS: [&str; 2] = [".", ".."];
+
+impl Guest<'_> {
+    /// Fills a part of the guest's memory with a list, from a place on. The inner error is the directory's.
+    async fn list(
+        &mut self,
+        fd: u32,
+        cookie: u64,
+        part: &mut Part,
+    ) -> wasmtime::Result<Result<(), Errno>> {
+        // A descriptor that was closed may be noted still.
+        let status = self.sandbox.p1.fd_fdstat_get(&mut self.memory, fd.into()).await;
+        if !status.is_ok_and(|status| status.fs_filetype == Filetype::Directory) {
+            return Ok(Err(Errno::Badf));
+        }
+        let mut given = cookie.saturating_sub(DOTS.len() as u64);
+        let mut names = match self.names(fd, given).await {
+            Ok(names) => names,
+            Err(errno) => return Ok(Err(errno)),
+        };
+        if cookie < DOTS.len() as u64 {
+            let own = match names.own_identity() {
+                Ok(own) => own,
+                Err(error) => return Ok(Err(errno_of(error))),
+            };
+            for (number, dot) in DOTS.iter().enumerate().skip(cookie as usize) {
+                // What the parent is, the guest need not know.
+                let head = head(number as u64 + 1, (own, FileType::Directory), dot.len());
+                part.put_entry(&head, dot, &mut self.memory)?;
+            }
+        }
+        while part.left > 0 {
+            names = match with_more(names, self.sandbox.blocking).await {
+                Ok(names) => names,
+                Err(error) => return Ok(Err(errno_of(error))),
+            };
+            match names.next() {
+                None => break,
+                Some(Err(error)) => return Ok(Err(errno_of(error))),
+                Some(Ok(name)) => {
+                    let next = DOTS.len() as u64 + given + 1;
+                    let identity = name.identity.unwrap_or_default();
+                    let head = head(next, (identity, name.kind), name.text.len());
+                    if !part.put_entry(&head, &name.text, &mut self.memory)? {
+                        names.put_back(name);
+                        break;
+                    }
+                    given += 1;
+                }
+            }
+        }
+        if !names.has_ended() {
+            self.sandbox.begun.keep(fd, names, given);
+        }
+        Ok(Ok(()))
+    }
+
+    /// The names of an open directory after so many.
+    async fn names(&mut self, fd: u32, given: u64) -> Result<Names, Errno> {
+        if let Some(names) = self.sandbox.begun.take(fd, given) {
+            return Ok(names);
+        }
+        self.sandbox.begun.make_room();
+        let leave = self.sandbox.lists.one_more().map_err(errno_of)?;
+        let blocking = self.sandbox.blocking;
+        let opened = match self.sandbox.noted.get(&fd) {
+            Some(Noted::Dir { dir, .. }) => {
+                open(dir.upgrade().ok_or(Errno::Badf)?, leave, blocking).await
+            }
+            Some(Noted::Granted(number)) => {
+                let dir = self.sandbox.granted(*number).try_clone_to_owned().map_err(errno_of)?;
+                open(dir, leave, blocking).await
+            }
+            Some(Noted::File(_)) | None => return Err(Errno::Badf),
+        };
+        let mut names = opened.map_err(errno_of)?;
+        let mut to_pass = given;
+        while to_pass > 0 && !names.has_ended() {
+            names = with_more(names, blocking).await.map_err(errno_of)?;
+            while to_pass > 0 && names.next().is_some() {
+                to_pass -= 1;
+            }
+        }
+        Ok(names)
+    }
+}
+
+async fn open(
+    dir: impl AsFd + Send + 'static,
+    leave: Leave,
+    blocking: Blocking,
+) -> io::Result<Names> {
+    away(blocking, move || Names::of(dir, Depth::Identity, leave)).await?
+}
+
 /// The part of a guest's memory that is filled with a list.
-struct List {
+struct Part {
     at: u32,
     left: u32,
     length: u32,
 }
 
-/// How many names are listed before others have a turn.
-const AT_ONCE: usize = 64;
 /// The length of a `dirent` of preview 1, before the name.
 const HEAD: usize = 24;
 
-impl List {
-    fn new((at, length): (u32, u32)) -> List {
-        List { at, left: length, length }
+impl Part {
+    fn new((at, length): (u32, u32)) -> Part {
+        Part { at, left: length, length }
     }
 
     /// How much was filled: less than there is room for at the end of a directory alone.
@@ -96,74 +202,46 @@ impl List {
         self.length - self.left
     }
 
-    /// Fills it with names; the last one may be cut off. The inner error is the directory's, the outer one the guest's.
-    async fn fill(
+    /// Puts as much of an entry as there is room for; tells whether that was all.
+    fn put_entry(
         &mut self,
-        mut names: Names,
+        head: &[u8; HEAD],
+        name: &str,
         memory: &mut GuestMemory<'_>,
-    ) -> wasmtime::Result<io::Result<()>> {
-        for number in 1.. {
-            let entry = match entry(&mut names) {
-                Ok(Some(entry)) => entry,
-                Ok(None) => break,
-                Err(error) => return Ok(Err(error)),
-            };
-            for part in [&entry.0[..], entry.1.as_bytes()] {
-                let most = usize::try_from(self.left).unwrap_or(usize::MAX);
-                self.put(&part[..part.len().min(most)], memory)?;
-            }
-            if self.left == 0 {
-                break;
-            }
-            if number % AT_ONCE == 0 {
-                tokio::task::yield_now().await;
-            }
-        }
-        Ok(Ok(()))
+    ) -> wasmtime::Result<bool> {
+        Ok(self.put(head, memory)? && self.put(name.as_bytes(), memory)?)
     }
 
-    fn put(&mut self, bytes: &[u8], memory: &mut GuestMemory<'_>) -> wasmtime::Result<()> {
-        let length = bytes.len() as u32;
-        memory.copy_from_slice(bytes, GuestPtr::<[u8]>::new((self.at, length)))?;
+    fn put(&mut self, bytes: &[u8], memory: &mut GuestMemory<'_>) -> wasmtime::Result<bool> {
+        let length = self.left.min(bytes.len() as u32);
+        let fits = &bytes[..length as usize];
+        memory.copy_from_slice(fits, GuestPtr::<[u8]>::new((self.at, length)))?;
         // The end of a memory of 4 GiB may be 0; nothing is put there.
         self.at = self.at.wrapping_add(length);
         self.left -= length;
-        Ok(())
+        Ok(fits.len() == bytes.len())
     }
-}
-
-/// The next entry of a list, as a guest reads it; none at the end.
-fn entry(names: &mut Names) -> io::Result<Option<([u8; HEAD], String)>> {
-    while let Some(name) = names.next()? {
-        // It may have gone since.
-        if let Some(stat) = names.look_at(&name)? {
-            let Name { next, .. } = name;
-            let name = name.text()?;
-            return Ok(Some((head(next, &stat, name.len()), name)));
-        }
-    }
-    Ok(None)
 }
 
 /// What comes before a name (WASI preview 1, "dirent").
-fn head(next: u64, stat: &Stat, name: usize) -> [u8; HEAD] {
+fn head(next: u64, (of, kind): (Identity, FileType), name: usize) -> [u8; HEAD] {
     let mut head = [0; HEAD];
     head[0..8].copy_from_slice(&next.to_le_bytes());
-    head[8..16].copy_from_slice(&inode(stat).to_le_bytes());
+    head[8..16].copy_from_slice(&inode(of).to_le_bytes());
     head[16..20].copy_from_slice(&(name as u32).to_le_bytes());
-    head[20] = kind(FileType::from_raw_mode(stat.st_mode)) as u8;
+    head[20] = filetype(kind) as u8;
     head
 }
 
 /// The number of a file as `path_filestat_get` tells it, which hides the host's own.
-fn inode(stat: &Stat) -> u64 {
+fn inode(of: Identity) -> u64 {
     let mut hasher = DefaultHasher::new();
-    (stat.st_dev, stat.st_ino).hash(&mut hasher);
+    of.hash(&mut hasher);
     hasher.finish()
 }
 
-fn kind(of: FileType) -> Filetype {
-    match of {
+fn filetype(kind: FileType) -> Filetype {
+    match kind {
         FileType::RegularFile => Filetype::RegularFile,
         FileType::Directory => Filetype::Directory,
         FileType::Symlink => Filetype::SymbolicLink,

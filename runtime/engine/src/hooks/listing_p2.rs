@@ -3,48 +3,72 @@
 use rustix::fs::FileType;
 use wasmtime::StoreContextMut;
 use wasmtime::component::{Linker, Resource, ResourceType};
-use wasmtime_wasi::filesystem::{Descriptor, WasiFilesystemView};
+use wasmtime_wasi::WasiView;
+use wasmtime_wasi::filesystem::Descriptor;
 use wasmtime_wasi::p2::bindings::filesystem::types::{DescriptorType, DirectoryEntry, ErrorCode};
 
-use super::listing::Names;
+use super::listing::{Depth, Name, Names, away, with_more};
 use crate::sandbox::Sandbox;
+
+/// A list that is being read; the names are away while more of them are read.
+struct Listing(Option<Names>);
 
 pub(crate) fn link(linker: &mut Linker<Sandbox>) -> wasmtime::Result<()> {
     let mut types = linker.instance("wasi:filesystem/types@0.2.12")?;
     types.resource(
         "directory-entry-stream",
-        ResourceType::host::<Names>(),
+        ResourceType::host::<Listing>(),
         |mut cx: StoreContextMut<'_, Sandbox>, number| {
-            cx.data_mut().filesystem().table.delete(Resource::<Names>::new_own(number))?;
+            cx.data_mut().ctx().table.delete(Resource::<Listing>::new_own(number))?;
             Ok(())
         },
     )?;
-    types.func_wrap(
+    types.func_wrap_async(
         "[method]descriptor.read-directory",
         |mut cx: StoreContextMut<'_, Sandbox>, (descriptor,): (Resource<Descriptor>,)| {
-            let table = cx.data_mut().filesystem().table;
-            let names = match table.get(&descriptor)? {
-                Descriptor::Dir(dir) => Names::of(&*dir.dir).map_err(ErrorCode::from),
-                Descriptor::File(_) => Err(ErrorCode::NotDirectory),
-            };
-            let opened = match names {
-                Ok(names) => Ok(table.push(names)?),
-                Err(code) => Err(code),
-            };
-            Ok((opened,)) as wasmtime::Result<(Result<Resource<Names>, ErrorCode>,)>
+            Box::new(async move { Ok((begin(cx.data_mut(), descriptor).await?,)) })
         },
     )?;
-    types.func_wrap(
+    types.func_wrap_async(
         "[method]directory-entry-stream.read-directory-entry",
-        |mut cx: StoreContextMut<'_, Sandbox>, (stream,): (Resource<Names>,)| {
-            let next = cx.data_mut().filesystem().table.get_mut(&stream)?.next_child();
-            Ok((next.map_err(ErrorCode::from).map(|next| next.map(described)),))
-                as wasmtime::Result<(Result<Option<DirectoryEntry>, ErrorCode>,)>
+        |mut cx: StoreContextMut<'_, Sandbox>, (stream,): (Resource<Listing>,)| {
+            Box::new(async move { Ok((next(cx.data_mut(), stream).await?,)) })
         },
     )
 }
 
-fn described((name, kind): (String, FileType)) -> DirectoryEntry {
+async fn begin(
+    sandbox: &mut Sandbox,
+    descriptor: Resource<Descriptor>,
+) -> wasmtime::Result<Result<Resource<Listing>, ErrorCode>> {
+    let dir = match sandbox.ctx().table.get(&descriptor)? {
+        Descriptor::Dir(dir) => std::sync::Arc::clone(&dir.dir),
+        Descriptor::File(_) => return Ok(Err(ErrorCode::NotDirectory)),
+    };
+    let leave = match sandbox.lists.one_more() {
+        Ok(leave) => leave,
+        Err(error) => return Ok(Err(error.into())),
+    };
+    match away(sandbox.blocking, move || Names::of(dir, Depth::Kind, leave)).await? {
+        Ok(names) => Ok(Ok(sandbox.ctx().table.push(Listing(Some(names)))?)),
+        Err(error) => Ok(Err(error.into())),
+    }
+}
+
+async fn next(
+    sandbox: &mut Sandbox,
+    stream: Resource<Listing>,
+) -> wasmtime::Result<Result<Option<DirectoryEntry>, ErrorCode>> {
+    // It is away only during a call like this one, and a guest makes one at a time.
+    let names = sandbox.ctx().table.get_mut(&stream)?.0.take();
+    let names = names.ok_or_else(|| wasmtime::format_err!("the list is being read"))?;
+    let mut names = with_more(names, sandbox.blocking).await?;
+    let next = names.next().transpose();
+    sandbox.ctx().table.get_mut(&stream)?.0 = Some(names);
+    Ok(next.map(|next| next.map(described)).map_err(ErrorCode::from))
+}
+
+fn described(Name { text, kind, .. }: Name) -> DirectoryEntry {
     let type_ = match kind {
         FileType::RegularFile => DescriptorType::RegularFile,
         FileType::Directory => DescriptorType::Directory,
@@ -55,5 +79,5 @@ fn described((name, kind): (String, FileType)) -> DirectoryEntry {
         FileType::Socket => DescriptorType::Socket,
         FileType::Unknown => DescriptorType::Unknown,
     };
-    DirectoryEntry { type_, name }
+    DirectoryEntry { type_, name: text }
 }

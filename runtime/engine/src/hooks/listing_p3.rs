@@ -1,6 +1,9 @@
 //! Lists directories in WASI 0.3 piece by piece, as the guest reads.
 
+use std::fs::File;
+use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use rustix::fs::FileType;
@@ -13,34 +16,32 @@ use wasmtime::component::{
 use wasmtime_wasi::filesystem::{Descriptor, WasiFilesystemView};
 use wasmtime_wasi::p3::bindings::filesystem::types::{DescriptorType, DirectoryEntry, ErrorCode};
 
-use super::listing::Names;
+use super::listing::{Depth, Leave, Name, Names, away, with_more};
+use crate::run::Blocking;
 use crate::sandbox::Sandbox;
 
-/// How many entries are read before others have a turn.
+/// How many entries are given out before others have a turn.
 const AT_ONCE: usize = 64;
 
 /// A list that is being read.
 struct Listing {
-    /// None where there is nothing to list.
-    names: Option<Names>,
+    names: State,
+    /// What comes after the entries that were given out.
+    error: Option<ErrorCode>,
+    blocking: Blocking,
     done: Option<oneshot::Sender<Result<(), ErrorCode>>>,
 }
 
-impl Listing {
-    fn of(
-        opened: Result<Names, ErrorCode>,
-        done: oneshot::Sender<Result<(), ErrorCode>>,
-    ) -> Listing {
-        let mut listing = Listing { names: None, done: Some(done) };
-        match opened {
-            Ok(names) => listing.names = Some(names),
-            Err(code) => listing.finish(Err(code)),
-        }
-        listing
-    }
+enum State {
+    Here(Names),
+    /// Until more of them are read.
+    Away(Pin<Box<dyn Future<Output = io::Result<Names>> + Send>>),
+    Gone,
+}
 
+impl Listing {
     fn finish(&mut self, result: Result<(), ErrorCode>) {
-        self.names = None;
+        self.names = State::Gone;
         if let Some(done) = self.done.take() {
             // The guest may have lost interest in how it went.
             let _ = done.send(result);
@@ -48,14 +49,51 @@ impl Listing {
     }
 
     /// The next entries; none at the end.
-    fn next(&mut self) -> Result<Vec<DirectoryEntry>, ErrorCode> {
-        let Some(names) = &mut self.names else { return Ok(Vec::new()) };
-        let children = std::iter::from_fn(|| names.next_child().transpose());
-        children.take(AT_ONCE).map(|child| Ok(described(child?))).collect()
+    fn poll_entries(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Vec<DirectoryEntry>, ErrorCode>> {
+        loop {
+            if let Some(error) = self.error.take() {
+                return Poll::Ready(Err(error));
+            }
+            match &mut self.names {
+                State::Gone => return Poll::Ready(Ok(Vec::new())),
+                State::Away(more) => {
+                    self.names = State::Here(std::task::ready!(more.as_mut().poll(cx))?);
+                }
+                State::Here(names) if names.has_ended() => return Poll::Ready(Ok(Vec::new())),
+                State::Here(names) => {
+                    let mut entries = Vec::new();
+                    while let Some(next) = names.next() {
+                        match next {
+                            Ok(name) => entries.push(described(name)),
+                            Err(error) => self.error = Some(error.into()),
+                        }
+                        if self.error.is_some() || entries.len() == AT_ONCE {
+                            break;
+                        }
+                    }
+                    if !entries.is_empty() {
+                        return Poll::Ready(Ok(entries));
+                    }
+                    if self.error.is_none()
+                        && let State::Here(names) = std::mem::replace(&mut self.names, State::Gone)
+                    {
+                        self.names = State::Away(Box::pin(with_more(names, self.blocking)));
+                    }
+                }
+            }
+        }
     }
 }
 
-fn described((name, kind): (String, FileType)) -> DirectoryEntry {
+/// Opens a directory to be listed.
+async fn opened(dir: Arc<File>, leave: Leave, blocking: Blocking) -> io::Result<Names> {
+    away(blocking, move || Names::of(dir, Depth::Kind, leave)).await?
+}
+
+fn described(Name { text, kind, .. }: Name) -> DirectoryEntry {
     let type_ = match kind {
         FileType::RegularFile => DescriptorType::RegularFile,
         FileType::Directory => DescriptorType::Directory,
@@ -66,7 +104,7 @@ fn described((name, kind): (String, FileType)) -> DirectoryEntry {
         FileType::Socket => DescriptorType::Socket,
         FileType::Unknown => DescriptorType::Other(None),
     };
-    DirectoryEntry { type_, name }
+    DirectoryEntry { type_, name: text }
 }
 
 impl Drop for Listing {
@@ -81,21 +119,24 @@ impl StreamProducer<Sandbox> for Listing {
 
     fn poll_produce<'a>(
         mut self: Pin<&mut Self>,
-        _cx: &mut Context<'_>,
+        cx: &mut Context<'_>,
         mut store: StoreContextMut<'a, Sandbox>,
         mut destination: Destination<'a, DirectoryEntry, VecBuffer<DirectoryEntry>>,
-        _finish: bool,
+        finish: bool,
     ) -> Poll<wasmtime::Result<StreamResult>> {
         if destination.remaining(&mut store) == Some(0) {
             return Poll::Ready(Ok(StreamResult::Completed));
         }
-        let end = match self.next() {
-            Ok(entries) if !entries.is_empty() => {
+        let end = match self.poll_entries(cx) {
+            // What is being read is kept for the next time.
+            Poll::Pending if finish => return Poll::Ready(Ok(StreamResult::Cancelled)),
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Ok(entries)) if !entries.is_empty() => {
                 destination.set_buffer(entries.into());
                 return Poll::Ready(Ok(StreamResult::Completed));
             }
-            Ok(_) => Ok(()),
-            Err(code) => Err(code),
+            Poll::Ready(Ok(_)) => Ok(()),
+            Poll::Ready(Err(code)) => Err(code),
         };
         self.finish(end);
         Poll::Ready(Ok(StreamResult::Dropped))
@@ -109,11 +150,20 @@ pub(crate) fn link(linker: &mut Linker<Sandbox>) -> wasmtime::Result<()> {
         "[method]descriptor.read-directory",
         |mut cx: StoreContextMut<'_, Sandbox>, (descriptor,): (Resource<Descriptor>,)| {
             let (done, result) = oneshot::channel();
-            let opened = match cx.data_mut().filesystem().table.get(&descriptor)? {
-                Descriptor::Dir(dir) => Names::of(&*dir.dir).map_err(ErrorCode::from),
-                Descriptor::File(_) => Err(ErrorCode::NotDirectory),
-            };
-            let listing = Listing::of(opened, done);
+            let sandbox = cx.data_mut();
+            let (lists, blocking) = (sandbox.lists.clone(), sandbox.blocking);
+            let mut listing =
+                Listing { names: State::Gone, error: None, blocking, done: Some(done) };
+            match sandbox.filesystem().table.get(&descriptor)? {
+                Descriptor::Dir(dir) => match lists.one_more() {
+                    Ok(leave) => {
+                        let opened = opened(Arc::clone(&dir.dir), leave, blocking);
+                        listing.names = State::Away(Box::pin(opened));
+                    }
+                    Err(error) => listing.error = Some(error.into()),
+                },
+                Descriptor::File(_) => listing.error = Some(ErrorCode::NotDirectory),
+            }
             let stream = StreamReader::new(&mut cx, listing)?;
             let result = FutureReader::new(&mut cx, async move {
                 Ok(result.await.unwrap_or(Ok(()))) as wasmtime::Result<_>

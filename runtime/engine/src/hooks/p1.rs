@@ -84,6 +84,8 @@ pub(super) fn link_renumber(linker: &mut Linker<Sandbox>, module: &str) -> wasmt
                 if errno == 0 {
                     let moved = sandbox.noted.remove(&(from as u32));
                     sandbox.noted.remove(&(to as u32));
+                    sandbox.begun.forget(from as u32);
+                    sandbox.begun.forget(to as u32);
                     sandbox.noted.extend(moved.map(|noted| (to as u32, noted)));
                 }
                 Ok(errno)
@@ -129,6 +131,7 @@ impl<'a> Guest<'a> {
     pub(super) fn take_note(&mut self, place: u32, fd: u32) -> Option<Arc<File>> {
         let table = self.sandbox.p1.ctx().table;
         self.sandbox.noted.remove(&fd);
+        self.sandbox.begun.forget(fd);
         match table.get(&Resource::<Descriptor>::new_borrow(place)) {
             Ok(Descriptor::File(opened)) => {
                 let file = Arc::clone(&opened.file);

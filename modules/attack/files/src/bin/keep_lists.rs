@@ -1,6 +1,6 @@
 //! Begins lists of a folder of many long names until it may not, and reads one name of each.
 //!
-//! Stopped by: handles, and that a list keeps few names.
+//! Stopped by: how many lists the host reads, and handles.
 
 use std::fs;
 
