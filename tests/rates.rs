@@ -54,7 +54,7 @@ fn stay_on_one_processor() {
     sched_setaffinity(None, &processors).expect("stays");
 }
 
-/// Has this thread go before all others; tells whether it may (sched(7): root may).
+/// Has this thread go before all others; tells whether it may (sched(7)).
 fn go_first() -> bool {
     let priority = libc::sched_param { sched_priority: 1 };
     // SAFETY: reads one value.
@@ -145,7 +145,10 @@ fn used_in_tenths(looks: &[Look]) -> impl Iterator<Item = Duration> {
 #[test]
 fn statement_4_1_no_tenth_of_a_second_has_more_than_a_tenth_above_a_cpu_share() {
     const SHARE: f64 = 0.3;
-    stay_on_one_processor();
+    // Where it may not, it would be late itself.
+    if std::thread::spawn(go_first).join().expect("asked") {
+        stay_on_one_processor();
+    }
     let host = Host::new();
     let fitful = host.file("fitful.wat", FITFUL);
     let ways = ["shared", "process"]

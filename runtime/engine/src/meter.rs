@@ -113,7 +113,7 @@ pub(crate) struct Turn {
     since: Instant,
     /// The CPU time of its thread then.
     before: Duration,
-    /// What a turn costs beside it, by the last ones.
+    /// What a turn costs beside it, on average of the last ones.
     beside: Duration,
 }
 
@@ -140,9 +140,8 @@ impl Turn {
         (self.since, self.before) = (Instant::now(), thread_time());
         // What came after another guest's stretch may have been that guest's.
         let last = LAST.get().filter(|last| std::ptr::eq(last.turn, self));
-        if let Some(beside) = last.and_then(|last| self.before.checked_sub(last.at)) {
-            self.beside = (self.beside * (TURNS - 1) + beside.min(MOST_BESIDE)) / TURNS;
-        }
+        let beside = last.and_then(|last| self.before.checked_sub(last.at)).unwrap_or(BESIDE);
+        self.beside = (self.beside * (TURNS - 1) + beside.min(MOST_BESIDE)) / TURNS;
     }
 
     /// Counts what was computed since it began, on this thread.

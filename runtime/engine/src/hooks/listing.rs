@@ -40,7 +40,7 @@ impl Lists {
     }
 }
 
-/// Leave for a list that is being read.
+/// Leave for a list that is not read to its end.
 pub(super) struct Leave(
     #[expect(dead_code, reason = "it is given back when it is dropped")] OwnedSemaphorePermit,
 );
@@ -56,13 +56,20 @@ pub(super) enum Depth {
 
 /// The names in a directory, but for its own and its parent's.
 pub(super) struct Names {
-    dir: OwnedFd,
+    /// None once all is read.
+    dir: Option<Open>,
     depth: Depth,
+    /// Which file the directory itself is.
+    pub(super) own: Identity,
     /// What was read of it and not given out yet.
     read: VecDeque<io::Result<Name>>,
-    has_ended: bool,
-    _leave: Leave,
+    /// How many more are not to be told.
+    to_pass: u64,
+    blocking: Blocking,
 }
+
+/// A directory that is open to be listed.
+struct Open(OwnedFd, #[expect(dead_code, reason = "it is given back when it is dropped")] Leave);
 
 /// A name in a directory.
 #[derive(Debug)]
@@ -81,21 +88,28 @@ fn identity(stat: &Stat) -> Identity {
 }
 
 impl Names {
-    /// Opens a directory once more, to list it. This may take the time of a disk.
+    /// Opens a directory once more, to list it.
     ///
     /// # Errors
     /// Fails if it may not be read.
-    pub(super) fn of(dir: impl AsFd, depth: Depth, leave: Leave) -> io::Result<Names> {
-        let dir = handles::open_to_list(dir)?;
-        Ok(Names { dir, depth, read: VecDeque::new(), has_ended: false, _leave: leave })
+    pub(super) async fn of(
+        dir: impl AsFd + Send + 'static,
+        depth: Depth,
+        leave: Leave,
+        blocking: Blocking,
+    ) -> io::Result<Names> {
+        away(blocking, move || {
+            let dir = handles::open_to_list(dir)?;
+            let (own, dir) = (identity(&fstat(&dir)?), Some(Open(dir, leave)));
+            Ok(Names { dir, depth, own, read: VecDeque::new(), to_pass: 0, blocking })
+        })
+        .await
     }
 
-    /// Which file the directory itself is.
-    ///
-    /// # Errors
-    /// Fails if it cannot be told.
-    pub(super) fn own_identity(&self) -> io::Result<Identity> {
-        Ok(identity(&fstat(&self.dir)?))
+    /// What comes after so many of them.
+    pub(super) fn after(mut self, to_pass: u64) -> Names {
+        self.to_pass = to_pass;
+        self
     }
 
     /// The next name, or why it cannot be told; none if there is none in what was read.
@@ -110,39 +124,67 @@ impl Names {
 
     /// Whether there will be no more names.
     pub(super) fn has_ended(&self) -> bool {
-        self.has_ended && self.read.is_empty()
+        self.dir.is_none() && self.read.is_empty()
     }
 
-    /// Reads more names, if there are any, once all are given out. This may take the time of a disk.
-    pub(super) fn read_on(&mut self) {
+    /// Reads more names, if there are any, once all are given out. Others have a turn meanwhile.
+    pub(super) async fn with_more(mut self) -> Names {
+        if !self.read.is_empty() || self.dir.is_none() {
+            return self;
+        }
+        if self.blocking == Blocking::Allowed {
+            tokio::task::yield_now().await;
+        }
+        away(self.blocking, move || {
+            while self.read.is_empty() && self.dir.is_some() {
+                self.read_piece();
+            }
+            self
+        })
+        .await
+    }
+
+    /// Reads a piece, or closes the directory, which may take as long: the kernel may have kept all of it.
+    fn read_piece(&mut self) {
+        let Some(Open(dir, _)) = &self.dir else { return };
         let mut piece = Vec::with_capacity(PIECE);
-        while self.read.is_empty() && !self.has_ended {
-            let mut entries = RawDir::new(&self.dir, piece.spare_capacity_mut());
-            loop {
-                match entries.next() {
-                    Some(Ok(entry)) => self.read.extend(named(&self.dir, &entry, self.depth)),
-                    Some(Err(Errno::INTR)) => {}
-                    // A directory that was removed has no names any more.
-                    None | Some(Err(Errno::NOENT)) => self.has_ended = true,
-                    Some(Err(error)) => {
-                        self.read.push_back(Err(error.into()));
-                        self.has_ended = true;
-                    }
+        let mut entries = RawDir::new(dir, piece.spare_capacity_mut());
+        loop {
+            match entries.next() {
+                Some(Ok(entry)) if [c".", c".."].contains(&entry.file_name()) => {}
+                Some(Ok(_)) if self.to_pass > 0 => self.to_pass -= 1,
+                Some(Ok(entry)) => self.read.extend(named(dir, &entry, self.depth)),
+                Some(Err(Errno::INTR)) => {}
+                // A directory that was removed has no names any more.
+                None | Some(Err(Errno::NOENT)) => return self.dir = None,
+                Some(Err(error)) => {
+                    self.read.push_back(Err(error.into()));
+                    return self.dir = None;
                 }
-                if self.has_ended || entries.is_buffer_empty() {
-                    break;
-                }
+            }
+            if entries.is_buffer_empty() {
+                return;
             }
         }
     }
 }
 
-/// What is to be told of an entry; nothing of the directory itself, its parent, and what is not there any more.
+impl Drop for Names {
+    fn drop(&mut self) {
+        // The leave is given back at once: whoever begins another list stands in line behind this.
+        let Some(Open(dir, _)) = self.dir.take() else { return };
+        match tokio::runtime::Handle::try_current() {
+            Ok(events) if self.blocking == Blocking::Never => {
+                events.spawn_blocking(move || drop(dir));
+            }
+            Ok(_) | Err(_) => drop(dir),
+        }
+    }
+}
+
+/// What is to be told of an entry; nothing of what is not there any more.
 fn named(dir: &OwnedFd, entry: &RawDirEntry<'_>, depth: Depth) -> Option<io::Result<Name>> {
     let name = entry.file_name();
-    if [c".", c".."].contains(&name) {
-        return None;
-    }
     let Ok(text) = name.to_str() else { return Some(Err(Errno::ILSEQ.into())) };
     let text = text.to_owned();
     // Not every file system says with the name what it is of.
@@ -165,35 +207,14 @@ fn look_at(dir: &OwnedFd, name: &CStr) -> Result<Stat, Errno> {
 }
 
 /// Does what may take the time of a disk, on another thread if this one is not to wait for it.
-///
-/// # Errors
-/// Fails if the work does not come to its end.
-pub(super) async fn away<T: Send + 'static>(
+async fn away<T: Send + 'static>(
     blocking: Blocking,
     work: impl FnOnce() -> T + Send + 'static,
-) -> io::Result<T> {
+) -> T {
     match blocking {
-        Blocking::Allowed => Ok(work()),
-        Blocking::Never => tokio::task::spawn_blocking(work).await.map_err(io::Error::other),
+        Blocking::Allowed => work(),
+        Blocking::Never => wasmtime_wasi::runtime::spawn_blocking(work).await,
     }
-}
-
-/// Names of which some are read, if any are left. Others have a turn meanwhile.
-///
-/// # Errors
-/// Fails as `away` does.
-pub(super) async fn with_more(mut names: Names, blocking: Blocking) -> io::Result<Names> {
-    if !names.read.is_empty() || names.has_ended {
-        return Ok(names);
-    }
-    if blocking == Blocking::Allowed {
-        tokio::task::yield_now().await;
-    }
-    away(blocking, move || {
-        names.read_on();
-        names
-    })
-    .await
 }
 
 #[cfg(test)]
@@ -211,66 +232,73 @@ mod tests {
         (folder, names)
     }
 
-    fn names_of(folder: &tempfile::TempDir, depth: Depth) -> Names {
-        let dir = File::open(folder.path()).unwrap();
-        Names::of(dir, depth, Lists::new().one_more().unwrap()).unwrap()
+    async fn names_of(folder: &tempfile::TempDir, depth: Depth, blocking: Blocking) -> Names {
+        let (dir, leave) = (File::open(folder.path()).unwrap(), Lists::new().one_more().unwrap());
+        Names::of(dir, depth, leave, blocking).await.unwrap()
     }
 
-    fn rest(names: &mut Names) -> Vec<io::Result<Name>> {
+    async fn all(mut names: Names) -> Vec<io::Result<Name>> {
         let mut all = Vec::new();
         while !names.has_ended() {
-            names.read_on();
+            names = names.with_more().await;
+            assert!(names.read.len() <= PIECE / 24, "{} names at once", names.read.len());
             all.extend(std::iter::from_fn(|| names.next()));
         }
         all
     }
 
-    #[test]
-    fn every_name_comes_once_and_few_are_kept() {
-        let (folder, all) = folder((0..2_000).map(|number| format!("{number:0>200}")));
-        for depth in [Depth::Kind, Depth::Identity] {
-            let (mut names, mut seen) = (names_of(&folder, depth), Vec::new());
-            while !names.has_ended() {
-                names.read_on();
-                assert!(names.read.len() <= PIECE / 200, "{} names at once", names.read.len());
-                while let Some(name) = names.next() {
+    #[tokio::test]
+    async fn every_name_comes_once_and_few_are_kept() {
+        let (folder, named) = folder((0..2_000).map(|number| format!("{number:0>200}")));
+        for blocking in [Blocking::Allowed, Blocking::Never] {
+            for depth in [Depth::Kind, Depth::Identity] {
+                let seen = all(names_of(&folder, depth, blocking).await).await;
+                assert_eq!(seen.len(), named.len());
+                let seen = seen.into_iter().map(|name| {
                     let name = name.unwrap();
                     assert_eq!(name.kind, FileType::RegularFile);
                     assert_eq!(name.identity.is_some(), depth == Depth::Identity);
-                    seen.push(name.text);
-                }
+                    name.text
+                });
+                assert_eq!(seen.collect::<BTreeSet<_>>(), named);
             }
-            assert_eq!(seen.len(), all.len());
-            assert_eq!(seen.into_iter().collect::<BTreeSet<_>>(), all);
         }
     }
 
-    #[test]
-    fn a_name_that_is_no_text_is_an_error_and_the_others_come() {
+    #[tokio::test]
+    async fn a_name_that_is_no_text_is_an_error_and_the_others_come() {
         use std::os::unix::ffi::OsStrExt;
         let (folder, _) = folder(["one".to_owned(), "two".to_owned()]);
         std::fs::write(folder.path().join(std::ffi::OsStr::from_bytes(b"\xff")), "").unwrap();
-        let all = rest(&mut names_of(&folder, Depth::Kind));
+        let all = all(names_of(&folder, Depth::Kind, Blocking::Allowed).await).await;
         assert_eq!(all.len(), 3);
         let errors: Vec<_> = all.iter().filter_map(|name| name.as_ref().err()).collect();
         assert_eq!(errors.len(), 1);
         assert_eq!(errors[0].raw_os_error(), Some(libc::EILSEQ));
     }
 
-    #[test]
-    fn a_directory_that_is_gone_is_empty() {
+    #[tokio::test]
+    async fn a_directory_that_is_gone_is_empty() {
         let (folder, _) = folder([]);
-        let mut names = names_of(&folder, Depth::Kind);
+        let names = names_of(&folder, Depth::Kind, Blocking::Allowed).await;
         std::fs::remove_dir(folder.path()).unwrap();
-        assert!(rest(&mut names).is_empty());
+        assert!(all(names).await.is_empty());
     }
 
-    #[test]
-    fn lists_are_bounded_and_given_back() {
+    #[tokio::test]
+    async fn lists_are_bounded_and_given_back_once_all_is_read() {
+        let (folder, _) = folder([]);
         let lists = Lists::new();
-        let leaves: Vec<Leave> = (0..MOST_LISTS).map(|_| lists.one_more().unwrap()).collect();
+        let mut read = Vec::new();
+        for _ in 0..MOST_LISTS {
+            let (dir, leave) = (File::open(folder.path()).unwrap(), lists.one_more().unwrap());
+            read.push(Names::of(dir, Depth::Kind, leave, Blocking::Allowed).await.unwrap());
+        }
         assert_eq!(lists.one_more().err().unwrap().raw_os_error(), Some(libc::ENOMEM));
-        drop(leaves);
-        assert!(lists.one_more().is_ok());
+        let ended = read.pop().unwrap().with_more().await;
+        assert!(ended.has_ended());
+        drop(lists.one_more().unwrap());
+        drop(read);
+        assert_eq!(lists.0.available_permits(), MOST_LISTS);
     }
 }

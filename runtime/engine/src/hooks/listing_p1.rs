@@ -4,7 +4,6 @@
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
-use std::os::fd::AsFd;
 
 use rustix::fs::FileType;
 use wasmtime::{Caller, Linker};
@@ -13,9 +12,8 @@ use wasmtime_wasi::p1::wasi_snapshot_preview1::WasiSnapshotPreview1;
 use wasmtime_wasi::p2::bindings::filesystem::types::ErrorCode;
 use wiggle::{GuestMemory, GuestPtr};
 
-use super::listing::{Depth, Identity, Leave, MOST_LISTS, Names, away, with_more};
+use super::listing::{Depth, Identity, MOST_LISTS, Names};
 use super::p1::Guest;
-use crate::run::Blocking;
 use crate::sandbox::{Noted, Sandbox};
 
 pub(super) fn link(linker: &mut Linker<Sandbox>, module: &str) -> wasmtime::Result<()> {
@@ -44,7 +42,7 @@ fn errno_of(error: io::Error) -> Errno {
     ErrorCode::from(error).into()
 }
 
-/// Lists that a guest is in the middle of, by descriptor. One that was closed may be among them until there are too many.
+/// Lists that a guest is in the middle of, or at the end, by descriptor. Some of them may have been closed.
 #[derive(Default)]
 pub(crate) struct Begun {
     lists: HashMap<u32, Begin>,
@@ -102,27 +100,21 @@ impl Guest<'_> {
         if !status.is_ok_and(|status| status.fs_filetype == Filetype::Directory) {
             return Ok(Err(Errno::Badf));
         }
+        if cookie == 0 {
+            self.sandbox.begun.forget(fd);
+        }
         let mut given = cookie.saturating_sub(DOTS.len() as u64);
         let mut names = match self.names(fd, given).await {
             Ok(names) => names,
             Err(errno) => return Ok(Err(errno)),
         };
-        if cookie < DOTS.len() as u64 {
-            let own = match names.own_identity() {
-                Ok(own) => own,
-                Err(error) => return Ok(Err(errno_of(error))),
-            };
-            for (number, dot) in DOTS.iter().enumerate().skip(cookie as usize) {
-                // What the parent is, the guest need not know.
-                let head = head(number as u64 + 1, (own, FileType::Directory), dot.len());
-                part.put_entry(&head, dot, &mut self.memory)?;
-            }
+        for (number, dot) in (0u64..).zip(DOTS).skip_while(|(number, _)| *number < cookie) {
+            // What the parent is, the guest need not know.
+            let head = head(number + 1, (names.own, FileType::Directory), dot.len());
+            part.put_entry(&head, dot, &mut self.memory)?;
         }
         while part.left > 0 {
-            names = match with_more(names, self.sandbox.blocking).await {
-                Ok(names) => names,
-                Err(error) => return Ok(Err(errno_of(error))),
-            };
+            names = names.with_more().await;
             match names.next() {
                 None => break,
                 Some(Err(error)) => return Ok(Err(errno_of(error))),
@@ -138,9 +130,7 @@ impl Guest<'_> {
                 }
             }
         }
-        if !names.has_ended() {
-            self.sandbox.begun.keep(fd, names, given);
-        }
+        self.sandbox.begun.keep(fd, names, given);
         Ok(Ok(()))
     }
 
@@ -154,32 +144,17 @@ impl Guest<'_> {
         let blocking = self.sandbox.blocking;
         let opened = match self.sandbox.noted.get(&fd) {
             Some(Noted::Dir { dir, .. }) => {
-                open(dir.upgrade().ok_or(Errno::Badf)?, leave, blocking).await
+                let dir = dir.upgrade().ok_or(Errno::Badf)?;
+                Names::of(dir, Depth::Identity, leave, blocking).await
             }
             Some(Noted::Granted(number)) => {
                 let dir = self.sandbox.granted(*number).try_clone_to_owned().map_err(errno_of)?;
-                open(dir, leave, blocking).await
+                Names::of(dir, Depth::Identity, leave, blocking).await
             }
             Some(Noted::File(_)) | None => return Err(Errno::Badf),
         };
-        let mut names = opened.map_err(errno_of)?;
-        let mut to_pass = given;
-        while to_pass > 0 && !names.has_ended() {
-            names = with_more(names, blocking).await.map_err(errno_of)?;
-            while to_pass > 0 && names.next().is_some() {
-                to_pass -= 1;
-            }
-        }
-        Ok(names)
+        opened.map(|names| names.after(given)).map_err(errno_of)
     }
-}
-
-async fn open(
-    dir: impl AsFd + Send + 'static,
-    leave: Leave,
-    blocking: Blocking,
-) -> io::Result<Names> {
-    away(blocking, move || Names::of(dir, Depth::Identity, leave)).await?
 }
 
 /// The part of a guest's memory that is filled with a list.
@@ -249,5 +224,54 @@ fn filetype(kind: FileType) -> Filetype {
         FileType::CharacterDevice => Filetype::CharacterDevice,
         FileType::Socket => Filetype::SocketStream,
         FileType::Fifo | FileType::Unknown => Filetype::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_much_of_an_entry_is_put_as_there_is_room_for() {
+        let head = head(1, ((2, 3), FileType::Directory), 5);
+        for length in 0..40 {
+            let mut memory = vec![0xee; 64];
+            let mut part = Part::new((8, length));
+            let mut guest = GuestMemory::Unshared(&mut memory);
+            let is_whole = part.put_entry(&head, "names", &mut guest).unwrap();
+            let whole = HEAD as u32 + 5;
+            assert_eq!(is_whole, length >= whole, "{length}");
+            assert_eq!(part.used(), length.min(whole), "{length}");
+            let end = 8 + part.used() as usize;
+            assert!(memory[end..].iter().all(|byte| *byte == 0xee), "{length}");
+            assert!([&head[..], b"names"].concat().starts_with(&memory[8..end]), "{length}");
+        }
+        let mut memory = vec![0; 16];
+        let put = Part::new((8, 40)).put_entry(&head, "x", &mut GuestMemory::Unshared(&mut memory));
+        assert!(put.is_err(), "there is no such memory");
+    }
+
+    #[test]
+    fn a_list_goes_on_only_where_it_was() {
+        let events = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let names = || {
+            let dir = std::fs::File::open(folder.path()).unwrap();
+            let leave = super::super::listing::Lists::new().one_more().unwrap();
+            let names = Names::of(dir, Depth::Kind, leave, crate::run::Blocking::Allowed);
+            events.block_on(names).unwrap()
+        };
+        let mut begun = Begun::default();
+        begun.keep(5, names(), 10);
+        assert!(begun.take(5, 10).is_some());
+        assert!(begun.take(5, 10).is_none());
+        begun.keep(5, names(), 10);
+        assert!(begun.take(5, 9).is_none());
+        for fd in 0..100 {
+            begun.make_room();
+            begun.keep(fd, names(), 0);
+        }
+        assert_eq!(begun.lists.len(), MOST_LISTS);
+        assert!(begun.take(0, 0).is_none() && begun.take(99, 0).is_some());
     }
 }

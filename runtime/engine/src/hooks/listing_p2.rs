@@ -1,5 +1,7 @@
 //! Lists directories in WASI 0.2 piece by piece, as the guest reads.
 
+use std::sync::Arc;
+
 use rustix::fs::FileType;
 use wasmtime::StoreContextMut;
 use wasmtime::component::{Linker, Resource, ResourceType};
@@ -7,7 +9,7 @@ use wasmtime_wasi::WasiView;
 use wasmtime_wasi::filesystem::Descriptor;
 use wasmtime_wasi::p2::bindings::filesystem::types::{DescriptorType, DirectoryEntry, ErrorCode};
 
-use super::listing::{Depth, Name, Names, away, with_more};
+use super::listing::{Depth, Name, Names};
 use crate::sandbox::Sandbox;
 
 /// A list that is being read; the names are away while more of them are read.
@@ -42,14 +44,14 @@ async fn begin(
     descriptor: Resource<Descriptor>,
 ) -> wasmtime::Result<Result<Resource<Listing>, ErrorCode>> {
     let dir = match sandbox.ctx().table.get(&descriptor)? {
-        Descriptor::Dir(dir) => std::sync::Arc::clone(&dir.dir),
+        Descriptor::Dir(dir) => Arc::clone(&dir.dir),
         Descriptor::File(_) => return Ok(Err(ErrorCode::NotDirectory)),
     };
     let leave = match sandbox.lists.one_more() {
         Ok(leave) => leave,
         Err(error) => return Ok(Err(error.into())),
     };
-    match away(sandbox.blocking, move || Names::of(dir, Depth::Kind, leave)).await? {
+    match Names::of(dir, Depth::Kind, leave, sandbox.blocking).await {
         Ok(names) => Ok(Ok(sandbox.ctx().table.push(Listing(Some(names)))?)),
         Err(error) => Ok(Err(error.into())),
     }
@@ -62,7 +64,7 @@ async fn next(
     // It is away only during a call like this one, and a guest makes one at a time.
     let names = sandbox.ctx().table.get_mut(&stream)?.0.take();
     let names = names.ok_or_else(|| wasmtime::format_err!("the list is being read"))?;
-    let mut names = with_more(names, sandbox.blocking).await?;
+    let mut names = names.with_more().await;
     let next = names.next().transpose();
     sandbox.ctx().table.get_mut(&stream)?.0 = Some(names);
     Ok(next.map(|next| next.map(described)).map_err(ErrorCode::from))

@@ -1,6 +1,5 @@
 //! Lists directories in WASI 0.3 piece by piece, as the guest reads.
 
-use std::fs::File;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,8 +15,7 @@ use wasmtime::component::{
 use wasmtime_wasi::filesystem::{Descriptor, WasiFilesystemView};
 use wasmtime_wasi::p3::bindings::filesystem::types::{DescriptorType, DirectoryEntry, ErrorCode};
 
-use super::listing::{Depth, Leave, Name, Names, away, with_more};
-use crate::run::Blocking;
+use super::listing::{Depth, Name, Names};
 use crate::sandbox::Sandbox;
 
 /// How many entries are given out before others have a turn.
@@ -28,7 +26,6 @@ struct Listing {
     names: State,
     /// What comes after the entries that were given out.
     error: Option<ErrorCode>,
-    blocking: Blocking,
     done: Option<oneshot::Sender<Result<(), ErrorCode>>>,
 }
 
@@ -80,17 +77,12 @@ impl Listing {
                     if self.error.is_none()
                         && let State::Here(names) = std::mem::replace(&mut self.names, State::Gone)
                     {
-                        self.names = State::Away(Box::pin(with_more(names, self.blocking)));
+                        self.names = State::Away(Box::pin(async { Ok(names.with_more().await) }));
                     }
                 }
             }
         }
     }
-}
-
-/// Opens a directory to be listed.
-async fn opened(dir: Arc<File>, leave: Leave, blocking: Blocking) -> io::Result<Names> {
-    away(blocking, move || Names::of(dir, Depth::Kind, leave)).await?
 }
 
 fn described(Name { text, kind, .. }: Name) -> DirectoryEntry {
@@ -152,12 +144,12 @@ pub(crate) fn link(linker: &mut Linker<Sandbox>) -> wasmtime::Result<()> {
             let (done, result) = oneshot::channel();
             let sandbox = cx.data_mut();
             let (lists, blocking) = (sandbox.lists.clone(), sandbox.blocking);
-            let mut listing =
-                Listing { names: State::Gone, error: None, blocking, done: Some(done) };
+            let mut listing = Listing { names: State::Gone, error: None, done: Some(done) };
             match sandbox.filesystem().table.get(&descriptor)? {
                 Descriptor::Dir(dir) => match lists.one_more() {
                     Ok(leave) => {
-                        let opened = opened(Arc::clone(&dir.dir), leave, blocking);
+                        let dir = Arc::clone(&dir.dir);
+                        let opened = Names::of(dir, Depth::Kind, leave, blocking);
                         listing.names = State::Away(Box::pin(opened));
                     }
                     Err(error) => listing.error = Some(error.into()),
