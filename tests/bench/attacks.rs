@@ -116,6 +116,7 @@ fn attacks(daemon: &Daemon) -> Vec<(String, String)> {
         guests("modules/attack/c", "c"),
         guests("modules/attack/files/src/bin", "p1"),
         guests("modules/attack/files/src/bin", "p2"),
+        guests("modules/attack/memory/src/bin", "p2"),
         guests("modules/attack/network/src/bin", "p2"),
     ];
     let import = |path: PathBuf| {
