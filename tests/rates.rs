@@ -108,7 +108,7 @@ fn start(host: &Host, args: &[&str]) -> (Child, Receiver<String>) {
     (child, said)
 }
 
-/// What processes use, told again and again, on a thread that goes first.
+/// What processes use, told again and again, on a thread that goes first, where it may.
 fn look_at(processes: &[u32], said: &Receiver<String>) -> Vec<Look> {
     let look = || {
         let from = Instant::now();
@@ -117,10 +117,7 @@ fn look_at(processes: &[u32], said: &Receiver<String>) -> Vec<Look> {
     };
     let looks = std::thread::scope(|scope| {
         let looking = scope.spawn(|| {
-            assert!(
-                go_first(),
-                "only root, who may go first, can tell a guest that is late from itself"
-            );
+            go_first();
             let start = Instant::now();
             let pauses = std::iter::repeat_with(|| std::thread::sleep(PAUSE));
             pauses.map(|()| look()).take_while(|look| look.from < start + LOOKED).collect()
