@@ -67,7 +67,7 @@ impl Interrupts {
             let _ = tell.send(signal);
             std::thread::sleep(PATIENCE);
             // What cannot be removed is, by the next container.
-            let _ = mote_daemon::remove_tree(&scratch);
+            let _ = mote_image::remove_tree(&scratch);
             signal.carry_out();
         });
         Ok(Interrupts { first })
@@ -116,7 +116,7 @@ impl Force {
         for file in &self.place {
             let _ = std::fs::remove_file(file);
         }
-        self.scratch.iter().for_each(|scratch| drop(mote_daemon::remove_tree(scratch)));
+        self.scratch.iter().for_each(|scratch| drop(mote_image::remove_tree(scratch)));
         last_words(&[words]);
         end(how.code());
     }

@@ -10,11 +10,12 @@ use std::path::{Component, Path, PathBuf};
 
 use cap_std::ambient_authority;
 use cap_std::fs::{Dir, Metadata, MetadataExt, PermissionsExt};
+use mote_image::bounds::{self, Bounded, Budget, MAX_DEPTH};
+use mote_image::{Target, bytes_below};
 use mote_spec::{Access, Root};
 
 use crate::entry::Entry;
 use crate::error::DaemonError;
-use crate::scratch::bytes_below;
 
 /// A place in a container, and what of the machine it is.
 pub(crate) struct Place {
@@ -190,21 +191,27 @@ impl Place {
         let packed = first == GZIP;
         let whole = io::Cursor::new(first).chain(from);
         match packed {
-            true => self.unpack(&dir, flate2::read::MultiGzDecoder::new(whole)),
-            false => self.unpack(&dir, whole),
+            true => self.unpack(dir, flate2::read::MultiGzDecoder::new(whole)),
+            false => self.unpack(dir, whole),
         }
         .map_err(bad)
     }
 
-    fn unpack(&self, dir: &Dir, from: impl Read) -> io::Result<()> {
+    fn unpack(&self, dir: Dir, from: impl Read) -> io::Result<()> {
         let room = self.bound.as_ref();
         let mut left = room.map(|(host, size)| size.saturating_sub(bytes_below(host)));
-        for entry in tar::Archive::new(from).entries()? {
+        let disk = PathBuf::from(format!("/proc/self/fd/{}", dir.as_raw_fd()));
+        let budget = Budget::for_stream(&disk);
+        let target = Target::new(dir, &budget)?;
+        let mut archive = tar::Archive::new(Bounded::new(from, &budget));
+        let mut entries = archive.entries()?;
+        while let Some(entry) = budget.next_entry(&mut entries) {
             let mut entry = entry?;
             if let Some(left) = &mut left {
                 *left = left.checked_sub(entry.size()).ok_or(io::ErrorKind::StorageFull)?;
             }
-            unpack(dir, &mut entry)?;
+            unpack(&target, &mut entry)?;
+            bounds::drain(&mut entry)?;
         }
         Ok(())
     }
@@ -236,7 +243,7 @@ fn header(found: &Metadata, kind: tar::EntryType) -> tar::Header {
 
 /// How deep a tree may be: a guest may make one that no stack and no number of descriptors suffices
 /// for.
-const DEEPEST: u32 = 256;
+const DEEPEST: u32 = MAX_DEPTH as u32;
 
 fn append<W: Write>(
     archive: &mut tar::Builder<W>,
@@ -290,23 +297,19 @@ fn append_below<W: Write>(
 }
 
 /// Unpacks one entry; what is neither file, folder nor link is refused.
-fn unpack<R: Read>(dir: &Dir, entry: &mut tar::Entry<'_, R>) -> io::Result<()> {
+fn unpack<R: Read>(target: &Target<'_>, entry: &mut tar::Entry<'_, R>) -> io::Result<()> {
     let path = entry.path()?.into_owned();
     let path: PathBuf =
         path.components().filter(|part| !matches!(part, Component::CurDir)).collect();
-    if path.components().count() > DEEPEST as usize {
-        return Err(io::Error::other(format!("a path is more than {DEEPEST} folders deep")));
-    }
     let kind = entry.header().entry_type();
     if path.as_os_str().is_empty() {
         return Ok(());
     }
-    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        dir.create_dir_all(parent)?;
-    }
     if kind.is_dir() {
-        return dir.create_dir_all(&path);
+        return target.folder(&path).map(drop);
     }
+    target.folder(path.parent().unwrap_or(Path::new("")))?;
+    let dir = target.root();
     // What was there gives way, also a link that would lead elsewhere.
     match dir.remove_file(&path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),

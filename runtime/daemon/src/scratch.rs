@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use crate::remove::remove_tree;
+use mote_image::{bytes_below, remove_tree};
 
 /// Where containers write: on the disk with the images, and not in the volatile state, which is
 /// memory on most machines.
@@ -69,21 +69,6 @@ pub fn clean(root: &Path) -> Result<(), ScratchError> {
 /// How many bytes containers have in scratch space.
 pub fn bytes(root: &Path) -> u64 {
     bytes_below(&root.join("scratch"))
-}
-
-/// How many bytes the files below a folder have.
-pub fn bytes_below(folder: &Path) -> u64 {
-    let (mut bytes, mut folders) = (0, vec![folder.to_owned()]);
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-            match entry.metadata() {
-                Ok(found) if found.is_dir() => folders.push(entry.path()),
-                Ok(found) => bytes += found.len(),
-                Err(_) => {}
-            }
-        }
-    }
-    bytes
 }
 
 impl Drop for Scratch {

@@ -86,7 +86,7 @@ impl Volumes {
             };
             // What is not whole is not there.
             make().map_err(|error| {
-                let _ = crate::remove::remove_tree(&place);
+                let _ = mote_image::remove_tree(&place);
                 failed(error)
             })?;
         }
@@ -135,7 +135,7 @@ impl Volumes {
     /// Removes a volume with all that is in it.
     pub(crate) fn remove(&self, volume: &Volume) -> Result<(), DaemonError> {
         let place = self.place(&volume.name)?;
-        crate::remove::remove_tree(&place).map_err(|error| {
+        mote_image::remove_tree(&place).map_err(|error| {
             DaemonError::Failed(format!("cannot remove volume {}: {error}", volume.name))
         })
     }

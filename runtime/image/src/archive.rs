@@ -12,6 +12,7 @@ use mote_spec::{Algorithm, Digest, ImageRef};
 use serde::Deserialize;
 
 use crate::blob;
+use crate::bounds::{Bounded, Budget};
 use crate::manifest::{
     Descriptor, Document, Index, LARGEST_MANIFEST, Manifest, ManifestError, Platform,
 };
@@ -87,34 +88,44 @@ impl Files for Tar {
 
 impl Tar {
     /// Reads the archive's directory. `shown` is what it is called in messages.
-    fn open(file: File, shown: &Path) -> Result<Tar, ArchiveError> {
+    fn open(store: &Store, file: File, shown: &Path) -> Result<Tar, ArchiveError> {
         let path = || shown.to_owned();
         let failed = |source| ArchiveError::Read { path: path(), source };
-        let file = plain(file).map_err(failed)?;
+        let file = plain(store, file).map_err(failed)?;
         let size = file.metadata().map_err(failed)?.len();
         if size == 0 {
             return Err(ArchiveError::Empty { path: path() });
         }
-        let mut archive = tar::Archive::new(&file);
+        let budget = Budget::for_packed(size, store.root());
+        let mut archive = tar::Archive::new(Bounded::new(&file, &budget));
+        let mut entries = archive.entries_with_seek().map_err(failed)?;
         let mut index = HashMap::new();
         let mut links = Vec::new();
-        for entry in archive.entries_with_seek().map_err(failed)? {
+        while let Some(entry) = budget.next_entry(&mut entries) {
             let entry = match entry {
                 Ok(entry) => entry,
-                Err(_) if index.is_empty() => return Err(ArchiveError::NoTar { path: path() }),
+                Err(error) if index.is_empty() && error.kind() != io::ErrorKind::FileTooLarge => {
+                    return Err(ArchiveError::NoTar { path: path() });
+                }
                 Err(source) => return Err(failed(source)),
             };
-            let name = entry.path().map_err(failed)?.to_string_lossy().into_owned();
+            let name = entry.path().map_err(failed)?;
+            budget.take_name(&name).map_err(|error| failed(error.into()))?;
+            let name = name.to_string_lossy();
             let name = name.trim_start_matches("./").to_owned();
             if entry.raw_file_position().saturating_add(entry.size()) > size {
                 return Err(ArchiveError::CutOff { path: path(), file: name });
             }
             match entry.link_name().map_err(failed)? {
                 // `docker save` writes a layer that it has already written as a link to it.
-                Some(to) => links.push((name.clone(), joined(&name, &to.to_string_lossy()))),
+                Some(to) => {
+                    budget.take_name(&to).map_err(|error| failed(error.into()))?;
+                    links.push((name.clone(), joined(&name, &to.to_string_lossy())));
+                }
                 None => drop(index.insert(name, (entry.raw_file_position(), entry.size()))),
             }
         }
+        drop(archive);
         for (name, to) in links {
             if let Some(place) = index.get(&to).copied() {
                 index.insert(name, place);
@@ -123,26 +134,38 @@ impl Tar {
         Ok(Tar { path: path(), file, index })
     }
 
-    fn of_path(path: &Path) -> Result<Tar, ArchiveError> {
+    fn of_path(store: &Store, path: &Path) -> Result<Tar, ArchiveError> {
         let failed = |source| ArchiveError::Read { path: path.to_owned(), source };
-        Tar::open(File::open(path).map_err(failed)?, path)
+        Tar::open(store, File::open(path).map_err(failed)?, path)
     }
 }
 
-/// The largest archive that is unpacked to be read.
-const LARGEST_ARCHIVE: u64 = 16 << 30;
+/// Keeps a stream in a file without a name, since an archive is read here and there: on the disk that its images
+/// are to be on, and for no longer than this process lives.
+///
+/// # Errors
+/// Fails as the stream or the disk does, and when the stream is longer than the disk's free space.
+pub fn spool(store: &Store, mut stream: impl Read) -> io::Result<File> {
+    let budget = Budget::for_stream(store.root());
+    kept(store, Bounded::new(&mut stream, &budget))
+}
 
-/// The archive itself, or a temporary copy of one that is packed with gzip.
-fn plain(mut file: File) -> io::Result<File> {
+/// The archive itself, or a copy of one that is packed with gzip.
+fn plain(store: &Store, mut file: File) -> io::Result<File> {
     let mut magic = [0; 2];
     let read = file.read(&mut magic)?;
     file.rewind()?;
     if magic[..read] != [0x1f, 0x8b] {
         return Ok(file);
     }
-    let mut copy = tempfile::tempfile()?;
-    let mut unpacked = flate2::read::MultiGzDecoder::new(io::BufReader::new(file));
-    io::copy(&mut unpacked.by_ref().take(LARGEST_ARCHIVE), &mut copy)?;
+    let budget = Budget::for_packed(file.metadata()?.len(), store.root());
+    let unpacked = flate2::read::MultiGzDecoder::new(io::BufReader::new(file));
+    kept(store, Bounded::new(unpacked, &budget))
+}
+
+fn kept(store: &Store, mut from: impl Read) -> io::Result<File> {
+    let mut copy = tempfile::tempfile_in(store.root().join("ingest"))?;
+    io::copy(&mut from, &mut copy)?;
     copy.rewind()?;
     Ok(copy)
 }
@@ -184,7 +207,7 @@ pub fn import_oci_archive(
     path: &Path,
     platform: Option<&Platform>,
 ) -> Result<Imported, ArchiveError> {
-    import_oci(store, &Tar::of_path(path)?, None, platform)
+    import_oci(store, &Tar::of_path(store, path)?, None, platform)
 }
 
 fn import_oci(
@@ -202,7 +225,7 @@ fn import_oci(
 /// Copies the first image of a `docker save` archive into the store.
 pub fn import_docker_archive(store: &Store, path: &Path) -> Result<Imported, ArchiveError> {
     let _lease = store.lease()?;
-    let files = Tar::of_path(path)?;
+    let files = Tar::of_path(store, path)?;
     let images = docker_images(&files)?;
     let missing = || ArchiveError::NoFile { path: path.to_owned(), file: "image".into() };
     let image = images.first().ok_or_else(missing)?;
@@ -229,7 +252,7 @@ pub fn load(
     path: Option<&Path>,
 ) -> Result<Vec<Stored>, ArchiveError> {
     let lease = store.lease()?;
-    let files = Tar::open(archive, path.unwrap_or(Path::new("standard input")))?;
+    let files = Tar::open(store, archive, path.unwrap_or(Path::new("standard input")))?;
     let mut loaded = Vec::new();
     let mut list = |stored: Stored, name: Option<ImageRef>| -> Result<(), ArchiveError> {
         store.list(&lease, name.as_ref(), &stored.manifest, &stored.resolved)?;

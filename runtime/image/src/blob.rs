@@ -8,6 +8,7 @@ use std::sync::Arc;
 use mote_spec::{Algorithm, Digest};
 use sha2::Digest as _;
 
+use crate::bounds::free_space;
 use crate::disk::{Disk, DiskFile};
 use crate::manifest::Descriptor;
 use crate::store::{Store, StoreError, disk_error};
@@ -131,7 +132,16 @@ pub(crate) fn ingest(
         if written > blob.size {
             ingest.restart()?;
         }
+        check_space(store, blob.size.saturating_sub(ingest.written))?;
         return Ok(Some(ingest));
+    }
+}
+
+/// Refuses a blob that the disk has no room for, before its first byte.
+fn check_space(store: &Store, needed: u64) -> Result<(), StoreError> {
+    match free_space(store.root()) {
+        Some(free) if needed > free => Err(StoreError::NoSpace { needed, free }),
+        _ => Ok(()),
     }
 }
 

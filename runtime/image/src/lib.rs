@@ -10,14 +10,18 @@
 pub mod archive;
 mod artifact;
 mod blob;
+pub mod bounds;
 mod check;
+mod deep_tree;
 pub mod disk;
 #[cfg(test)]
 mod faults;
+mod layer;
 pub mod layout;
 pub mod manifest;
 pub mod media;
 mod pack;
+mod packing;
 #[cfg(feature = "registry")]
 mod pull;
 #[cfg(feature = "registry")]
@@ -28,11 +32,13 @@ pub mod select;
 mod source;
 mod store;
 mod sweep;
+mod target;
 mod tree;
 
 pub use artifact::{Artifact, Code, OpenError, Overrides, Rootfs, open, read};
 pub use blob::{Ingest, Verified, sha256};
 pub use check::{Problem, Repaired};
+pub use deep_tree::{bytes_below, remove_tree};
 pub use pack::{Description, Kind, pack};
 #[cfg(feature = "registry")]
 pub use pull::{Progress, PullError, pull};
@@ -40,4 +46,5 @@ pub use save::{SaveError, save};
 pub use source::Source;
 pub use store::{REF_NAME, Store, StoreError, Stored};
 pub use sweep::{Lease, Swept};
+pub use target::Target;
 pub use tree::Search;

@@ -7,6 +7,7 @@ use futures_util::{StreamExt, TryStreamExt};
 use mote_spec::ImageRef;
 
 use crate::blob::{Ingest, Verified};
+use crate::bounds::free_space;
 use crate::layout::{self, LayoutError};
 use crate::manifest::{Descriptor, Document, ImageConfig, Manifest, ManifestError, Platform};
 use crate::media;
@@ -144,11 +145,11 @@ fn check_layout(
 fn check_space(store: &Store, image: &ImageRef, manifest: &Manifest) -> Result<(), PullError> {
     let missing = manifest.layers.iter().filter(|layer| !store.has(layer));
     let needed = missing.fold(0u64, |sum, layer| sum.saturating_add(layer.size));
-    let Ok(disk) = rustix::fs::statvfs(store.root()) else { return Ok(()) };
-    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
-    match needed > free {
-        true => Err(PullError::NoSpace { image: image.clone(), needed, free }),
-        false => Ok(()),
+    match free_space(store.root()) {
+        Some(free) if needed > free => {
+            Err(PullError::NoSpace { image: image.clone(), needed, free })
+        }
+        _ => Ok(()),
     }
 }
 

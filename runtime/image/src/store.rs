@@ -56,6 +56,8 @@ pub enum StoreError {
     Mismatch { expected: Digest, found: Digest },
     #[error("content that should have {expected} bytes has {found}")]
     Size { expected: u64, found: u64 },
+    #[error("{needed} bytes are needed, and the disk has {free} free")]
+    NoSpace { needed: u64, free: u64 },
     #[error("no image is named {0}")]
     NoImage(String),
 }

@@ -13,6 +13,7 @@ use std::time::Duration;
 use mote_spec::Digest;
 
 use crate::artifact;
+use crate::deep_tree::bytes_below;
 use crate::layout::{self, Payload};
 use crate::rootfs::{self, Removed, chain_id};
 use crate::store::{Store, StoreError, disk_error};
@@ -180,8 +181,8 @@ impl Store {
                 files_of(&self.root().join(folder))?.iter().map(|(_, bytes)| bytes).sum::<u64>();
         }
         let drafts = entries_of(&self.root().join("ingest"))?;
-        let drafts: u64 = drafts.iter().map(|path| tree_bytes(path)).sum();
-        Ok((blobs, tree_bytes(&self.root().join("rootfs")) + drafts))
+        let drafts: u64 = drafts.iter().map(|path| bytes_below(path)).sum();
+        Ok((blobs, bytes_below(&self.root().join("rootfs")) + drafts))
     }
 }
 
@@ -198,16 +199,4 @@ pub(crate) fn files_of(folder: &Path) -> Result<Vec<(PathBuf, u64)>, StoreError>
         Some((path, found.len()))
     };
     Ok(entries_of(folder)?.into_iter().filter_map(sized).collect())
-}
-
-fn tree_bytes(folder: &Path) -> u64 {
-    let Ok(entries) = fs::read_dir(folder) else { return 0 };
-    entries
-        .flatten()
-        .map(|entry| match entry.file_type() {
-            Ok(kind) if kind.is_dir() => tree_bytes(&entry.path()),
-            Ok(kind) if kind.is_file() => entry.metadata().map_or(0, |found| found.len()),
-            _ => 0,
-        })
-        .sum()
 }

@@ -6,6 +6,7 @@ use std::path::{Component, Path, PathBuf};
 
 use clap::Args;
 use hyper::Method;
+use mote_image::bounds::{self, Bounded, Budget, MAX_DEPTH, OverBudget};
 
 use crate::app::App;
 use crate::client::{Body, Client, More, encoded};
@@ -159,9 +160,15 @@ impl Target {
 
 /// Unpacks what a container, which may be hostile, had: nothing is written outside of the target.
 fn unpack(file: File, target: &Target) -> io::Result<()> {
-    for entry in tar::Archive::new(file).entries()? {
+    let budget = Budget::for_stream(&target.folder);
+    let mut archive = tar::Archive::new(Bounded::new(file, &budget));
+    let mut entries = archive.entries()?;
+    while let Some(entry) = budget.next_entry(&mut entries) {
         let mut entry = entry?;
         let path = entry.path()?.into_owned();
+        if path.components().count() > MAX_DEPTH {
+            return Err(OverBudget::Depth.into());
+        }
         let mut parts = path.components();
         let first = parts.next();
         let safe = path.components().all(|part| matches!(part, Component::Normal(_)));
@@ -188,6 +195,7 @@ fn unpack(file: File, target: &Target) -> io::Result<()> {
             let to = entry.link_name()?.ok_or(io::ErrorKind::InvalidData)?;
             std::os::unix::fs::symlink(to, &place)?;
         }
+        bounds::drain(&mut entry)?;
     }
     Ok(())
 }

@@ -29,8 +29,8 @@ impl DfArgs {
             row("Unpacked files", 0, trees),
             row("Compiled programs", 0, compiled),
             row("Scratch space", 0, scratch::bytes(&app.machine.root)),
-            row("Volumes", entries(&below("volumes")), scratch::bytes_below(&below("volumes"))),
-            row("Logs", 0, scratch::bytes_below(&below("logs"))),
+            row("Volumes", entries(&below("volumes")), mote_image::bytes_below(&below("volumes"))),
+            row("Logs", 0, mote_image::bytes_below(&below("logs"))),
         ];
         output::list(&self.list, &[("TYPE", "Type"), ("SIZE", "Size")], "Type", &rows)
     }

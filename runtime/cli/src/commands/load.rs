@@ -1,11 +1,11 @@
 //! `mote load`
 
 use std::fs::File;
-use std::io::{self, IsTerminal, Seek};
+use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 
 use clap::Args;
-use mote_image::archive;
+use mote_image::{Store, archive};
 use mote_spec::ImageRef;
 
 use crate::app::App;
@@ -31,7 +31,7 @@ impl LoadArgs {
             Some(path) => File::open(path).map_err(|error| {
                 CliError::not_found(format!("cannot read {}: {error}", path.display()))
             })?,
-            None => standard_input()?,
+            None => standard_input(&store)?,
         };
         for image in archive::load(&store, archive, self.input.as_deref())? {
             let digest = image.manifest.digest.to_string();
@@ -44,15 +44,13 @@ impl LoadArgs {
     }
 }
 
-/// Standard input as a file, since an archive is read here and there.
-fn standard_input() -> Result<File, CliError> {
-    let mut input = io::stdin().lock();
+/// Standard input as a file.
+fn standard_input(store: &Store) -> Result<File, CliError> {
+    let input = io::stdin().lock();
     if input.is_terminal() {
         return Err(CliError::new("there is no archive to read").hint("name a file with -i FILE"));
     }
-    let failed =
-        |error| CliError::new(format!("cannot keep the archive in a temporary file: {error}"));
-    let mut file = tempfile::tempfile().map_err(failed)?;
-    io::copy(&mut input, &mut file).and_then(|_| file.rewind()).map_err(failed)?;
-    Ok(file)
+    archive::spool(store, input).map_err(|error| {
+        CliError::new(format!("cannot keep the archive in a temporary file: {error}"))
+    })
 }

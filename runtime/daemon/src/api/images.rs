@@ -1,8 +1,6 @@
 //! Lists, shows, names, removes, saves and loads images.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, Seek};
 use std::sync::Arc;
 
 use hyper::Method;
@@ -14,12 +12,10 @@ use super::Call;
 use super::answer::{self, Reply};
 use super::filters::Filters;
 use super::pull;
-use super::upload::Upload;
-use crate::daemon::{Daemon, Force, find_image};
+use crate::daemon::{Force, find_image};
 use crate::error::DaemonError;
 use crate::images::{Removed, Unused};
 use crate::report::causes;
-use crate::scratch;
 
 /// `/images/…`: a name may have slashes, so that the verb is the last part.
 pub(crate) async fn route(call: Call, method: &Method, path: &[&str]) -> Reply {
@@ -312,8 +308,9 @@ async fn load(call: Call) -> Reply {
     let daemon = Arc::clone(&call.daemon);
     let archive = call.archive()?;
     blocking(move || {
-        let archive = keep(&daemon, archive)?;
         let store = daemon.machine.store()?;
+        let archive = archive::spool(&store, archive)
+            .map_err(|error| DaemonError::Failed(format!("cannot keep the archive: {error}")))?;
         let _lease = store.lease()?;
         let loaded = archive::load(&store, archive, None)
             .map_err(|error| DaemonError::BadRequest(causes(&error)))?;
@@ -332,19 +329,6 @@ async fn load(call: Call) -> Reply {
         Ok(reply)
     })
     .await
-}
-
-/// Keeps an archive in a file without a name, since it is read here and there: on the disk that its
-/// images are to be on.
-fn keep(daemon: &Daemon, mut archive: Upload) -> Result<File, DaemonError> {
-    let failed =
-        |error: io::Error| DaemonError::Failed(format!("cannot keep the archive: {error}"));
-    let folder = scratch::folder(&daemon.machine.root)
-        .map_err(|error| DaemonError::Failed(causes(&error)))?;
-    let mut file = tempfile::tempfile_in(folder).map_err(failed)?;
-    io::copy(&mut archive, &mut file).map_err(failed)?;
-    file.rewind().map_err(failed)?;
-    Ok(file)
 }
 
 #[cfg(test)]

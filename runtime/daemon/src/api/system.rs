@@ -209,7 +209,7 @@ fn measure(daemon: &Daemon) -> Reply {
             let mut shown = super::volumes::shown(volume);
             let used = daemon.users_of(volume).len();
             shown["UsageData"] =
-                json!({ "Size": scratch::bytes_below(&volume.data), "RefCount": used });
+                json!({ "Size": mote_image::bytes_below(&volume.data), "RefCount": used });
             shown
         })
         .collect();

@@ -13,7 +13,6 @@ use super::filters::Filters;
 use crate::daemon::Daemon;
 use crate::error::DaemonError;
 use crate::events::Kind;
-use crate::scratch;
 use crate::volumes::{ANONYMOUS, Volume};
 
 /// Docker's description of a volume.
@@ -125,7 +124,7 @@ fn prune(call: &Call) -> Reply {
     let (mut removed, mut freed) = (Vec::new(), 0);
     let _removing = call.daemon.volumes.removing();
     for volume in call.daemon.volumes.list() {
-        let bytes = scratch::bytes_below(&volume.data);
+        let bytes = mote_image::bytes_below(&volume.data);
         // One that is in use stays.
         let doomed = all || volume.labels.contains_key(ANONYMOUS);
         if doomed && filters.labels(&volume.labels) && remove(&call.daemon, &volume).is_ok() {

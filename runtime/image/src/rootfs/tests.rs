@@ -1,9 +1,11 @@
 //! Layers that are legal, layers that are hostile, and what of them reaches the disk.
 
+use std::io::{self, Write};
+
 use super::*;
+use crate::bounds;
 use crate::manifest::Descriptor;
-use crate::media;
-use std::io::Write;
+use crate::media::{self, Packing};
 
 struct Fixture {
     dir: tempfile::TempDir,
@@ -59,20 +61,34 @@ fn tar_of(items: &[Item]) -> Vec<u8> {
             Item::Link(name, to) => (name, tar::EntryType::Link, *to, ""),
             Item::Device(name) => (name, tar::EntryType::Char, "", ""),
         };
-        let mut header = tar::Header::new_gnu();
-        header.set_entry_type(kind);
-        header.set_size(body.len() as u64);
-        header.set_mode(0o4777);
-        let gnu = header.as_gnu_mut().unwrap();
-        gnu.name[..name.len()].copy_from_slice(name.as_bytes());
-        gnu.linkname[..link.len()].copy_from_slice(link.as_bytes());
-        header.set_cksum();
-        out.extend_from_slice(header.as_bytes());
-        out.extend_from_slice(body.as_bytes());
-        out.resize(out.len().next_multiple_of(512), 0);
+        for (text, kind) in
+            [(*name, tar::EntryType::GNULongName), (link, tar::EntryType::GNULongLink)]
+        {
+            if text.len() > 100 {
+                append(&mut out, kind, ("", ""), &format!("{text}\0"));
+            }
+        }
+        append(&mut out, kind, (name, link), body);
     }
     out.resize(out.len() + 1024, 0);
     out
+}
+
+/// Appends a header, with as much of the names as it has room for, and its content.
+fn append(out: &mut Vec<u8>, kind: tar::EntryType, (name, link): (&str, &str), body: &str) {
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(kind);
+    header.set_size(body.len() as u64);
+    header.set_mode(0o4777);
+    let gnu = header.as_gnu_mut().unwrap();
+    for (field, text) in [(&mut gnu.name, name), (&mut gnu.linkname, link)] {
+        let length = text.len().min(field.len());
+        field[..length].copy_from_slice(&text.as_bytes()[..length]);
+    }
+    header.set_cksum();
+    out.extend_from_slice(header.as_bytes());
+    out.extend_from_slice(body.as_bytes());
+    out.resize(out.len().next_multiple_of(512), 0);
 }
 
 #[test]
@@ -196,6 +212,67 @@ fn a_name_that_is_made_to_fill_memory_is_refused() {
     tar.resize(tar.len() + (1 << 20), b'a');
     tar.extend(tar_of(&[Item::File("x", "1")]));
     assert!(fixture.unpack(&[tar]).is_err());
+}
+
+#[test]
+fn folders_that_links_chain_are_bounded_before_they_are_made() {
+    let fixture = fixture();
+    let deep = vec!["d"; 100].join("/");
+    let (first, second) = (format!("{deep}/x"), format!("s0/{deep}/x"));
+    let third = format!("s1/{deep}/x");
+    let tar = tar_of(&[
+        Item::File(&first, "1"),
+        Item::Symlink("s0", &deep),
+        Item::File(&second, "2"),
+        Item::Symlink("s1", &format!("s0/{deep}")),
+        Item::File(&third, "3"),
+    ]);
+    let refused = fixture.unpack(&[tar]).unwrap_err();
+    assert!(
+        matches!(refused, UnpackError::OverBudget { source: OverBudget::Depth, .. }),
+        "{refused}"
+    );
+    assert_eq!(fs::read_dir(fixture.store.root().join("ingest")).unwrap().count(), 0);
+}
+
+#[test]
+fn a_path_alone_is_not_deeper_than_the_bound() {
+    let path = vec!["d"; bounds::MAX_DEPTH + 1].join("/");
+    let refused = fixture().unpack(&[tar_of(&[Item::File(&format!("{path}/x"), "1")])]);
+    assert!(matches!(refused, Err(UnpackError::OverBudget { source: OverBudget::Depth, .. })));
+}
+
+#[test]
+fn folders_that_paths_imply_count_as_entries() {
+    let fixture = fixture();
+    let deep = vec!["d"; 40].join("/");
+    let mut builder = tar::Builder::new(Vec::new());
+    for number in 0..200 {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::Directory);
+        header.set_size(0);
+        builder.append_data(&mut header, format!("{number}/{deep}"), io::empty()).unwrap();
+    }
+    let layer = fixture.layer(&builder.into_inner().unwrap(), Packing::Gzip);
+    let refused = unpack(&fixture.store, &[layer]).unwrap_err();
+    assert!(
+        matches!(refused, UnpackError::OverBudget { source: OverBudget::Ratio { .. }, .. }),
+        "{refused}"
+    );
+}
+
+#[test]
+fn a_draft_deeper_than_any_path_stands_in_nobodys_way() {
+    let fixture = fixture();
+    let draft = fixture.store.root().join("ingest/rootfs-0123456789abcdef");
+    fs::create_dir(&draft).unwrap();
+    let mut folder = Dir::open_ambient_dir(&draft, ambient_authority()).unwrap();
+    for _ in 0..10_000 {
+        folder.create_dir("d").unwrap();
+        folder = folder.open_dir("d").unwrap();
+    }
+    fixture.unpack(&[tar_of(&[Item::File("x", "1")])]).unwrap();
+    assert!(!draft.exists());
 }
 
 #[test]

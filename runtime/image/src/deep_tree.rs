@@ -1,36 +1,83 @@
-//! Removes a tree that a guest has made, however deep it is: guests can make trees that are deeper than a
-//! path may be long, than a stack bears, or than a process may have files open.
+//! Walks over trees that images and guests have made, however deep they are: deeper than a path may be long,
+//! than a stack bears, or than a process may have files open.
+//!
+//! Nothing here recurses. A walk that only looks keeps a list of paths; a removal empties every folder into
+//! the topmost one by renaming, so that two folders are open at a time and each name moves at most once:
+//!
+//! ```text
+//! top/a/b/c  --rename a/b to top/.mote-removes-0-->  top/a, top/.mote-removes-0/c  --> ...
+//! ```
 
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, OsStr};
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-/// Removes a folder and all below it. Folders in it that are not empty are emptied into it, so that no more
-/// than two are open at a time, and every name is moved at most once.
+/// Removes a file, or a folder and all below it.
 ///
 /// # Errors
 /// Fails at the first name that cannot be removed; what is left is still one tree.
 pub fn remove_tree(path: &Path) -> io::Result<()> {
-    let found = fs::symlink_metadata(path)?;
-    if !found.is_dir() {
-        return fs::remove_file(path);
+    match fs::symlink_metadata(path)?.is_dir() {
+        false => fs::remove_file(path),
+        true => {
+            empty(&File::open(path)?)?;
+            fs::remove_dir(path)
+        }
     }
-    let top = File::open(path)?;
+}
+
+/// Removes a name of an open folder, and all below it; follows no link.
+///
+/// # Errors
+/// Fails at the first name that cannot be removed. That the name is not there is no error.
+pub(crate) fn remove_at(folder: impl AsFd, name: &OsStr) -> io::Result<()> {
+    let name = CString::new(name.as_bytes())?;
+    match rustix::fs::unlinkat(&folder, &name, AtFlags::empty()) {
+        Err(Errno::ISDIR | Errno::PERM) => {}
+        other => return gone_is_fine(other),
+    }
+    empty(&open_folder(&folder, &name)?)?;
+    gone_is_fine(rustix::fs::unlinkat(&folder, &name, AtFlags::REMOVEDIR))
+}
+
+/// Bytes of the files below a folder, as far as it can be read.
+pub fn bytes_below(folder: &Path) -> u64 {
+    let (mut bytes, mut folders) = (0, vec![folder.to_owned()]);
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            match entry.metadata() {
+                Ok(found) if found.is_dir() => folders.push(entry.path()),
+                Ok(found) if found.is_file() => bytes += found.len(),
+                _ => {}
+            }
+        }
+    }
+    bytes
+}
+
+/// Removes all that is in a folder.
+fn empty(top: &File) -> io::Result<()> {
     let mut moved = Moved::default();
     loop {
-        let names = names(&top)?;
+        let names = names(top)?;
         if names.is_empty() {
-            return fs::remove_dir(path);
+            return Ok(());
         }
         for (name, kind) in names {
-            remove_name(&top, &name, kind, &mut moved)?;
+            remove_name(top, &name, kind, &mut moved)?;
         }
     }
+}
+
+fn open_folder(parent: impl AsFd, name: &CStr) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(File::from(rustix::fs::openat(parent, name, flags, Mode::empty())?))
 }
 
 /// How many names at a time are taken note of.
@@ -64,8 +111,7 @@ fn remove_name(top: &File, name: &CStr, kind: FileType, moved: &mut Moved) -> io
         Err(Errno::NOTEMPTY | Errno::EXIST) => {}
         other => return gone_is_fine(other),
     }
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let folder = File::from(rustix::fs::openat(top, name, flags, Mode::empty())?);
+    let folder = open_folder(top, name)?;
     loop {
         let names = names(&folder)?;
         if names.is_empty() {
