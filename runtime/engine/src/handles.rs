@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use cap_std::ambient_authority;
 use cap_std::fs::Dir;
-use mote_spec::{Access, DirGrant, Grants, Root, Scratch, UserId};
+use mote_spec::{Access, DirGrant, Grants, Scratch, UserId};
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid};
 
 use crate::error::EngineError;
@@ -70,16 +70,23 @@ pub(crate) fn open_to_list(dir: impl AsFd) -> io::Result<OwnedFd> {
     Ok(rustix::fs::openat(dir, c".", flags, Mode::empty())?)
 }
 
+/// An image's files, and their copy where the container may write to it.
+#[derive(Clone, Copy)]
+pub(crate) struct RootDir<'a> {
+    pub(crate) files: &'a RootFiles,
+    pub(crate) copy: Option<&'a Path>,
+}
+
 /// Opens all that is granted. `scratch` is an empty folder of the container's own.
 pub(crate) fn open(
     grants: &Grants,
-    root: Option<&RootFiles>,
+    root: Option<RootDir<'_>>,
     scratch: Option<&Path>,
     cwd: Option<&str>,
 ) -> Result<Handles, EngineError> {
     let mut dirs = Vec::new();
     if let Some(root) = root {
-        dirs.push(open_root(root, grants.root, scratch)?);
+        dirs.push(open_root(root.files, root.copy)?);
     }
     for grant in &grants.dirs {
         dirs.push(open_granted(grant)?);
@@ -204,42 +211,13 @@ fn make_scratch(scratch: Option<&Path>, name: &str) -> Result<PathBuf, EngineErr
     Ok(path)
 }
 
-fn open_root(root: &RootFiles, mode: Root, scratch: Option<&Path>) -> Result<OpenDir, EngineError> {
-    let (path, access, budget) = match mode {
-        Root::ReadOnly => (root.tree.clone(), Access::ReadOnly, None),
-        Root::Copy => {
-            let path = make_scratch(scratch, "root")?;
-            copy_tree(&root.tree, &path, &root.program)
-                .map_err(|source| EngineError::Scratch { path: path.clone(), source })?;
-            (path, Access::ReadWrite, Some(Budget::new(root.size)))
-        }
+/// Opens an image's files as the container's root: the tree itself, or the copy that the container may write to.
+fn open_root(root: &RootFiles, copy: Option<&Path>) -> Result<OpenDir, EngineError> {
+    let (path, access, budget) = match copy {
+        None => (root.tree.as_path(), Access::ReadOnly, None),
+        Some(copy) => (copy, Access::ReadWrite, Some(Budget::new(root.size))),
     };
-    Ok(OpenDir { handle: open_dir(&path)?, guest: "/".to_owned(), access, budget })
-}
-
-/// Copies an image's files, but for the program itself: it is running already. Uses no more of the stack for
-/// a deep tree than for a flat one.
-fn copy_tree(from: &Path, to: &Path, without: &Path) -> io::Result<()> {
-    let from = Dir::open_ambient_dir(from, ambient_authority())?;
-    let to = Dir::open_ambient_dir(to, ambient_authority())?;
-    let mut folders = vec![PathBuf::from(".")];
-    while let Some(below) = folders.pop() {
-        let (from, to) = (from.open_dir(&below)?, to.open_dir(&below)?);
-        for entry in from.entries()? {
-            let entry = entry?;
-            let (name, kind) = (entry.file_name(), entry.file_type()?);
-            let path = below.join(&name);
-            if kind.is_dir() {
-                to.create_dir(&name)?;
-                folders.push(path);
-            } else if kind.is_symlink() {
-                to.symlink_contents(from.read_link_contents(&name)?, &name)?;
-            } else if path.strip_prefix(".").is_ok_and(|path| path != without) {
-                from.copy(&name, &to, &name)?;
-            }
-        }
-    }
-    Ok(())
+    Ok(OpenDir { handle: open_dir(path)?, guest: "/".to_owned(), access, budget })
 }
 
 #[cfg(test)]
@@ -291,27 +269,5 @@ mod tests {
             open(&grants("none"), None, None, None),
             Err(EngineError::Directory { .. })
         ));
-    }
-
-    #[test]
-    fn a_copy_of_the_root_has_all_but_the_program() {
-        let folder = tempfile::tempdir().unwrap();
-        let (tree, scratch) = (folder.path().join("tree"), folder.path().join("scratch"));
-        fs::create_dir_all(tree.join("etc")).unwrap();
-        fs::create_dir(&scratch).unwrap();
-        fs::write(tree.join("app.wasm"), "").unwrap();
-        fs::write(tree.join("etc/a"), "1").unwrap();
-        std::os::unix::fs::symlink("etc/a", tree.join("link")).unwrap();
-        let root = RootFiles {
-            tree: tree.clone(),
-            program: "app.wasm".into(),
-            size: mote_spec::Bytes::mib(1),
-        };
-        let handles = open(&Grants::default(), Some(&root), Some(&scratch), None).unwrap();
-        let copy = handles.dirs[0].path();
-        assert_eq!(fs::read_to_string(copy.join("link")).unwrap(), "1");
-        assert!(!copy.join("app.wasm").exists());
-        fs::write(copy.join("etc/a"), "2").unwrap();
-        assert_eq!(fs::read_to_string(tree.join("etc/a")).unwrap(), "1", "the image is unchanged");
     }
 }

@@ -40,6 +40,7 @@ mod pace;
 mod profile;
 mod quota;
 mod relay;
+mod root_copy;
 mod run;
 mod sandbox;
 mod sockets;

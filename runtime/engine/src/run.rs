@@ -3,8 +3,9 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
-use mote_spec::{Bytes, ExitStatus, Limit, NetGrants, Policy};
+use mote_spec::{Bytes, ExitStatus, Limit, NetGrants, Policy, Root};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 use wasmtime::{Store, Trap, WasmBacktrace};
@@ -17,10 +18,11 @@ use crate::denied::{Refusal, printable};
 use crate::describe::{World, world};
 use crate::error::EngineError;
 use crate::gauge::Gauge;
-use crate::handles;
+use crate::handles::{self, RootDir};
 use crate::link;
 use crate::meter::{GivesWay, Metered, Turn};
 use crate::module::{Code, Engine, Module};
+use crate::root_copy::{self, Copied, On};
 use crate::sandbox::{self, Sandbox};
 use crate::stdio::Stdio;
 
@@ -190,8 +192,20 @@ pub async fn run(
 ) -> Result<Outcome, EngineError> {
     let Launch { policy, process, stdio, root, scratch, gauge, control, begun, wall } = launch;
     check_sockets(module, policy)?;
-    let handles =
-        handles::open(policy.grants(), root.as_ref(), scratch.as_deref(), process.cwd.as_deref())?;
+    let limits = *policy.limits();
+    let deadline = limits.timeout.bound().map(|timeout| Instant::now() + timeout.duration());
+    let copy = match &root {
+        Some(files) if policy.grants().root == Root::Copy => {
+            let on = if wall.is_some() { On::ThisThread } else { On::BlockingThread };
+            match root_copy::copy(files, scratch.as_deref(), deadline, on).await? {
+                Copied::Whole(copy) => Some(copy),
+                Copied::TimedOut => return Ok(Outcome::of_status(ExitStatus::TimedOut)),
+            }
+        }
+        _ => None,
+    };
+    let root = root.as_ref().map(|files| RootDir { files, copy: copy.as_deref() });
+    let handles = handles::open(policy.grants(), root, scratch.as_deref(), process.cwd.as_deref())?;
     if let (Some(_), Some(user)) = (wall, policy.security().user)
         && rustix::process::geteuid().is_root()
     {
@@ -203,7 +217,6 @@ pub async fn run(
     let host = (module.calls(engine), &gauge, &control);
     let mut whole = sandbox::store(engine, policy, handles, &process, &stdio, host)?;
     let lacks = wall.map(Prepared::raise).transpose()?.unwrap_or_default();
-    let limits = *policy.limits();
     let parts = (engine.clone(), module.clone());
     let guest = async move {
         let ((engine, module), call) = (&parts, (&process.call, begun));
@@ -216,9 +229,9 @@ pub async fn run(
         (ended, fuel_used)
     };
     let metered = meter(engine, module, guest, (Arc::clone(&gauge), control));
-    let finished = match limits.timeout {
-        Limit::AtMost(timeout) => tokio::time::timeout(timeout.duration(), metered).await.ok(),
-        Limit::Unlimited => Some(metered.await),
+    let finished = match deadline {
+        Some(deadline) => tokio::time::timeout_at(deadline.into(), metered).await.ok(),
+        None => Some(metered.await),
     }
     .transpose()
     .map_err(|source| EngineError::Thread { source })?;
