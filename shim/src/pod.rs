@@ -165,8 +165,8 @@ impl Pod {
         rootfs.mount_volumes(&bundle)?;
         let policy = bundle.policy(rootfs.dirs(), &settings.ceiling)?;
         let loading = {
-            let (node, policy, profile) = (self.node.clone(), policy.clone(), settings.profile);
-            guests.spawn_blocking(move || node.load(&source, &policy, profile))
+            let (node, policy, settings) = (self.node.clone(), policy.clone(), settings.clone());
+            guests.spawn_blocking(move || node.load(&source, &policy, &settings))
         };
         let program = loading.await.map_err(|error| ShimError::Invalid(error.to_string()))??;
         // What the guest uses is the pod's from its first page on.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use mote_engine::{
     Cache, Checks, CodeKey, Company, CompileIn, Engine, Module, Order, Process, Profile, Terminal,
-    Wall, WorkIn,
+    Terms, Wall, Wanted, WorkIn,
 };
 use mote_image::{Code, OpenError, Search};
 use mote_spec::{Digest, Policy};
@@ -15,7 +15,7 @@ use crate::bundle::Bundle;
 use crate::error::ShimError;
 use crate::image::Images;
 use crate::rootfs::Rootfs;
-use crate::settings::NodeFile;
+use crate::settings::{NodeFile, Settings};
 
 /// Where this machine's programs are kept, and what compiles them.
 #[derive(Debug, Clone)]
@@ -155,8 +155,9 @@ impl Node {
         &self,
         source: &Source,
         policy: &Policy,
-        profile: Profile,
+        settings: &Settings,
     ) -> Result<Arc<Program>, ShimError> {
+        let Settings { profile, compile_timeout, .. } = *settings;
         let checks = Checks::of(policy, Company::Others);
         let cache = Cache::open(&self.compiled)?;
         let key = CodeKey::new(source.digest(), profile, checks);
@@ -164,12 +165,13 @@ impl Node {
             Some(trusted) => trusted,
             None => {
                 let how = (profile, checks);
+                let terms = Terms { timeout: compile_timeout, wanted: Wanted::ALWAYS };
                 mote_engine::compile(
                     &cache,
                     &key,
                     &source.read(&self.images)?,
                     how,
-                    &self.compile_in,
+                    (&self.compile_in, &terms),
                 )?
             }
         };

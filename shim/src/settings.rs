@@ -6,12 +6,13 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use containerd_shim_protos::protobuf::{CodedInputStream, Message};
 use containerd_shim_protos::shim::oci;
-use mote_engine::{Profile, machine_memory};
-use mote_spec::{Bounds, Ceiling, CeilingTable, DefaultsTable, Volumes};
+use mote_engine::{COMPILE_TIMEOUT, Profile, machine_memory};
+use mote_spec::{Bounds, Ceiling, CeilingTable, DefaultsTable, Timeout, Volumes};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
@@ -22,6 +23,8 @@ use crate::error::ShimError;
 pub(crate) struct Settings {
     pub(crate) ceiling: Ceiling,
     pub(crate) profile: Profile,
+    /// How long a program may take to compile.
+    pub(crate) compile_timeout: Duration,
     /// The program that makes native containers.
     pub(crate) oci_runtime: String,
 }
@@ -59,6 +62,7 @@ struct Tables {
 #[serde(default, deny_unknown_fields)]
 struct EngineTable {
     profile: Option<String>,
+    compile_timeout: Option<Timeout>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -108,6 +112,7 @@ impl Settings {
         let mut settings = Settings {
             ceiling: Ceiling::of_machine(machine_memory()),
             profile: Profile::detect(),
+            compile_timeout: COMPILE_TIMEOUT,
             oci_runtime: "runc".to_owned(),
         };
         for table in tables {
@@ -117,6 +122,9 @@ impl Settings {
                 let bad =
                     |error: mote_engine::UnknownProfile| ShimError::Invalid(error.to_string());
                 settings.profile = profile.parse().map_err(bad)?;
+            }
+            if let Some(timeout) = engine.compile_timeout {
+                settings.compile_timeout = timeout.duration();
             }
             if let Some(runtime) = shim.oci_runtime.as_ref().or(table.binary_name.as_ref()) {
                 settings.oci_runtime.clone_from(runtime);

@@ -297,9 +297,9 @@ impl Wasm {
             ))
         })?;
         let (node, policy) = (self.node.clone(), self.container.record().policy.clone());
-        let profile = self.settings.profile;
+        let settings = self.settings.clone();
         let loading =
-            self.guests.spawn_blocking(move || node.load(&Source::File(code), &policy, profile));
+            self.guests.spawn_blocking(move || node.load(&Source::File(code), &policy, &settings));
         loading.await.map_err(|error| ShimError::Invalid(error.to_string()))?
     }
 

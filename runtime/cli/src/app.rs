@@ -71,6 +71,7 @@ impl App {
             profile,
             ceiling: config.ceiling(machine_memory()),
             compile_in: compile_in(),
+            compile_timeout: config.compile_timeout(),
             work_in: work_in(),
         };
         Ok(App { machine, config, environment, configured: globals.config.clone().map(whole) })

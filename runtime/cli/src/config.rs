@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use mote_engine::{Profile, UnknownProfile};
+use mote_engine::{COMPILE_TIMEOUT, Profile, UnknownProfile};
 use mote_lifecycle::Resources;
 use mote_spec::{Bounds, Bytes, Ceiling, CeilingTable, DefaultsTable, Rate, Timeout, Weights};
 use serde::Deserialize;
@@ -56,6 +56,8 @@ pub(crate) struct Registries {
 struct EngineTable {
     /// `micro`, `gateway` or `server`; by default what the machine can bear.
     profile: Option<String>,
+    /// How long a program may take to compile; by default five minutes.
+    compile_timeout: Option<Timeout>,
 }
 
 /// How `mote security` reckons.
@@ -155,6 +157,12 @@ impl Config {
         named.map(str::parse).transpose().map_err(|error: UnknownProfile| {
             CliError::new(format!("the configuration's [engine] cannot be followed: {error}"))
         })
+    }
+
+    /// How long a program may take to compile; a user's own file goes before the system's.
+    pub(crate) fn compile_timeout(&self) -> Duration {
+        let said = self.files.iter().find_map(|file| file.engine.compile_timeout);
+        said.map_or(COMPILE_TIMEOUT, Timeout::duration)
     }
 
     /// How registries are reached, all files together.

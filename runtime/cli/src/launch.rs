@@ -9,7 +9,7 @@ use mote_daemon::machine;
 use mote_daemon::scratch::Scratch;
 use mote_engine::{
     Apart, Blocking, Checks, Company, Control, Engine, EngineError, Gauge, Hosts, Launch, Module,
-    Outcome, Process, RootFiles, Stdio, Trusted,
+    Outcome, Process, RootFiles, Stdio, Trusted, Wanted,
 };
 use mote_image::Artifact;
 use mote_lifecycle::{
@@ -34,7 +34,7 @@ pub(crate) fn compiled(
         return Ok(code);
     }
     let what = format!("compiling {}", artifact.name);
-    Ok(progress::spin(show, &what, || app.machine.compile(artifact, checks))?)
+    Ok(progress::spin(show, &what, || app.machine.compile(artifact, checks, &Wanted::ALWAYS))?)
 }
 
 /// A compiled program that is ready to be started where its policy says, with its files held.

@@ -255,13 +255,14 @@ impl Daemon {
         using.map(|record| record.name.to_string()).collect()
     }
 
-    /// Makes a container.
+    /// Makes a container, unless its client goes while its program is compiled.
     pub(crate) async fn create(
         self: &Arc<Daemon>,
         wanted: Wanted,
+        client: mote_engine::Wanted,
     ) -> Result<Arc<Entry>, DaemonError> {
         let daemon = Arc::clone(self);
-        let made = tokio::task::spawn_blocking(move || daemon.make(wanted)).await;
+        let made = tokio::task::spawn_blocking(move || daemon.make(wanted, &client)).await;
         let record = made.map_err(|_| DaemonError::Failed("making it failed".to_owned()))??;
         let (id, name) = (record.id.clone(), record.name.clone());
         // Before it is recorded: what is on record must be drivable.
@@ -286,7 +287,7 @@ impl Daemon {
     }
 
     /// Opens the image, decides, and compiles. Blocks.
-    fn make(&self, wanted: Wanted) -> Result<Record, DaemonError> {
+    fn make(&self, wanted: Wanted, client: &mote_engine::Wanted) -> Result<Record, DaemonError> {
         if let Some(name) = &wanted.name
             && self.fleet().by_name.contains_key(name)
         {
@@ -299,7 +300,7 @@ impl Daemon {
         let record =
             request::record(wanted, &artifact, stored.manifest.digest.clone(), &self.machine)?;
         let checks = Checks::of(&record.policy, Company::Others);
-        self.shared.programs.compiled(&artifact, checks)?;
+        self.shared.programs.compiled(&artifact, checks, client)?;
         Ok(record)
     }
 

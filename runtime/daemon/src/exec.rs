@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use mote_engine::{
     Call, Checks, Company, Control, Feed, Input, Launch, Output, Room, Sink, Stdio, Terminal,
+    Wanted,
 };
 use mote_lifecycle::{Ended, Files, Record, Status, Stream};
 use mote_spec::ExitStatus;
@@ -170,7 +171,7 @@ impl Daemon {
         if command.is_empty() {
             return Err(DaemonError::BadRequest("No exec command specified".to_owned()));
         }
-        let main = programs.load(&record)?;
+        let main = programs.load(&record, &Wanted::ALWAYS)?;
         let own = record.args.first().map(String::as_str);
         let call = match Call::of_command(&command, own, &main.described.exports) {
             Some(call) => call,
@@ -185,7 +186,7 @@ impl Daemon {
         record.env.retain(|(name, _)| !env.iter().any(|(other, _)| other == name));
         record.env.extend(env);
         record.cwd = cwd.or(record.cwd);
-        let program = programs.load(&record)?;
+        let program = programs.load(&record, &Wanted::ALWAYS)?;
         let process = mote_engine::Process { call, ..guest::process(&record) };
         Ok((record, program, process))
     }
@@ -216,7 +217,7 @@ impl Daemon {
             });
         };
         let checks = Checks::of(&record.policy, Company::Others);
-        self.shared.programs.compiled(&artifact, checks)?;
+        self.shared.programs.compiled(&artifact, checks, &Wanted::ALWAYS)?;
         record.image.digest = artifact.code.digest().clone();
         record.image.files =
             artifact.rootfs.map(|root| Files { tree: root.tree, program: root.program });

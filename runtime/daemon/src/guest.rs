@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mote_engine::{
-    Blocking, Control, EngineError, Gauge, Gone, Launch, Outcome, Process, RootFiles,
+    Blocking, Control, EngineError, Gauge, Gone, Launch, Outcome, Process, RootFiles, Waiting,
 };
 use mote_lifecycle::{Ended, Record, Running, Stream, Workload};
 use mote_spec::{ExitStatus, Policy, Root, Scratch as ScratchGrant};
@@ -176,7 +176,11 @@ pub(crate) async fn program(shared: &Arc<Shared>, record: &Record) -> Result<Arc
         return Ok(program);
     }
     let (shared, record) = (Arc::clone(shared), record.clone());
-    let loaded = tokio::task::spawn_blocking(move || shared.programs.load(&record)).await;
+    // A start that is given up gives its compilation up.
+    let waiting = Waiting::new();
+    let wanted = waiting.wanted();
+    let loaded = tokio::task::spawn_blocking(move || shared.programs.load(&record, &wanted)).await;
+    drop(waiting);
     match loaded {
         Ok(loaded) => loaded.map_err(|error| causes(&error)),
         Err(_) => Err("loading its program failed".to_owned()),

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use mote_engine::{Checks, Company};
+use mote_engine::{Checks, Company, Wanted};
 use mote_image::{Store, Stored};
 use mote_lifecycle::Record;
 use mote_spec::{Digest, ImageRef};
@@ -29,10 +29,14 @@ impl Daemon {
     }
 
     /// Compiles an image's program, so that no start has to. Blocks.
-    pub(crate) fn compile_ahead(&self, stored: &Stored) -> Result<(), DaemonError> {
+    pub(crate) fn compile_ahead(
+        &self,
+        stored: &Stored,
+        client: &Wanted,
+    ) -> Result<(), DaemonError> {
         let store = self.machine.store()?;
         let artifact = look_at(&store, stored)?;
-        self.shared.programs.compiled(&artifact, Checks::usual(Company::Others))?;
+        self.shared.programs.compiled(&artifact, Checks::usual(Company::Others), client)?;
         Ok(())
     }
 

@@ -28,6 +28,7 @@ mod programs;
 mod report;
 mod request;
 pub mod scratch;
+mod turns;
 mod update;
 mod volumes;
 

@@ -3,9 +3,10 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use mote_engine::{
-    Apart, Cache, Checks, CodeKey, CompileIn, EngineError, Profile, Trusted, WorkIn,
+    Apart, Cache, Checks, CodeKey, CompileIn, EngineError, Profile, Terms, Trusted, Wanted, WorkIn,
 };
 use mote_image::{Artifact, OpenError, Store, StoreError};
 use mote_spec::{Ceiling, Digest};
@@ -21,6 +22,8 @@ pub struct Machine {
     pub ceiling: Ceiling,
     /// Where programs are compiled.
     pub compile_in: CompileIn,
+    /// How long a program may take to compile.
+    pub compile_timeout: Duration,
     /// What runs a guest in a process of its own.
     pub work_in: WorkIn,
 }
@@ -66,12 +69,18 @@ impl Machine {
         self.cache().ok()?.get(&key)
     }
 
-    /// Compiles a program. May take minutes, and blocks.
-    pub fn compile(&self, artifact: &Artifact, checks: Checks) -> Result<Trusted, ProgramError> {
+    /// Compiles a program, for as long as somebody wants it. May take minutes, and blocks.
+    pub fn compile(
+        &self,
+        artifact: &Artifact,
+        checks: Checks,
+        wanted: &Wanted,
+    ) -> Result<Trusted, ProgramError> {
         let key = CodeKey::new(artifact.code.digest(), self.profile, checks);
         let wasm = artifact.code.read()?;
         let (cache, how) = (self.cache()?, (self.profile, checks));
-        Ok(mote_engine::compile(&cache, &key, &wasm, how, &self.compile_in)?)
+        let terms = Terms { timeout: self.compile_timeout, wanted: wanted.clone() };
+        Ok(mote_engine::compile(&cache, &key, &wasm, how, (&self.compile_in, &terms))?)
     }
 }
 

@@ -7,13 +7,14 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use mote_engine::{
     Apart, Checks, CodeKey, Company, Description, Engine, EngineError, Gone, Launch, Module,
-    Outcome,
+    Outcome, Wanted,
 };
 use mote_image::{Artifact, Overrides};
 use mote_lifecycle::Record;
 use mote_spec::{Bytes, Digest};
 
 use crate::machine::{self, Machine, ProgramError};
+use crate::turns::Turns;
 
 /// So many programs that nobody runs stay loaded.
 const IDLE: usize = 16;
@@ -66,8 +67,7 @@ impl Program {
 pub(crate) struct Programs {
     machine: Machine,
     loaded: Mutex<Loaded>,
-    /// Held while a program is compiled: two compilers at once would starve the guests.
-    compiling: Mutex<()>,
+    turns: Turns,
 }
 
 #[derive(Default)]
@@ -79,7 +79,7 @@ struct Loaded {
 
 impl Programs {
     pub(crate) fn new(machine: Machine) -> Programs {
-        Programs { machine, loaded: Mutex::default(), compiling: Mutex::default() }
+        Programs { machine, loaded: Mutex::default(), turns: Turns::default() }
     }
 
     fn loaded(&self) -> std::sync::MutexGuard<'_, Loaded> {
@@ -92,7 +92,11 @@ impl Programs {
     }
 
     /// Loads the program of a container. Compiles it if it has to, and blocks.
-    pub(crate) fn load(&self, record: &Record) -> Result<Arc<Program>, ProgramError> {
+    pub(crate) fn load(
+        &self,
+        record: &Record,
+        wanted: &Wanted,
+    ) -> Result<Arc<Program>, ProgramError> {
         if let Some(program) = self.find(record) {
             return Ok(program);
         }
@@ -110,7 +114,7 @@ impl Programs {
         let code_key = CodeKey::new(&record.image.digest, self.machine.profile, checks);
         let code = match self.machine.cache()?.get(&code_key) {
             Some(code) => code,
-            None => self.compiled(&self.reopen(record)?, checks)?,
+            None => self.compiled(&self.reopen(record)?, checks, wanted)?,
         };
         let stack = record.policy.limits().bounds.stack;
         let is_apart = record.policy.security().is_apart();
@@ -136,19 +140,20 @@ impl Programs {
         Ok(program)
     }
 
-    /// The compiled code of a program; one is compiled at a time. Blocks.
+    /// The compiled code of a program, for as long as somebody wants it. Blocks.
     pub(crate) fn compiled(
         &self,
         artifact: &Artifact,
         checks: Checks,
+        wanted: &Wanted,
     ) -> Result<mote_engine::Trusted, ProgramError> {
         if let Some(code) = self.machine.find_compiled(artifact, checks) {
             return Ok(code);
         }
-        let _turn = self.compiling.lock().unwrap_or_else(PoisonError::into_inner);
+        let _turn = self.turns.take(wanted).ok_or(EngineError::Unwanted)?;
         match self.machine.find_compiled(artifact, checks) {
             Some(code) => Ok(code),
-            None => self.machine.compile(artifact, checks),
+            None => self.machine.compile(artifact, checks, wanted),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use mote_engine::{Checks, Company};
+use mote_engine::{Checks, Company, Wanted};
 use mote_lifecycle::{Change, Record, RestartPolicy};
 use mote_spec::{Bytes, LimitWants, Policy, Rate};
 
@@ -65,8 +65,10 @@ impl Daemon {
         }
         let (shared, policy) = (Arc::clone(&self.shared), policy.clone());
         let other = record.changed(|other| other.policy = policy);
-        let loaded =
-            tokio::task::spawn_blocking(move || shared.programs.load(&other).map(drop)).await;
+        let loaded = tokio::task::spawn_blocking(move || {
+            shared.programs.load(&other, &Wanted::ALWAYS).map(drop)
+        })
+        .await;
         Ok(loaded.map_err(|_| DaemonError::Failed("compiling failed".to_owned()))??)
     }
 
@@ -78,7 +80,7 @@ impl Daemon {
     ) -> Result<(), DaemonError> {
         let (shared, record) = (Arc::clone(&self.shared), Arc::clone(record));
         let described = tokio::task::spawn_blocking(move || {
-            let program = shared.programs.load(&record)?;
+            let program = shared.programs.load(&record, &Wanted::ALWAYS)?;
             Ok::<_, DaemonError>(program.described.memory_at_start)
         });
         let least =

@@ -11,11 +11,15 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use mote_spec::Digest;
 
 use crate::error::EngineError;
 use crate::profile::{Checks, Profile};
+
+/// How long a compilation that ran out of time is not tried again.
+const TIMED_OUT_FOR: Duration = Duration::from_secs(10 * 60);
 
 /// The code cache of a host.
 #[derive(Debug, Clone)]
@@ -143,6 +147,24 @@ impl Cache {
         Ok(file)
     }
 
+    /// The time limit that a compilation of this program did not keep, for a while after it.
+    pub(crate) fn timed_out(&self, key: &CodeKey) -> Option<Duration> {
+        let path = self.timed_out_path(key);
+        let age = fs::metadata(&path).and_then(|found| found.modified()).ok()?.elapsed();
+        let limit = fs::read_to_string(&path).ok()?.parse().ok().map(Duration::from_secs);
+        limit.filter(|_| age.is_ok_and(|age| age < TIMED_OUT_FOR))
+    }
+
+    /// Remembers that a compilation did not keep its time limit.
+    pub(crate) fn note_timed_out(&self, key: &CodeKey, limit: Duration) {
+        // It only saves time: without it the next one tries again.
+        let _ = write_small(&self.timed_out_path(key), limit.as_secs().to_string().as_bytes());
+    }
+
+    fn timed_out_path(&self, key: &CodeKey) -> PathBuf {
+        self.folder.join(format!(".{}.late", key.0))
+    }
+
     /// Writes what the compiler made, durable before it has its name.
     pub(crate) fn put(
         &self,
@@ -179,9 +201,11 @@ impl Cache {
             let entry = entry.map_err(failed)?;
             let name = entry.file_name().to_string_lossy().into_owned();
             // Any other name that starts with a dot is a draft of somebody who is compiling.
-            let lock = name.strip_prefix('.').and_then(|name| name.strip_suffix(".lock"));
-            let is_draft = lock.is_none() && name.starts_with('.');
-            let name = lock.unwrap_or(&name);
+            let about = name
+                .strip_prefix('.')
+                .and_then(|name| name.strip_suffix(".lock").or_else(|| name.strip_suffix(".late")));
+            let is_draft = about.is_none() && name.starts_with('.');
+            let name = about.unwrap_or(&name);
             let Some((program, _)) = name.split_once('-').filter(|_| !is_draft) else { continue };
             if !keep(program) {
                 freed += entry.metadata().map_or(0, |found| found.len());

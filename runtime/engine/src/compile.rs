@@ -1,11 +1,19 @@
-//! Compiles programs, here or in a process of its own with bounded memory.
+//! Compiles programs, here or in a process of its own with bounded memory and time.
+//!
+//! A few kilobytes of Wasm can take a compiler minutes. So a compilation ends with its time limit, or once
+//! nobody wants its code; one that ran out of time is not begun again for a while, by whatever process.
+//! A compiler's process ends when the other end of its standard error is closed
+//! ([`compile_worker`](crate::compile_worker)): also where another process has started it.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, PipeReader, Read, Write};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::cache::{Cache, CodeKey, Trusted};
 use crate::compiler::compile_here;
@@ -26,26 +34,76 @@ pub enum CompileIn {
     Spawned(Arc<Spawner>),
 }
 
+/// How long a program may take to compile where nobody says: minutes for the largest ones, on a small board.
+pub const COMPILE_TIMEOUT: Duration = Duration::from_secs(5 * 60);
+/// How often a running compilation asks whether its code is still wanted.
+const WANTED_INTERVAL: Duration = Duration::from_millis(200);
+
+/// Bounds of one compilation.
+#[derive(Debug, Clone)]
+pub struct Terms {
+    pub timeout: Duration,
+    pub wanted: Wanted,
+}
+
+/// A client that waits for compiled code; drop it when the client goes.
+#[derive(Debug)]
+pub struct Waiting(Arc<()>);
+
+/// Whether somebody waits for compiled code.
+#[derive(Debug, Clone)]
+pub struct Wanted(Option<Weak<()>>);
+
+impl Waiting {
+    /// A client that is there.
+    #[expect(clippy::new_without_default, reason = "a default client means nothing")]
+    pub fn new() -> Waiting {
+        Waiting(Arc::new(()))
+    }
+
+    /// Tells for as long as the client waits.
+    pub fn wanted(&self) -> Wanted {
+        Wanted(Some(Arc::downgrade(&self.0)))
+    }
+}
+
+impl Wanted {
+    /// Code that is wanted whoever goes.
+    pub const ALWAYS: Wanted = Wanted(None);
+
+    /// Whether the client still waits.
+    pub fn is_wanted(&self) -> bool {
+        self.0.as_ref().is_none_or(|client| client.strong_count() > 0)
+    }
+}
+
 /// The exit code of a compiler's process that has found the program not to be valid.
 const REJECTED: i32 = 126;
 
 /// Compiles a program into the cache.
 ///
 /// # Errors
-/// Fails if the program is not valid Wasm, or needs more memory to compile than is allowed.
+/// Fails if the program is not valid Wasm, needs more memory or time to compile than is allowed, or if nobody
+/// wants it any more.
 pub fn compile(
     cache: &Cache,
     key: &CodeKey,
     wasm: &[u8],
     how: (Profile, Checks),
-    place: &CompileIn,
+    (place, terms): (&CompileIn, &Terms),
 ) -> Result<Trusted, EngineError> {
     // Whoever wants the same at the same time, in whatever process, waits for the one that compiles.
     let _turn = cache.turn(key)?;
     if let Some(code) = cache.get(key) {
         return Ok(code);
     }
-    cache.put(key, |file| match place {
+    if let Some(limit) = cache.timed_out(key).filter(|limit| *limit >= terms.timeout) {
+        return Err(EngineError::CompilerTimedOut { limit });
+    }
+    if !terms.wanted.is_wanted() {
+        return Err(EngineError::Unwanted);
+    }
+    let compiled = cache.put(key, |file| match place {
         CompileIn::Here => {
             let code = compile_here(wasm, how)?;
             let path = PathBuf::from("compiled code");
@@ -54,15 +112,19 @@ pub fn compile(
         }
         CompileIn::Child { program, args } => {
             let failed = |source| EngineError::Cache { path: program.clone(), source };
-            compile_in_child(wasm, file, |files| start_child(program, args, how, files))
+            compile_in_child(wasm, file, terms, |files| start_child(program, args, how, files))
                 .map_err(failed)?
         }
         CompileIn::Spawned(spawner) => {
             let failed = |source| EngineError::Cache { path: "the compiler".into(), source };
-            compile_in_child(wasm, file, |files| ask_for_child(spawner, how, files))
+            compile_in_child(wasm, file, terms, |files| ask_for_child(spawner, how, files))
                 .map_err(failed)?
         }
-    })
+    });
+    if let Err(EngineError::CompilerTimedOut { limit }) = &compiled {
+        cache.note_timed_out(key, *limit);
+    }
+    compiled
 }
 
 /// The profile that yields the same code and needs no reserved slots.
@@ -74,7 +136,7 @@ pub(crate) fn code_profile(profile: Profile) -> Profile {
 }
 
 /// How much is kept of what a compiler says.
-const MOST_SAID: u64 = 64 << 10;
+const MOST_SAID: usize = 64 << 10;
 
 /// Waits for a compiler's end.
 type Wait = Box<dyn FnOnce() -> io::Result<ExitStatus>>;
@@ -113,23 +175,24 @@ fn ask_for_child(
 fn compile_in_child(
     wasm: &[u8],
     file: &File,
+    terms: &Terms,
     start: impl FnOnce([OwnedFd; 3]) -> io::Result<Wait>,
 ) -> io::Result<Result<(), EngineError>> {
     let (input, mut to) = io::pipe()?;
-    let (mut from, error) = io::pipe()?;
+    let (from, error) = io::pipe()?;
     let wait = start([input.into(), file.try_clone()?.into(), error.into()])?;
-    // What it says is read beside: it may say much before it has read all.
-    let said = std::thread::spawn(move || {
-        let mut said = Vec::new();
-        from.by_ref().take(MOST_SAID).read_to_end(&mut said)?;
-        // It may not be held up by what nobody wants to know.
-        io::copy(&mut from, &mut io::sink()).map(|_| said)
+    let (sent, said) = std::thread::scope(|scope| {
+        // A compiler that fails early stops reading; what it says is more telling than the broken pipe.
+        let sending = scope.spawn(move || to.write_all(wasm));
+        let said = listen(from, terms);
+        (sending.join().expect("writing to a pipe does not panic"), said)
     });
-    // A compiler that fails early stops reading; what it says is more telling than the broken pipe.
-    let sent = to.write_all(wasm);
-    drop(to);
-    let said = said.join().map_err(|_| io::Error::other("reading what it says failed"))??;
     let status = wait()?;
+    let said = match said? {
+        Heard::All(said) => said,
+        Heard::Unwanted => return Ok(Err(EngineError::Unwanted)),
+        Heard::TimedOut => return Ok(Err(EngineError::CompilerTimedOut { limit: terms.timeout })),
+    };
     if status.success() && sent.is_ok() {
         return Ok(Ok(()));
     }
@@ -140,4 +203,82 @@ fn compile_in_child(
         _ if said.is_empty() => EngineError::Compiler { said: format!("it ended with {status}") },
         _ => EngineError::Compiler { said },
     }))
+}
+
+/// What a compiler says until it ends, or why nobody listens to its end.
+enum Heard {
+    All(Vec<u8>),
+    TimedOut,
+    Unwanted,
+}
+
+/// Listens to a compiler until it ends, its time is over, or nobody wants its code. Closes the pipe, which ends a
+/// compiler that still runs.
+fn listen(mut from: PipeReader, terms: &Terms) -> io::Result<Heard> {
+    let deadline = Instant::now() + terms.timeout;
+    let (mut said, mut piece) = (Vec::new(), [0; 4096]);
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(Heard::TimedOut);
+        }
+        if !terms.wanted.is_wanted() {
+            return Ok(Heard::Unwanted);
+        }
+        let wait = Timespec::try_from(left.min(WANTED_INTERVAL)).map_err(io::Error::other)?;
+        match poll(&mut [PollFd::new(&from, PollFlags::IN)], Some(&wait)) {
+            Ok(0) | Err(rustix::io::Errno::INTR) => continue,
+            ready => ready?,
+        };
+        match from.read(&mut piece)? {
+            0 => return Ok(Heard::All(said)),
+            // It may say more than anybody wants to know, and is not held up by it.
+            count if said.len() + count <= MOST_SAID => said.extend_from_slice(&piece[..count]),
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn terms(timeout: Duration, wanted: Wanted) -> Terms {
+        Terms { timeout, wanted }
+    }
+
+    /// A compiler that never ends by itself, and ends when its standard error is closed.
+    fn endless(files: [OwnedFd; 3]) -> io::Result<Wait> {
+        let [input, output, error] = files;
+        let watch = std::thread::spawn(move || {
+            let _files = (input, output);
+            poll(&mut [PollFd::new(&error, PollFlags::empty())], None).map(drop)
+        });
+        Ok(Box::new(move || {
+            watch.join().expect("it watches")?;
+            Command::new("/bin/false").status()
+        }))
+    }
+
+    fn run(terms: &Terms) -> Result<(), EngineError> {
+        let file = tempfile::tempfile().unwrap();
+        compile_in_child(b"", &file, terms, endless).unwrap()
+    }
+
+    #[test]
+    fn a_compilation_ends_with_its_time() {
+        let limit = Duration::from_millis(1);
+        let ended = run(&terms(limit, Wanted::ALWAYS));
+        assert!(matches!(ended, Err(EngineError::CompilerTimedOut { .. })), "{ended:?}");
+    }
+
+    #[test]
+    fn a_compilation_ends_when_its_client_goes() {
+        let client = Waiting::new();
+        let wanted = client.wanted();
+        let going = std::thread::spawn(move || drop(client));
+        let ended = run(&terms(Duration::from_secs(60), wanted));
+        assert!(matches!(ended, Err(EngineError::Unwanted)), "{ended:?}");
+        going.join().unwrap();
+    }
 }

@@ -55,6 +55,7 @@ pub fn compile_worker(
     let failed =
         |source| EngineError::Cache { path: "the compiler's input or output".into(), source };
     bound_this_process().map_err(failed)?;
+    std::thread::spawn(end_when_nobody_listens);
     let mut wasm = Vec::new();
     from.by_ref().take(LARGEST_PROGRAM + 1).read_to_end(&mut wasm).map_err(failed)?;
     let code = compile_here(&wasm, (profile, checks))?;
@@ -73,4 +74,16 @@ fn bound_this_process() -> std::io::Result<()> {
     bound(Resource::As, machine.clamp(LEAST_MEMORY, MOST_MEMORY))?;
     bound(Resource::Cpu, MOST_TIME)?;
     Ok(rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?)
+}
+
+/// Ends this process once the other end of its standard error is closed: nobody wants its code then.
+fn end_when_nobody_listens() {
+    use rustix::event::{PollFd, PollFlags, poll};
+    use rustix::process::{Signal, getpid, kill_process};
+    let error = std::io::stderr();
+    // Without an event that is asked for, only an end is told.
+    while poll(&mut [PollFd::new(&error, PollFlags::empty())], None) == Err(rustix::io::Errno::INTR)
+    {
+    }
+    let _ = kill_process(getpid(), Signal::KILL);
 }

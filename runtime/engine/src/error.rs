@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use mote_spec::Bytes;
 use serde::{Deserialize, Serialize};
@@ -19,6 +20,13 @@ pub enum EngineError {
     Compile { source: wasmtime::Error },
     #[error("the compiler did not finish: {said}")]
     Compiler { said: String },
+    #[error(
+        "the program takes longer to compile than the limit of {} ([engine] compile_timeout)",
+        humantime::format_duration(*.limit)
+    )]
+    CompilerTimedOut { limit: Duration },
+    #[error("the program is not compiled: its client has gone")]
+    Unwanted,
     #[error("{said}")]
     Rejected { said: String },
     #[error("the program is neither a core module nor a component")]
@@ -107,6 +115,7 @@ impl EngineError {
         match self {
             EngineError::Compile { .. }
             | EngineError::Compiler { .. }
+            | EngineError::CompilerTimedOut { .. }
             | EngineError::Rejected { .. }
             | EngineError::NotWasm
             | EngineError::TooLarge { .. }
@@ -122,6 +131,7 @@ impl EngineError {
             EngineError::Lacks { .. } => Fault::Layer,
             EngineError::Apart { fault, .. } => *fault,
             EngineError::Cache { .. }
+            | EngineError::Unwanted
             | EngineError::Load { .. }
             | EngineError::Call { .. }
             | EngineError::Link { .. }

@@ -55,7 +55,7 @@ pub use apart::{
 };
 pub use cache::{Cache, CodeKey, ENGINE_VERSION, Trusted};
 pub use cgroup_files::CgroupFiles;
-pub use compile::{CompileIn, compile};
+pub use compile::{COMPILE_TIMEOUT, CompileIn, Terms, Waiting, Wanted, compile};
 #[cfg(feature = "compiler")]
 pub use compiler::compile_worker;
 pub use control::Control;

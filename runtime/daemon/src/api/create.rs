@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use hyper::StatusCode;
+use mote_engine::Waiting;
 use mote_image::Overrides;
 use mote_lifecycle::{
     Grace, HealthCheck, LogDriver, LogSetup, OnFailure, Probe, Removal, RestartPolicy, Rotation,
@@ -19,6 +20,7 @@ use mote_spec::{
 use serde_json::{Value, json};
 
 use super::answer::{self, Reply};
+use super::attach::hung_up;
 use super::description::{HealthSpec, HostSpec, LogSpec, NetworksSpec, RestartSpec, Spec};
 use super::{Call, refused};
 use crate::daemon::Daemon;
@@ -82,7 +84,17 @@ pub(crate) async fn create(call: Call) -> Reply {
     let wanted =
         reading.await.map_err(|_| DaemonError::Failed("making it failed".to_owned()))??;
     let (name, image) = (wanted.name.clone(), wanted.image.clone());
-    let entry = daemon.create(wanted).await.inspect_err(|error| {
+    // What was begun is done, also when its client goes meanwhile; only compiling is given up then.
+    let waiting = Waiting::new();
+    let mut creating = std::pin::pin!(daemon.create(wanted, waiting.wanted()));
+    let created = tokio::select! {
+        created = &mut creating => created,
+        () = hung_up(&call.peer) => {
+            drop(waiting);
+            creating.await
+        }
+    };
+    let entry = created.inspect_err(|error| {
         daemon.tell_refusal(name.as_ref().map_or("", |name| name.as_str()), &image, error);
     })?;
     let id = entry.record().id.to_string();

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE, URL_SAFE_NO_PAD};
+use mote_engine::Waiting;
 use mote_image::manifest::Platform;
 use mote_image::registry::{Client, Credential, RegistryError, Settings};
 use mote_image::{Progress, PullError, Stored};
@@ -177,7 +178,14 @@ async fn fetch(
     let compiling = json!({ "status": "Compiling", "id": image.tag().unwrap_or("image") });
     let _ = tell.send(Ok(compiling)).await;
     let (ahead, compiled) = (Arc::clone(daemon), stored.clone());
-    let done = tokio::task::spawn_blocking(move || ahead.compile_ahead(&compiled)).await;
+    let waiting = Waiting::new();
+    let client = waiting.wanted();
+    let compiling = tokio::task::spawn_blocking(move || ahead.compile_ahead(&compiled, &client));
+    let done = tokio::select! {
+        done = compiling => done,
+        () = tell.closed() => return Err(DaemonError::Failed("the client has gone".to_owned())),
+    };
+    drop(waiting);
     match done {
         Ok(Ok(())) => Ok(stored),
         Ok(Err(error)) => Err(error),
