@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
-use mote_spec::{NetGrants, Network, Scheme};
+use mote_spec::{Host, NetGrants, Network, Scheme};
 use tokio::sync::Semaphore;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
@@ -27,6 +27,8 @@ pub(crate) struct HttpGate {
 
 /// How many requests of a guest may be under way; more wait.
 const MOST_REQUESTS: usize = 64;
+/// How large the headers of a response, or its trailers, may be: the guest keeps them for as long as it likes.
+const MAX_HEADERS: usize = 64 << 10;
 /// How much of a body stands between a guest and the network, for each of its requests.
 const CHUNK: usize = 64 << 10;
 /// How long one of several addresses is tried.
@@ -79,7 +81,7 @@ impl Body for Paced<WasiBody> {
             };
             match frame.into_data() {
                 Ok(data) => this.left = data,
-                Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+                Err(trailers) => return Poll::Ready(Some(bounded(trailers))),
             }
         }
         // What came at once is passed on in pieces that the rate bears.
@@ -114,8 +116,8 @@ fn allows(grants: &NetGrants, uri: &http::Uri) -> bool {
         Some("https") => Scheme::Https,
         _ => return false,
     };
-    let Some(host) = uri.host() else { return false };
-    grants.http.iter().any(|rule| rule.allows(scheme, host, uri.port_u16(), uri.path()))
+    let Some(host) = uri.host().and_then(Host::read) else { return false };
+    grants.http.iter().any(|rule| rule.allows(scheme, &host, uri.port_u16(), uri.path()))
 }
 
 /// A request that goes to an address which was found allowed, and not to what its host's name means when it
@@ -127,7 +129,8 @@ async fn pinned(
     let uri = request.uri();
     let is_plain = uri.scheme() == Some(&http::uri::Scheme::HTTP);
     let port = uri.port_u16().unwrap_or(if is_plain { 80 } else { 443 });
-    let addresses = net.http_addresses(uri.host().unwrap_or_default(), port).await;
+    let host = uri.host().and_then(Host::read).ok_or(Error::HttpRequestUriInvalid)?;
+    let addresses = net.http_addresses(&host, port).await;
     let Some(mut chosen) = addresses.first().copied() else {
         return Err(Error::HttpRequestDenied);
     };
@@ -148,6 +151,16 @@ async fn pinned(
     parts.authority = Some(authority.map_err(|_| Error::HttpRequestUriInvalid)?);
     *request.uri_mut() = http::Uri::from_parts(parts).map_err(|_| Error::HttpRequestUriInvalid)?;
     Ok(request)
+}
+
+/// Trailers, if they are no larger than headers may be.
+fn bounded(frame: Frame<bytes::Bytes>) -> Result<Frame<bytes::Bytes>, Error> {
+    match frame.trailers_ref().map_or(0, head_size) {
+        size if size > MAX_HEADERS => {
+            Err(Error::HttpResponseTrailerSectionSize(u32::try_from(size).ok()))
+        }
+        _ => Ok(frame),
+    }
 }
 
 /// What headers take on the wire, but for a few bytes.
@@ -192,6 +205,9 @@ impl WasiHttpHooks for HttpGate {
             let request = request.map(|body| sending.around(body).boxed_unsync());
             let (response, io) = wasmtime_wasi_http::default_send_request(request, options).await?;
             let head = head_size(response.headers());
+            if head > MAX_HEADERS {
+                return Err(Error::HttpResponseHeaderSectionSize(u32::try_from(head).ok()));
+            }
             gauge.received.fetch_add(head as u64, Ordering::Relaxed);
             pace.passed(head);
             let io = async move {

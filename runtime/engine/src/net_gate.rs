@@ -8,7 +8,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use mote_spec::{Dns, NetGrants, Network, Protocol, Publish, Target, is_public, may_stand_for};
+use mote_spec::{
+    Dns, Host, NetGrants, Network, Protocol, Publish, Target, is_private_network, is_public,
+    may_stand_for,
+};
 use tokio::sync::{AcquireError, Semaphore, SemaphorePermit};
 use wasmtime_wasi::sockets::SocketAddrUse;
 
@@ -187,28 +190,31 @@ impl NetGate {
         self.may_reach(Protocol::Udp, address).await
     }
 
-    /// The addresses of a host that an HTTP request may go to, as the name service gives them. A rule that
-    /// names an address is for that address; a pattern is for names, and public addresses.
-    pub(crate) async fn http_addresses(&self, host: &str, port: u16) -> Vec<SocketAddr> {
-        let bare = host.trim_start_matches('[').trim_end_matches(']');
+    /// The addresses of a host that an HTTP request may go to. An address goes to itself: a rule named it. A
+    /// name goes to what the name service gives, as far as the rules for the name reach.
+    pub(crate) async fn http_addresses(&self, host: &Host, port: u16) -> Vec<SocketAddr> {
+        let name = match host {
+            Host::Address(address) => return vec![SocketAddr::new(*address, port)],
+            Host::Name(name) => name,
+        };
         let Ok(_turn) = self.look_up_turn().await else { return Vec::new() };
-        let found: Vec<SocketAddr> = match tokio::net::lookup_host((bare, port)).await {
+        let found: Vec<SocketAddr> = match tokio::net::lookup_host((name.as_str(), port)).await {
             Ok(found) => found.collect(),
             Err(_) => return Vec::new(),
         };
-        let is_literal = bare.parse::<IpAddr>().is_ok();
-        let named = self.grants.http.iter().any(|rule| rule.names(host));
+        let is_named = self.grants.http.iter().any(|rule| rule.names(host));
+        let is_local_pattern = self.grants.http.iter().any(mote_spec::HttpRule::is_local_pattern);
         let allowed = |address: &SocketAddr| {
             self.grants.network == Network::Host
-                || (is_literal && named)
                 || is_public(address.ip())
-                || (!is_literal && may_stand_for(bare, address.ip()))
+                || (is_named && may_stand_for(name, address.ip()))
+                || (is_local_pattern && host.is_local() && is_private_network(address.ip()))
                 || self.reaches(Protocol::Tcp, *address)
         };
         let (may, may_not): (Vec<_>, Vec<_>) = found.into_iter().partition(allowed);
         if let (true, Some(address)) = (may.is_empty(), may_not.first()) {
             self.denied.note(
-                format!("{} as {}, which is no public address", printable(bare), address.ip()),
+                format!("{} as {}, which is no public address", printable(name), address.ip()),
                 format!("--allow-net tcp://{address}"),
             );
         }

@@ -29,8 +29,8 @@ pub use id::{ContainerId, ContainerName, IdError};
 pub use image_ref::{ImageRef, ReferenceError};
 pub use limits::{Bounds, LimitWants, Limits, OverCeiling};
 pub use net::{
-    HttpRule, NetRule, Ports, Protocol, Publish, RuleError, Scheme, Target, is_public,
-    may_stand_for,
+    Host, HttpRule, NetRule, Ports, Protocol, Publish, RuleError, Scheme, Target,
+    is_private_network, is_public, may_stand_for,
 };
 pub use policy::{Asks, Ceiling, Policy, Refused, Request, Volumes, decide};
 pub use score::{

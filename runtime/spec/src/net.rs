@@ -2,15 +2,18 @@
 //!
 //! A rule is only a description. `covers` says whether one rule allows all that another asks.
 
+mod host;
 mod text;
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::text::serde_as_text;
+use host::is_local_name;
+pub use host::{Host, is_private_network, is_public, may_stand_for};
 pub use text::RuleError;
 
 /// A transport protocol.
@@ -131,8 +134,8 @@ pub struct HttpRule {
 
 impl HttpRule {
     /// Whether it names this very host, and not by a pattern.
-    pub fn names(&self, host: &str) -> bool {
-        self.host == host.to_ascii_lowercase()
+    pub fn names(&self, host: &Host) -> bool {
+        self.host == host.to_string()
     }
 
     /// The port that its requests go to.
@@ -140,13 +143,14 @@ impl HttpRule {
         self.port
     }
 
-    /// Whether a request to this place is allowed.
+    /// Whether a request to this place is allowed. A pattern stands for no address, and for local names only
+    /// below a local domain of its own (`*.lan`).
     ///
     /// A path that climbs (`..`, also percent-encoded) is under no path but the root.
-    pub fn allows(&self, scheme: Scheme, host: &str, port: Option<u16>, path: &str) -> bool {
+    pub fn allows(&self, scheme: Scheme, host: &Host, port: Option<u16>, path: &str) -> bool {
         self.scheme == scheme
             && self.port == port.unwrap_or(scheme.default_port())
-            && host_matches(&self.host, &host.to_ascii_lowercase())
+            && (self.names(host) || self.stands_for(&host.to_string()))
             && path_is_below(&self.path, path)
     }
 
@@ -154,80 +158,27 @@ impl HttpRule {
     pub fn covers(&self, asked: &HttpRule) -> bool {
         self.scheme == asked.scheme
             && self.port == asked.port
-            && (self.host == asked.host || host_matches(&self.host, &asked.host))
+            && (self.host == asked.host || self.stands_for(&asked.host))
             && path_is_below(&self.path, &asked.path)
     }
-}
 
-fn host_matches(pattern: &str, host: &str) -> bool {
-    match pattern.strip_prefix('*') {
-        Some("") => true,
-        Some(suffix) => host.len() > suffix.len() && host.ends_with(suffix),
-        None => pattern == host,
-    }
-}
-
-/// Whether an address is one of the public internet: not of this machine, of a private network, or of a link
-/// (the special-purpose registries of RFC 6890).
-pub fn is_public(address: IpAddr) -> bool {
-    match address.to_canonical() {
-        IpAddr::V4(v4) => {
-            let [a, b, ..] = v4.octets();
-            let shared = a == 100 && (64..128).contains(&b);
-            let benchmarks = a == 198 && (b == 18 || b == 19);
-            !(v4.is_private()
-                || v4.is_loopback()
-                || v4.is_link_local()
-                || v4.is_multicast()
-                || v4.is_documentation()
-                || shared
-                || benchmarks
-                || a == 0
-                || a >= 240)
-        }
-        IpAddr::V6(v6) => {
-            let [first, second, .., high, low] = v6.segments();
-            let embedded = Ipv4Addr::from(u32::from(high) << 16 | u32::from(low));
-            match first {
-                // NAT64 (RFC 6052) leads to the address that it holds.
-                0x64 if second == 0xff9b => is_public(embedded.into()),
-                _ => first & 0xe000 == 0x2000 && first != 0x2002,
+    /// Whether it is a pattern that stands for a host, or for all that a narrower pattern stands for.
+    fn stands_for(&self, host: &str) -> bool {
+        let Some(suffix) = self.host.strip_prefix('*') else { return false };
+        let name = host.trim_start_matches("*.");
+        match Host::read(name) {
+            Some(host @ Host::Name(_)) if host.is_local() && !self.is_local_pattern() => false,
+            Some(Host::Name(_)) => {
+                suffix.is_empty() || (host.len() > suffix.len() && host.ends_with(suffix))
             }
+            Some(Host::Address(_)) | None => false,
         }
     }
-}
 
-/// Whether a name is one of a local network, whose owner answers for it: without a dot, or below a domain that
-/// the internet does not have.
-fn is_local_name(name: &str) -> bool {
-    const LOCAL: [&str; 14] = [
-        "local",
-        "localhost",
-        "localdomain",
-        "lan",
-        "home",
-        "internal",
-        "intranet",
-        "corp",
-        "private",
-        "svc",
-        "test",
-        "arpa",
-        "docker",
-        "consul",
-    ];
-    let name = name.trim_end_matches('.').to_ascii_lowercase();
-    match name.rsplit_once('.') {
-        None => true,
-        Some((rest, "arpa")) => rest.ends_with(".home") || rest == "home",
-        Some((_, last)) => LOCAL.contains(&last),
+    /// Whether it is a pattern for the names below a domain of a local network.
+    pub fn is_local_pattern(&self) -> bool {
+        self.host.strip_prefix("*.").is_some_and(is_local_name)
     }
-}
-
-/// Whether an answer of the name service may be believed: a public name has public addresses. Whoever serves
-/// it could lead a guest to the private network otherwise.
-pub fn may_stand_for(name: &str, address: IpAddr) -> bool {
-    is_local_name(name) || is_public(address)
 }
 
 fn path_is_below(prefix: &str, path: &str) -> bool {
@@ -303,13 +254,43 @@ mod tests {
     #[test]
     fn an_http_path_cannot_be_climbed_out_of() {
         let rule = http("https://api.example.com/v1");
-        let ask = |path| rule.allows(Scheme::Https, "API.example.com", None, path);
+        let host = |text| Host::read(text).unwrap();
+        let ask = |path| rule.allows(Scheme::Https, &host("API.example.com"), None, path);
         assert!(ask("/v1") && ask("/v1/x?y=..") && ask("/v1/"));
         for bad in ["/", "/v10", "/v2", "/v1/../v2", "/v1/%2e%2E/v2", "/v1/..%2fv2", "/v1/..\\v2"] {
             assert!(!ask(bad), "{bad}");
         }
-        assert!(!rule.allows(Scheme::Https, "api.example.com", Some(8443), "/v1"));
-        assert!(!http("https://*.example.com").allows(Scheme::Https, "example.com", None, "/"));
-        assert!(!http("https://*.example.com").allows(Scheme::Https, "evilexample.com", None, "/"));
+        assert!(!rule.allows(Scheme::Https, &host("api.example.com"), Some(8443), "/v1"));
+        assert!(!http("https://*.example.com").allows(
+            Scheme::Https,
+            &host("example.com"),
+            None,
+            "/"
+        ));
+        assert!(!http("https://*.example.com").allows(
+            Scheme::Https,
+            &host("evilexample.com"),
+            None,
+            "/"
+        ));
+    }
+
+    #[test]
+    fn a_pattern_stands_for_no_address_and_no_local_name() {
+        let ask = |rule: &str, host: &str| {
+            let host = Host::read(host).unwrap();
+            http(rule).allows(Scheme::Http, &host, None, "/")
+        };
+        assert!(ask("http://*", "api.example.com"));
+        for host in
+            ["2130706433", "0x7f000001", "017700000001", "0", "127.0.0.1", "9.9.9.9", "localhost"]
+        {
+            assert!(!ask("http://*", host), "{host}");
+        }
+        assert!(!ask("http://*", "printer.lan") && ask("http://*.lan", "printer.lan"));
+        assert!(ask("http://localhost", "localhost") && ask("http://127.0.0.1", "2130706433"));
+        assert!(!http("http://*").covers(&http("http://localhost")));
+        assert!(!http("http://*").covers(&http("http://*.lan")));
+        assert!(http("http://*").covers(&http("http://*.example.com")));
     }
 }

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use ipnet::IpNet;
 
-use super::{HttpRule, NetRule, Ports, Protocol, Publish, Scheme, Target};
+use super::{Host, HttpRule, NetRule, Ports, Protocol, Publish, Scheme, Target};
 
 /// Why a text is not a rule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -97,7 +97,10 @@ fn parse_target(text: &str) -> Option<Target> {
     if let Ok(one) = address.parse::<IpAddr>() {
         return Some(Target::Range(IpNet::from(one)));
     }
-    is_host_name(address).then(|| Target::Name(address.to_ascii_lowercase()))
+    match Host::read(address)? {
+        Host::Address(one) => Some(Target::Range(IpNet::from(one))),
+        Host::Name(name) => is_host_name(&name).then_some(Target::Name(name)),
+    }
 }
 
 fn is_host_name(text: &str) -> bool {
@@ -134,12 +137,17 @@ fn parse_http(text: &str) -> Option<HttpRule> {
         Some(port) => port.parse::<u16>().ok().filter(|port| *port > 0)?,
         None => scheme.default_port(),
     };
-    let host = host.to_ascii_lowercase();
-    let bare = host.strip_prefix("*.").unwrap_or(&host);
-    let is_address = bare.trim_matches(['[', ']']).parse::<IpAddr>().is_ok() && bare == host;
-    if host != "*" && !is_address && !is_host_name(bare) {
-        return None;
-    }
+    let host = match (host, host.strip_prefix("*.")) {
+        ("*", _) => host.to_owned(),
+        (_, Some(domain)) => match Host::read(domain)? {
+            Host::Name(domain) if is_host_name(&domain) => format!("*.{domain}"),
+            Host::Name(_) | Host::Address(_) => return None,
+        },
+        (_, None) => match Host::read(host)? {
+            Host::Name(name) if !is_host_name(&name) => return None,
+            host => host.to_string(),
+        },
+    };
     Some(HttpRule { scheme, host, port, path: path.trim_end_matches('/').to_owned() })
 }
 
