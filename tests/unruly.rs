@@ -1,5 +1,8 @@
 //! Registries that lie, stall, break off, send elsewhere and refuse.
 
+use std::process::Stdio;
+use std::time::Duration;
+
 use crate::harness::{Asked, Host, Image, Reply, Unruly, printing_wasm};
 
 /// An image with a layer that is large enough to be cut.
@@ -335,4 +338,63 @@ fn a_credential_for_a_registry_is_not_given_to_its_mirror_or_a_proxy() {
     assert_eq!(out.stdout, "it works\n");
     assert!(mirror.count("") > 0 && proxy.count("") == 0);
     assert!(mirror.asked().iter().all(|asked| !asked.headers.contains_key("authorization")));
+}
+
+/// A server that sends a byte now and then is given up, and holds up nobody who pulls the same blob elsewhere.
+#[test]
+fn one_that_drips_is_given_up_and_holds_up_nobody() {
+    let host = Host::new();
+    let config = host.file("config.toml", "[registries]\nstall = \"2s\"\n");
+    let drips = registry(|image, asked, _| {
+        is_layer(image, asked)
+            .then(|| Reply::ok(image.layers[0].bytes.clone()).drip(Duration::from_millis(500)))
+    });
+    let honest = registry(|_, _, _| None);
+    let mut slow = host.command(["--config", &config, "pull", &drips.image()]);
+    let slow = slow.stderr(Stdio::piped()).spawn().expect("mote starts");
+    // The layer is on its way, and locked.
+    while drips.asked().len() < 2 {
+        std::thread::yield_now();
+    }
+    assert_eq!(host.cli(["run", &honest.image()]).success().stdout, "it works\n");
+    let slow = slow.wait_with_output().expect("it ends");
+    let said = String::from_utf8_lossy(&slow.stderr);
+    assert!(said.contains("less than 1024 bytes a second"), "{said}");
+    host.cli(["system", "check"]).success();
+}
+
+/// The whole of a pull has an end, whatever a registry does meanwhile.
+#[test]
+fn a_pull_has_a_deadline() {
+    let host = Host::new();
+    let config = host.file("config.toml", "[registries]\ndeadline = \"2s\"\n");
+    let stalls = registry(|image, asked, _| {
+        is_layer(image, asked).then(|| Reply::ok(image.layers[0].bytes.clone()).stall_after(7))
+    });
+    host.cli(["--config", &config, "pull", &stalls.image()]).fails(125, &["took longer than 2s"]);
+}
+
+/// A document that one client takes for an image and another for a list of images is neither (CVE-2021-41190).
+#[test]
+fn a_document_that_is_two_things_at_once_is_refused() {
+    let index = |image: &Image| {
+        let mut document: serde_json::Value =
+            serde_json::from_slice(&image.manifest()).expect("JSON");
+        document["manifests"] = serde_json::json!([]);
+        serde_json::to_vec(&document).expect("JSON")
+    };
+    let both = registry(move |image, asked, _| {
+        asked.path.contains("/manifests/").then(|| {
+            Reply::ok(index(image))
+                .header("Content-Type", "application/vnd.oci.image.manifest.v1+json")
+        })
+    });
+    refused(&both, &["a manifest and an index at once"]);
+    let called = registry(|image, asked, _| {
+        asked.path.contains("/manifests/").then(|| {
+            Reply::ok(image.manifest())
+                .header("Content-Type", "application/vnd.oci.image.index.v1+json")
+        })
+    });
+    refused(&called, &["that is not what it is"]);
 }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// One request that was received.
 #[derive(Debug, Clone)]
@@ -22,6 +23,8 @@ pub struct Reply {
     cut: Option<usize>,
     /// Send nothing more after so many bytes, and keep the connection open.
     stall: Option<usize>,
+    /// Send one byte at a time, with so long between them.
+    drip: Option<Duration>,
 }
 
 type Handler = dyn Fn(&Asked, usize) -> Reply + Send + Sync;
@@ -58,6 +61,13 @@ impl Reply {
 
     pub fn stall_after(mut self, bytes: usize) -> Reply {
         self.stall = Some(bytes);
+        self
+    }
+}
+
+impl Reply {
+    pub fn drip(mut self, every: Duration) -> Reply {
+        self.drip = Some(every);
         self
     }
 }
@@ -137,6 +147,12 @@ fn answer(mut stream: TcpStream, reply: &Reply) -> std::io::Result<()> {
         head.push_str(&format!("{name}: {value}\r\n"));
     }
     stream.write_all(format!("{head}\r\n").as_bytes())?;
+    if let Some(every) = reply.drip {
+        for byte in &reply.body {
+            stream.write_all(&[*byte])?;
+            std::thread::sleep(every);
+        }
+    }
     let end = reply.cut.or(reply.stall).unwrap_or(reply.body.len()).min(reply.body.len());
     stream.write_all(&reply.body[..end])?;
     if reply.stall.is_some() {

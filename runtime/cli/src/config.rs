@@ -48,6 +48,10 @@ pub(crate) struct Registries {
     pub(crate) authorities: Vec<PathBuf>,
     /// A download that brings nothing for so long is resumed on another connection.
     pub(crate) stall: Option<Timeout>,
+    /// How long a pull may take in all.
+    pub(crate) deadline: Option<Timeout>,
+    /// Hosts of private networks that registries may have credentials sent to.
+    pub(crate) token_servers: Vec<String>,
 }
 
 /// How the engine uses the machine.
@@ -169,11 +173,14 @@ impl Config {
     pub(crate) fn registries(&self) -> Registries {
         let mut all = Registries::default();
         for file in &self.files {
-            let Registries { plain_http, mirrors, authorities, stall } = file.registries.clone();
+            let Registries { plain_http, mirrors, authorities, stall, deadline, token_servers } =
+                file.registries.clone();
             all.plain_http.extend(plain_http);
             all.mirrors.extend(mirrors);
             all.authorities.extend(authorities);
+            all.token_servers.extend(token_servers);
             all.stall = all.stall.or(stall);
+            all.deadline = all.deadline.or(deadline);
         }
         all
     }

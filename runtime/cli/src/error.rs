@@ -137,6 +137,7 @@ impl From<PullError> for CliError {
                 (FAILED, Some("`mote rmi` makes room; `mote system df` shows what takes it"))
             }
             PullError::Manifest { .. }
+            | PullError::TimedOut { .. }
             | PullError::Config { .. }
             | PullError::NestedIndex { .. } => (FAILED, None),
         };

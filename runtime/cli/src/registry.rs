@@ -78,7 +78,9 @@ impl ReachArgs {
                 https: environment.https_proxy.clone(),
                 no_proxy: environment.no_proxy.clone(),
             },
+            token_servers: registries.token_servers,
             stall: registries.stall.map_or(Settings::default().stall, |stall| stall.duration()),
+            deadline: registries.deadline.map_or(Settings::default().deadline, |it| it.duration()),
         }
     }
 

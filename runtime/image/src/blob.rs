@@ -76,7 +76,7 @@ pub(crate) fn hash_reader(algorithm: Algorithm, mut from: impl Read) -> io::Resu
 pub struct Ingest {
     disk: Arc<dyn Disk>,
     file: Box<dyn DiskFile>,
-    /// Held so that one process at a time downloads a blob.
+    /// Held so that one process at a time downloads a blob of one owner.
     _lock: File,
     draft: PathBuf,
     target: PathBuf,
@@ -98,13 +98,14 @@ pub(crate) enum Present {
 pub(crate) fn ingest(
     store: &Store,
     blob: &Descriptor,
+    owner: &str,
     present: Present,
 ) -> Result<Option<Ingest>, StoreError> {
     loop {
         if present == Present::BySize && store.has(blob) {
             return Ok(None);
         }
-        let draft = store.ingest_path(&blob.digest);
+        let draft = store.ingest_path(&blob.digest, owner);
         let Some(lock) = lock_draft(&draft)? else { continue };
         match present {
             Present::BySize if store.has(blob) => return Ok(None),

@@ -427,7 +427,7 @@ fn what_an_interrupted_download_left_is_not_trusted() {
     ingest.finish().unwrap();
     fs::remove_file(store.blob_path(&blob.digest)).unwrap();
     // With zeros in it, it is noticed, and the next attempt starts afresh.
-    fs::write(store.ingest_path(&blob.digest), [0; 5]).unwrap();
+    fs::write(store.ingest_path(&blob.digest, ""), [0; 5]).unwrap();
     let mut ingest = store.ingest(&blob).unwrap().unwrap();
     ingest.write(b"56789").unwrap();
     assert!(matches!(ingest.finish(), Err(StoreError::Mismatch { .. })));

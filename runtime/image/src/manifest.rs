@@ -186,6 +186,10 @@ pub enum ManifestError {
     Schema(u32),
     #[error("it lists {0} entries; at most {MOST_ENTRIES} are read")]
     TooMany(usize),
+    #[error("it is a manifest and an index at once")]
+    Ambiguous,
+    #[error("its server calls it {0}, and that is not what it is")]
+    Mislabelled(String),
     #[error("it is of type `{0}`, which is neither a manifest nor an index")]
     Type(String),
 }
@@ -201,10 +205,16 @@ impl Document {
             #[serde(default)]
             media_type: String,
             manifests: Option<serde::de::IgnoredAny>,
+            config: Option<serde::de::IgnoredAny>,
+            layers: Option<serde::de::IgnoredAny>,
         }
         let probe: Probe = serde_json::from_slice(bytes).map_err(ManifestError::Json)?;
         if probe.schema_version != 2 {
             return Err(ManifestError::Schema(probe.schema_version));
+        }
+        // Two clients would take two different images for this one (CVE-2021-41190).
+        if probe.manifests.is_some() && (probe.config.is_some() || probe.layers.is_some()) {
+            return Err(ManifestError::Ambiguous);
         }
         match probe.media_type.as_str() {
             "" | media::OCI_INDEX | media::DOCKER_INDEX if probe.manifests.is_some() => {
@@ -214,6 +224,23 @@ impl Document {
                 Manifest::parse(bytes).map(Document::Manifest)
             }
             other => Err(ManifestError::Type(other.to_owned())),
+        }
+    }
+}
+
+impl Document {
+    /// Checks that the type which a server names for it does not say something else.
+    ///
+    /// # Errors
+    /// Fails if a manifest is called an index, or the other way round.
+    pub fn check_type(&self, named: &str) -> Result<(), ManifestError> {
+        let is_wrong = match self {
+            Document::Manifest(_) => matches!(named, media::OCI_INDEX | media::DOCKER_INDEX),
+            Document::Index(_) => matches!(named, media::OCI_MANIFEST | media::DOCKER_MANIFEST),
+        };
+        match is_wrong {
+            true => Err(ManifestError::Mislabelled(named.to_owned())),
+            false => Ok(()),
         }
     }
 }
@@ -283,6 +310,24 @@ mod tests {
             hex()
         );
         assert!(matches!(Document::parse(manifest.as_bytes()), Ok(Document::Manifest(_))));
+    }
+
+    #[test]
+    fn a_document_that_is_two_things_at_once_is_refused() {
+        let config = format!(r#""config":{{"digest":"{}","size":1}}"#, hex());
+        let manifests = format!(r#""manifests":[{{"digest":"{}","size":1}}]"#, hex());
+        for kind in ["", media::OCI_INDEX, media::OCI_MANIFEST] {
+            for other in [config.as_str(), r#""layers":[]"#] {
+                let text =
+                    format!(r#"{{"schemaVersion":2,"mediaType":"{kind}",{manifests},{other}}}"#);
+                let refused = Document::parse(text.as_bytes());
+                assert!(matches!(refused, Err(ManifestError::Ambiguous)), "{text}: {refused:?}");
+            }
+        }
+        let index = format!(r#"{{"schemaVersion":2,{manifests}}}"#);
+        let index = Document::parse(index.as_bytes()).unwrap();
+        assert!(index.check_type(media::OCI_MANIFEST).is_err());
+        assert!(index.check_type(media::OCI_INDEX).is_ok() && index.check_type("").is_ok());
     }
 
     #[test]

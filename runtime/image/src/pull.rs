@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt};
 use mote_spec::ImageRef;
@@ -37,6 +38,8 @@ pub enum PullError {
     Select { image: ImageRef, source: SelectError },
     #[error("{image} cannot run here")]
     Layout { image: ImageRef, source: LayoutError },
+    #[error("pulling {image} took longer than {}", humantime::format_duration(*.limit))]
+    TimedOut { image: ImageRef, limit: Duration },
     #[error("{image} lists an index inside an index")]
     NestedIndex { image: ImageRef },
     #[error("{image} needs {needed} bytes and the disk has {free} free")]
@@ -50,8 +53,24 @@ pub struct Progress {
     pub done: AtomicU64,
 }
 
-/// Pulls an image and names it in the store.
+/// Bytes that an attempt has to bring, so that the next one is worth its while.
+const FRUITFUL: u64 = 64 << 10;
+
+/// Pulls an image and names it in the store, within the client's deadline. What was brought by then is kept to go
+/// on from.
 pub async fn pull(
+    store: &Store,
+    client: &Client,
+    image: &ImageRef,
+    platform: Option<&Platform>,
+    progress: &Arc<Progress>,
+) -> Result<Stored, PullError> {
+    let limit = client.deadline();
+    let pulled = tokio::time::timeout(limit, pull_all(store, client, image, platform, progress));
+    pulled.await.unwrap_or_else(|_| Err(PullError::TimedOut { image: image.clone(), limit }))
+}
+
+async fn pull_all(
     store: &Store,
     client: &Client,
     image: &ImageRef,
@@ -111,17 +130,24 @@ async fn resolve(
     platform: Option<&Platform>,
 ) -> Result<(Fetched, Manifest), PullError> {
     let bad = |source| PullError::Manifest { image: image.clone(), source };
-    let index = match Document::parse(&fetched.bytes).map_err(bad)? {
+    let index = match document(fetched).map_err(bad)? {
         Document::Manifest(manifest) => return Ok((typed(fetched.clone()), manifest)),
         Document::Index(index) => index,
     };
     let child = select::choose(&index, platform)
         .map_err(|source| PullError::Select { image: image.clone(), source })?;
     let fetched = client.manifest(&image.pinned(child.digest.clone())).await?;
-    match Document::parse(&fetched.bytes).map_err(bad)? {
+    match document(&fetched).map_err(bad)? {
         Document::Manifest(manifest) => Ok((typed(fetched), manifest)),
         Document::Index(_) => Err(PullError::NestedIndex { image: image.clone() }),
     }
+}
+
+/// Parses a document that is what its server says it is.
+fn document(fetched: &Fetched) -> Result<Document, ManifestError> {
+    let document = Document::parse(&fetched.bytes)?;
+    document.check_type(&fetched.media_type)?;
+    Ok(document)
 }
 
 /// A manifest whose server named no type is an OCI manifest.
@@ -173,8 +199,12 @@ async fn download(
     blob: Descriptor,
     progress: &Arc<Progress>,
 ) -> Result<Option<Verified>, PullError> {
-    let (opened, wanted) = (store.clone(), blob.clone());
-    let Some(mut ingest) = blocking(move || opened.ingest(&wanted)).await? else {
+    let owner = format!("{}/{}", image.registry(), image.repository());
+    let open = {
+        let (store, blob) = (store.clone(), blob.clone());
+        move || store.ingest_of(&blob, &owner)
+    };
+    let Some(mut ingest) = blocking(open.clone()).await? else {
         progress.done.fetch_add(blob.size, Ordering::Relaxed);
         return Ok(None);
     };
@@ -191,8 +221,7 @@ async fn download(
                 // What an earlier, interrupted download left was damaged: once more, from nothing.
                 Err(StoreError::Mismatch { .. }) if before > 0 && !afresh => {
                     afresh = true;
-                    let (opened, wanted) = (store.clone(), blob.clone());
-                    match blocking(move || opened.ingest(&wanted)).await? {
+                    match blocking(open.clone()).await? {
                         Some(again) => ingest = again,
                         None => return Ok(None),
                     }
@@ -201,7 +230,7 @@ async fn download(
                 other => return Ok(Some(other?)),
             }
         }
-        fruitless = if ingest.written() > before { 0 } else { fruitless + 1 };
+        fruitless = if ingest.written() >= before + FRUITFUL { 0 } else { fruitless + 1 };
         match result {
             Err(PullError::Registry(RegistryError::Transport { .. })) | Ok(())
                 if fruitless < FRUITLESS_ATTEMPTS => {}

@@ -70,6 +70,9 @@ pub(crate) fn disk_error<'a>(
     move |source| StoreError::Disk { doing, path: path.to_owned(), source }
 }
 
+/// The owner of what this machine makes itself, or reads from archives.
+const LOCAL: &str = "";
+
 /// One named image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stored {
@@ -139,8 +142,12 @@ impl Store {
         self.root.join("rootfs").join(chain.hex())
     }
 
-    pub(crate) fn ingest_path(&self, digest: &Digest) -> PathBuf {
-        self.root.join("ingest").join(format!("{}-{}", digest.algorithm().name(), digest.hex()))
+    /// The draft of a blob. Each owner has its own, so that a server that stalls holds up nobody who gets the same
+    /// blob elsewhere.
+    pub(crate) fn ingest_path(&self, digest: &Digest, owner: &str) -> PathBuf {
+        let owner = blob::sha256(owner.as_bytes());
+        let name = format!("{}-{}-{}", digest.algorithm().name(), digest.hex(), owner.short());
+        self.root.join("ingest").join(name)
     }
 
     /// Whether a blob is there with the size that it should have. Content is checked when it is read.
@@ -148,16 +155,25 @@ impl Store {
         fs::metadata(self.blob_path(&blob.digest)).is_ok_and(|found| found.len() == blob.size)
     }
 
-    /// Starts to write a blob, going on where an interrupted download stopped.
+    /// Starts to write a blob of this machine's own, going on where an interrupted download stopped.
     ///
     /// Waits while another process downloads the same blob; `None` if it is there by then.
     pub fn ingest(&self, blob: &Descriptor) -> Result<Option<Ingest>, StoreError> {
-        blob::ingest(self, blob, Present::BySize)
+        self.ingest_of(blob, LOCAL)
+    }
+
+    /// The same for a blob of one owner, such as a repository.
+    pub(crate) fn ingest_of(
+        &self,
+        blob: &Descriptor,
+        owner: &str,
+    ) -> Result<Option<Ingest>, StoreError> {
+        blob::ingest(self, blob, owner, Present::BySize)
     }
 
     /// Starts to write a blob anew unless one is there whose content is sound.
     pub(crate) fn ingest_sound(&self, blob: &Descriptor) -> Result<Option<Ingest>, StoreError> {
-        blob::ingest(self, blob, Present::ByContent)
+        blob::ingest(self, blob, LOCAL, Present::ByContent)
     }
 
     /// Writes a small blob whole, and returns what points at it.

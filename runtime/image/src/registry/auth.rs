@@ -3,8 +3,7 @@
 //! A realm is where the *registry* says that our password should be sent, so it is checked before
 //! anything is sent (CVE-2020-15157 and its many successors).
 
-use std::net::IpAddr;
-
+use mote_spec::{Host, is_public};
 use reqwest::Url;
 use reqwest::header::{AUTHORIZATION, HeaderMap, WWW_AUTHENTICATE};
 use serde::Deserialize;
@@ -12,6 +11,7 @@ use serde::Deserialize;
 use super::client::RegistryError;
 use super::credentials::Credential;
 use super::endpoint::{self, Endpoint};
+use super::http::{Clients, SMALL_TIMEOUT};
 
 /// What a registry wants (RFC 9110, section 11.6.1).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,44 +21,84 @@ pub(crate) enum Challenge {
 }
 
 impl Challenge {
-    /// Reads the first challenge of a kind that mote can answer; bearer before basic.
+    /// Reads the first challenge of a kind that mote can answer; bearer before basic. Challenges may be in
+    /// fields of their own, or in one (RFC 9110, section 11.6.1).
     pub(crate) fn read(headers: &HeaderMap) -> Option<Challenge> {
-        let values =
-            headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
-        let mut basic = None;
-        for value in values {
-            let (scheme, parameters) = value.split_once(' ').unwrap_or((value, ""));
-            if scheme.eq_ignore_ascii_case("bearer") {
-                let get = |name| parameter(parameters, name);
-                let realm = get("realm")?;
-                return Some(Challenge::Bearer {
-                    realm,
-                    service: get("service"),
-                    scope: get("scope"),
-                });
-            }
-            if scheme.eq_ignore_ascii_case("basic") {
-                basic = Some(Challenge::Basic);
-            }
-        }
-        basic
+        let values = headers.get_all(WWW_AUTHENTICATE).iter();
+        let all: Vec<Offer> =
+            values.filter_map(|value| value.to_str().ok()).flat_map(offers).collect();
+        let bearer = all.iter().filter(|offer| offer.is("bearer")).find_map(|offer| {
+            Some(Challenge::Bearer {
+                realm: offer.get("realm")?,
+                service: offer.get("service"),
+                scope: offer.get("scope"),
+            })
+        });
+        let basic = || all.iter().find(|offer| offer.is("basic")).map(|_| Challenge::Basic);
+        bearer.or_else(basic)
     }
 }
 
-/// One `name="value"` of a challenge; commas inside quotes belong to the value.
-fn parameter(parameters: &str, wanted: &str) -> Option<String> {
-    let mut rest = parameters.trim_start();
-    while let Some((name, after)) = rest.split_once('=') {
-        let (value, next) = match after.strip_prefix('"') {
-            Some(quoted) => quoted.split_once('"')?,
-            None => after.split_once(',').unwrap_or((after, "")),
-        };
-        if name.trim().trim_start_matches(',').trim().eq_ignore_ascii_case(wanted) {
-            return Some(value.to_owned());
-        }
-        rest = next.trim_start_matches([',', ' ']);
+/// One scheme that a registry offers, and its parameters.
+struct Offer<'a> {
+    scheme: &'a str,
+    parameters: Vec<(&'a str, String)>,
+}
+
+impl Offer<'_> {
+    fn is(&self, scheme: &str) -> bool {
+        self.scheme.eq_ignore_ascii_case(scheme)
     }
-    None
+
+    fn get(&self, name: &str) -> Option<String> {
+        let found = self.parameters.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
+        found.map(|(_, value)| value.clone())
+    }
+}
+
+/// The challenges of one field: words that `=` follows are parameters of the scheme before them.
+fn offers(mut rest: &str) -> Vec<Offer<'_>> {
+    let mut offers: Vec<Offer> = Vec::new();
+    loop {
+        rest = rest.trim_start_matches([',', ' ', '\t']);
+        let end = rest.find([',', ' ', '\t', '=']).unwrap_or(rest.len());
+        let (word, after) = rest.split_at(end);
+        if word.is_empty() && after.is_empty() {
+            return offers;
+        }
+        let value = after.trim_start_matches([' ', '\t']).strip_prefix('=');
+        match (value, offers.last_mut()) {
+            (Some(value), Some(offer)) => {
+                let (value, next) = parameter(value.trim_start_matches([' ', '\t']));
+                offer.parameters.push((word, value));
+                rest = next;
+            }
+            // A parameter of no scheme.
+            (Some(value), None) => rest = parameter(value).1,
+            (None, _) => {
+                offers.push(Offer { scheme: word, parameters: Vec::new() });
+                rest = after;
+            }
+        }
+    }
+}
+
+/// A parameter's value, a token or quoted, and what follows it.
+fn parameter(text: &str) -> (String, &str) {
+    let Some(quoted) = text.strip_prefix('"') else {
+        let end = text.find([',', ' ', '\t']).unwrap_or(text.len());
+        return (text[..end].to_owned(), &text[end..]);
+    };
+    let mut value = String::new();
+    let mut letters = quoted.char_indices();
+    while let Some((at, letter)) = letters.next() {
+        match letter {
+            '"' => return (value, &quoted[at + 1..]),
+            '\\' => value.extend(letters.next().map(|(_, escaped)| escaped)),
+            letter => value.push(letter),
+        }
+    }
+    (value, "")
 }
 
 /// Why a realm gets nothing from us.
@@ -70,46 +110,82 @@ pub enum RealmError {
     UserInfo,
     #[error("it is without TLS, though the registry is not")]
     Plain,
-    #[error("it is an address of this machine or network, and the registry is not there")]
-    Inside,
+    #[error(
+        "{0} is not of the public internet, and not the registry itself; if it is trusted, list its host under [registries] token_servers"
+    )]
+    Inside(String),
+}
+
+/// Addresses that a realm may turn out to have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// Any: it is the registry itself, or trusted by the configuration.
+    Any,
+    /// Those of the public internet.
+    Public,
 }
 
 /// Checks that a credential may go where the registry points.
-pub(crate) fn check_realm(registry: &Endpoint, realm: &str) -> Result<Url, RealmError> {
+pub(crate) fn check_realm(
+    registry: &Endpoint,
+    realm: &str,
+    trusted: &[String],
+) -> Result<(Url, Reach), RealmError> {
     let url = Url::parse(realm).map_err(|_| RealmError::Address)?;
     let Some(host) = url.host_str().filter(|_| matches!(url.scheme(), "http" | "https")) else {
         return Err(RealmError::Address);
     };
+    let host = Host::read(host).ok_or(RealmError::Address)?;
     if !url.username().is_empty() || url.password().is_some() {
         return Err(RealmError::UserInfo);
     }
     if url.scheme() == "http" && !registry.is_plain() {
         return Err(RealmError::Plain);
     }
-    let same_host = host.trim_matches(['[', ']']) == endpoint::host_of(registry.authority());
-    let registry_is_here = endpoint::is_loopback(registry.authority());
-    if is_inside(host) && !same_host && !(registry_is_here && endpoint::is_loopback(host)) {
-        return Err(RealmError::Inside);
+    let is_own = endpoint::host(registry.authority()).as_ref() == Some(&host);
+    let is_trusted = trusted.iter().any(|known| Host::read(known).as_ref() == Some(&host));
+    let both_here = endpoint::is_loopback(registry.authority()) && endpoint::is_this_machine(&host);
+    if is_own || is_trusted || both_here {
+        return Ok((url, Reach::Any));
     }
-    Ok(url)
+    match &host {
+        Host::Address(address) if !is_public(*address) => {
+            Err(RealmError::Inside(address.to_string()))
+        }
+        Host::Name(name) if host.is_local() => Err(RealmError::Inside(name.clone())),
+        Host::Address(_) | Host::Name(_) => Ok((url, Reach::Public)),
+    }
 }
 
-/// Whether a host is an address that only this machine or its cloud provider answers at.
-fn is_inside(host: &str) -> bool {
-    if endpoint::is_loopback(host) {
-        return true;
+/// Looks names up, and gives public addresses alone.
+pub(crate) struct PublicNames;
+
+impl reqwest::dns::Resolve for PublicNames {
+    fn resolve(&self, name: reqwest::dns::Name) -> reqwest::dns::Resolving {
+        Box::pin(async move {
+            let found: Vec<_> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
+            match found.iter().find(|address| !is_public(address.ip())) {
+                // A name that is both is made to be: its next answer may be the other one.
+                Some(address) => {
+                    let said = format!("{} ({})", name.as_str(), address.ip());
+                    Err(RealmError::Inside(said).into())
+                }
+                None => Ok(Box::new(found.into_iter()) as reqwest::dns::Addrs),
+            }
+        })
     }
-    match host.trim_matches(['[', ']']).parse::<IpAddr>().map(|address| address.to_canonical()) {
-        Ok(IpAddr::V4(v4)) => {
-            v4.is_link_local() || v4.is_unspecified() || v4.octets() == [100, 100, 100, 200]
+}
+
+/// The refusal of an address behind an error of a request.
+fn refused_address(error: &reqwest::Error) -> Option<RealmError> {
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        if let Some(refused) = error.downcast_ref::<RealmError>() {
+            return Some(refused.clone());
         }
-        Ok(IpAddr::V6(v6)) => {
-            v6.is_unspecified()
-                || v6.is_unicast_link_local()
-                || v6.segments()[..2] == [0xfd00, 0xec2]
-        }
-        Err(_) => false,
+        cause = error.source();
     }
+    None
 }
 
 /// A token as the endpoint returns it (distribution, "Token Authentication Specification").
@@ -121,7 +197,7 @@ struct TokenReply {
 
 /// Answers a challenge, and returns the value of the `Authorization` header.
 pub(crate) async fn answer(
-    http: &reqwest::Client,
+    (clients, trusted): (&Clients, &[String]),
     endpoint: &Endpoint,
     challenge: &Challenge,
     scope: &str,
@@ -134,14 +210,21 @@ pub(crate) async fn answer(
             None => Err(RegistryError::Unauthorized { registry: authority() }),
         },
         Challenge::Bearer { realm, service, scope: asked } => {
-            let url = check_realm(endpoint, realm).map_err(|source| RegistryError::Realm {
+            let refused = |source| RegistryError::Realm {
                 registry: authority(),
                 realm: realm.clone(),
                 source,
-            })?;
+            };
+            let (url, reach) = check_realm(endpoint, realm, trusted).map_err(refused)?;
+            let http = clients.tokens(reach)?;
             let scope = asked.as_deref().filter(|asked| !asked.is_empty()).unwrap_or(scope);
             let request = token_request(http, url, service.as_deref(), scope, credential);
-            token(request, authority()).await
+            match token(request, authority()).await {
+                Err(RegistryError::Token { source, .. }) if refused_address(&source).is_some() => {
+                    Err(refused(refused_address(&source).expect("it was there")))
+                }
+                other => other,
+            }
         }
     }
 }
@@ -181,7 +264,7 @@ async fn token(
     registry: String,
 ) -> Result<String, RegistryError> {
     let failed = |source| RegistryError::Token { registry: registry.clone(), source };
-    let response = request.send().await.map_err(failed)?;
+    let response = request.timeout(SMALL_TIMEOUT).send().await.map_err(failed)?;
     if matches!(response.status().as_u16(), 400 | 401 | 403) {
         return Err(RegistryError::Unauthorized { registry });
     }
@@ -226,29 +309,81 @@ mod tests {
     }
 
     #[test]
+    fn a_scheme_that_stands_behind_another_in_one_field_is_read() {
+        let read = |value: &'static str| {
+            Challenge::read(&HeaderMap::from_iter([(WWW_AUTHENTICATE, value.parse().unwrap())]))
+        };
+        for value in [
+            r#"Basic realm="x", Bearer realm="https://a.io/t",service="a.io""#,
+            r#"Basic realm="Bearer, realm=\"x\"", bearer service = "a.io" , realm = "https://a.io/t""#,
+            r#"Negotiate, Basic realm=x ,Bearer realm=https://a.io/t,service=a.io"#,
+        ] {
+            let bearer = Challenge::Bearer {
+                realm: "https://a.io/t".into(),
+                service: Some("a.io".into()),
+                scope: None,
+            };
+            assert_eq!(read(value), Some(bearer), "{value}");
+        }
+        assert_eq!(read(r#"Bearer error="x", Basic realm="y""#), Some(Challenge::Basic));
+        for value in ["", ",", "=", "realm=\"x\"", "Bearer realm=\"x", "===,\"\"\","] {
+            let _ = read(value);
+        }
+    }
+
+    #[test]
     fn a_realm_that_could_steal_a_credential_is_refused() {
         let remote = endpoint("https://r.example.com");
-        assert!(check_realm(&remote, "https://auth.example.org/token").is_ok());
+        let check = |registry: &Endpoint, realm: &str| check_realm(registry, realm, &[]);
+        assert_eq!(check(&remote, "https://auth.example.org/token").unwrap().1, Reach::Public);
+        assert_eq!(check(&remote, "https://r.example.com/token").unwrap().1, Reach::Any);
         let table = [
             ("http://auth.example.org/token", RealmError::Plain),
             ("https://user@auth.example.org/", RealmError::UserInfo),
-            ("https://169.254.169.254/latest", RealmError::Inside),
-            ("https://[fd00:ec2::254]/", RealmError::Inside),
-            ("https://[::ffff:169.254.169.254]/", RealmError::Inside),
-            ("https://100.100.100.200/", RealmError::Inside),
-            ("https://127.0.0.1/", RealmError::Inside),
-            ("https://localhost/", RealmError::Inside),
-            ("https://[::1]/", RealmError::Inside),
-            ("https://0.0.0.0/", RealmError::Inside),
-            ("https://2130706433/", RealmError::Inside),
             ("file:///etc/passwd", RealmError::Address),
             ("/token", RealmError::Address),
         ];
         for (realm, expected) in table {
-            assert_eq!(check_realm(&remote, realm), Err(expected), "{realm}");
+            assert_eq!(check(&remote, realm), Err(expected), "{realm}");
+        }
+        for realm in [
+            "https://169.254.169.254/latest",
+            "https://[fd00:ec2::254]/",
+            "https://[::ffff:169.254.169.254]/",
+            "https://100.100.100.200/",
+            "https://127.0.0.1/",
+            "https://localhost/",
+            "https://[::1]/",
+            "https://0.0.0.0/",
+            "https://2130706433/",
+            "https://10.0.0.1/token",
+            "https://192.168.1.1/token",
+            "https://172.16.0.1/token",
+            "https://auth.lan/token",
+            "https://auth/token",
+        ] {
+            assert!(matches!(check(&remote, realm), Err(RealmError::Inside(_))), "{realm}");
         }
         let local = endpoint("http://127.0.0.1:5000");
-        assert!(check_realm(&local, "http://127.0.0.1:5001/token").is_ok());
-        assert_eq!(check_realm(&local, "http://169.254.169.254/"), Err(RealmError::Inside));
+        assert!(check(&local, "http://127.0.0.1:5001/token").is_ok());
+        assert!(matches!(check(&local, "http://169.254.169.254/"), Err(RealmError::Inside(_))));
+        assert!(matches!(check(&local, "http://10.0.0.1/"), Err(RealmError::Inside(_))));
+    }
+
+    #[test]
+    fn a_private_token_server_is_reached_by_the_operators_word() {
+        let registry = endpoint("https://10.0.0.5");
+        let trusted = ["auth.lan".to_owned(), "10.0.0.6".to_owned()];
+        for realm in ["https://auth.lan/token", "https://10.0.0.6:5001/token"] {
+            assert_eq!(check_realm(&registry, realm, &trusted).unwrap().1, Reach::Any, "{realm}");
+            assert!(check_realm(&registry, realm, &[]).is_err(), "{realm}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_name_that_leads_to_this_machine_is_given_no_address() {
+        use reqwest::dns::Resolve;
+        let refused = PublicNames.resolve("localhost".parse().unwrap()).await.err().unwrap();
+        assert!(refused.downcast_ref::<RealmError>().is_some(), "{refused}");
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mote_spec::{Algorithm, Digest, ImageRef};
 use reqwest::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_RANGE, RANGE};
@@ -32,9 +32,17 @@ pub struct Settings {
     pub credentials: Credentials,
     /// Proxies for plain and encrypted requests, and the hosts that need none.
     pub proxy: Proxy,
-    /// A connection that brings nothing for so long is given up, and its download resumed.
+    /// Hosts that may ask for credentials though they are in a private network, beside the registries themselves.
+    pub token_servers: Vec<String>,
+    /// A connection that brings nothing for so long is given up, and its download resumed; one that brings less
+    /// than [`MIN_RATE`] over so long is given up for good.
     pub stall: Duration,
+    /// How long a pull may take in all.
+    pub deadline: Duration,
 }
+
+/// Bytes a second that a registry has to bring.
+pub const MIN_RATE: u64 = 1 << 10;
 
 /// The proxies of the environment, as the binary read them.
 #[derive(Debug, Clone, Default)]
@@ -53,7 +61,9 @@ impl Default for Settings {
             authorities: Vec::new(),
             credentials: Credentials::default(),
             proxy: Proxy::default(),
+            token_servers: Vec::new(),
             stall: Duration::from_secs(30),
+            deadline: Duration::from_secs(60 * 60),
         }
     }
 }
@@ -69,6 +79,8 @@ pub enum RegistryError {
     Status { registry: String, status: StatusCode },
     #[error("registry {registry} answers 429: too many requests")]
     RateLimited { registry: String },
+    #[error("registry {registry} sends less than {MIN_RATE} bytes a second")]
+    TooSlow { registry: String },
     #[error("cannot reach registry {registry}")]
     Transport { registry: String, source: reqwest::Error },
     #[error("registry {registry} wants the credential sent to {realm}, which is refused")]
@@ -131,16 +143,52 @@ pub struct BlobStream {
     registry: String,
     /// Where in the blob the stream starts.
     pub start: u64,
+    rate: Rate,
 }
 
 impl BlobStream {
+    fn new(response: Response, registry: String, start: u64, stall: Duration) -> BlobStream {
+        BlobStream { response, registry, start, rate: Rate::new(stall, Instant::now()) }
+    }
+
     /// The next bytes; `None` at the end.
     pub async fn next(&mut self) -> Result<Option<bytes::Bytes>, RegistryError> {
         let registry = || self.registry.clone();
-        self.response
+        let chunk = self
+            .response
             .chunk()
             .await
-            .map_err(|source| RegistryError::Transport { registry: registry(), source })
+            .map_err(|source| RegistryError::Transport { registry: registry(), source })?;
+        let count = chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
+        match self.rate.is_kept(count, Instant::now()) || chunk.is_none() {
+            true => Ok(chunk),
+            false => Err(RegistryError::TooSlow { registry: registry() }),
+        }
+    }
+}
+
+/// How fast a download is, from one window to the next.
+struct Rate {
+    window: Duration,
+    since: Instant,
+    bytes: u64,
+}
+
+impl Rate {
+    fn new(window: Duration, now: Instant) -> Rate {
+        Rate { window, since: now, bytes: 0 }
+    }
+
+    /// Counts bytes; false at the end of a window that brought fewer than [`MIN_RATE`] asks for.
+    fn is_kept(&mut self, count: u64, now: Instant) -> bool {
+        self.bytes += count;
+        let elapsed = now.duration_since(self.since);
+        if elapsed < self.window {
+            return true;
+        }
+        let bytes = std::mem::take(&mut self.bytes);
+        self.since = now;
+        bytes as f64 >= MIN_RATE as f64 * elapsed.as_secs_f64()
     }
 }
 
@@ -220,20 +268,21 @@ impl Client {
     ) -> Result<BlobStream, RegistryError> {
         let path = format!("blobs/{}", blob.digest);
         let registry = image.registry().to_owned();
+        let stall = self.inner.settings.stall;
         if from > 0 && from < blob.size {
             let range = format!("bytes={from}-");
             let response = self.get(image, &path, true, RANGE, &range).await;
             match response {
                 Ok(response) if response.status() == StatusCode::PARTIAL_CONTENT => {
                     return match starts_at(&response, from, blob.size) {
-                        true => Ok(BlobStream { response, registry, start: from }),
+                        true => Ok(BlobStream::new(response, registry, from, stall)),
                         false => {
                             Err(RegistryError::BadRange { registry, what: blob.digest.to_string() })
                         }
                     };
                 }
                 // The registry ignores ranges and sends it all.
-                Ok(response) => return whole(response, registry, blob),
+                Ok(response) => return whole(response, registry, blob, stall),
                 Err(RegistryError::Status {
                     status: StatusCode::RANGE_NOT_SATISFIABLE, ..
                 }) => {}
@@ -241,7 +290,12 @@ impl Client {
             }
         }
         let response = self.get(image, &path, true, ACCEPT_ENCODING, "identity").await?;
-        whole(response, registry, blob)
+        whole(response, registry, blob, stall)
+    }
+
+    /// How long a pull may take in all.
+    pub fn deadline(&self) -> Duration {
+        self.inner.settings.deadline
     }
 
     /// Checks that the registry accepts the credential, for `login`.
@@ -412,7 +466,7 @@ impl Client {
             format!("repository:{repository}:pull")
         };
         let header = auth::answer(
-            self.inner.clients.tokens()?,
+            (&self.inner.clients, &self.inner.settings.token_servers),
             endpoint,
             &challenge,
             &scope,
@@ -460,6 +514,7 @@ fn whole(
     response: Response,
     registry: String,
     blob: &Descriptor,
+    stall: Duration,
 ) -> Result<BlobStream, RegistryError> {
     if response.content_length().is_some_and(|length| length > blob.size) {
         return Err(RegistryError::TooLarge {
@@ -467,7 +522,7 @@ fn whole(
             most: blob.size,
         });
     }
-    Ok(BlobStream { response, registry, start: 0 })
+    Ok(BlobStream::new(response, registry, 0, stall))
 }
 
 /// Whether a partial response is the rest of the blob from `from` on (RFC 9110, section 14.4).
@@ -486,9 +541,28 @@ impl ReadProblem {
     fn named(self, what: &str, image: &ImageRef) -> RegistryError {
         match self {
             ReadProblem::TooLarge(most) => RegistryError::TooLarge { what: what.to_owned(), most },
+            ReadProblem::TooSlow => {
+                RegistryError::TooSlow { registry: image.registry().to_owned() }
+            }
             ReadProblem::Transport(source) => {
                 RegistryError::Transport { registry: image.registry().to_owned(), source }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_drips_is_found_out_at_the_end_of_a_window() {
+        let (start, second) = (Instant::now(), Duration::from_secs(1));
+        let mut drip = Rate::new(30 * second, start);
+        assert!(drip.is_kept(1, start + 20 * second));
+        assert!(!drip.is_kept(1, start + 40 * second));
+        let mut slow = Rate::new(30 * second, start);
+        assert!(slow.is_kept(40 * MIN_RATE, start + 31 * second));
+        assert!(!slow.is_kept(1, start + 62 * second), "what came before does not count");
     }
 }

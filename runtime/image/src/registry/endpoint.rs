@@ -1,6 +1,6 @@
 //! Decides at which addresses a registry is sought, and whether they are trusted.
 
-use std::net::IpAddr;
+use mote_spec::Host;
 
 /// Whether a registry's certificate is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -55,20 +55,26 @@ pub fn endpoints(registry: &str, verify: TlsVerify, plain: &[String]) -> Vec<End
     }
 }
 
-/// Whether a host, with or without a port, is this machine.
+/// Whether an authority is this machine.
 pub(crate) fn is_loopback(authority: &str) -> bool {
-    let host = host_of(authority);
-    host == "localhost"
-        || host.ends_with(".localhost")
-        || host.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
+    host(authority).is_some_and(|host| is_this_machine(&host))
 }
 
-/// The host of an authority, without port and brackets.
-pub(crate) fn host_of(authority: &str) -> &str {
-    match authority.strip_prefix('[') {
-        Some(rest) => rest.split(']').next().unwrap_or_default(),
-        None => authority.split(':').next().unwrap_or_default(),
+/// Whether a host is this machine.
+pub(crate) fn is_this_machine(host: &Host) -> bool {
+    match host {
+        Host::Address(address) => address.is_loopback(),
+        Host::Name(name) => name == "localhost" || name.ends_with(".localhost"),
     }
+}
+
+/// The host of an authority, without its port.
+pub(crate) fn host(authority: &str) -> Option<Host> {
+    let end = match authority.find(']') {
+        Some(bracket) => bracket + 1,
+        None => authority.find(':').unwrap_or(authority.len()),
+    };
+    Host::read(&authority[..end])
 }
 
 #[cfg(test)]

@@ -6,10 +6,12 @@
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use mote_spec::{Host, is_private_network, is_public};
 use reqwest::{Certificate, Client, ClientBuilder, Response};
 
+use super::auth::{PublicNames, Reach};
 use super::client::{RegistryError, Settings};
-use super::endpoint::{Endpoint, TlsVerify};
+use super::endpoint::{Endpoint, TlsVerify, is_this_machine};
 
 /// How often a request is sent on.
 const MOST_REDIRECTS: usize = 5;
@@ -21,6 +23,7 @@ pub(crate) struct Clients {
     verified: OnceLock<Client>,
     unverified: OnceLock<Client>,
     tokens: OnceLock<Client>,
+    public_tokens: OnceLock<Client>,
 }
 
 impl Clients {
@@ -41,6 +44,7 @@ impl Clients {
             verified: OnceLock::new(),
             unverified: OnceLock::new(),
             tokens: OnceLock::new(),
+            public_tokens: OnceLock::new(),
         })
     }
 
@@ -67,13 +71,20 @@ impl Clients {
         }
     }
 
-    /// The client that asks for tokens; it follows no redirect: what carries a password is not sent on.
-    pub(crate) fn tokens(&self) -> Result<&Client, RegistryError> {
-        made(&self.tokens, || {
+    /// The client that asks for tokens; it follows no redirect: what carries a password is not sent on. One that
+    /// may reach public addresses alone decides on those that it connects to.
+    pub(crate) fn tokens(&self, reach: Reach) -> Result<&Client, RegistryError> {
+        let builder = || {
             let unverified = self.settings.verify == TlsVerify::Never;
             let builder = self.trusting()?.tls_danger_accept_invalid_certs(unverified);
             Ok(builder.redirect(reqwest::redirect::Policy::none()))
-        })
+        };
+        match reach {
+            Reach::Any => made(&self.tokens, builder),
+            Reach::Public => made(&self.public_tokens, || {
+                Ok(builder()?.dns_resolver(std::sync::Arc::new(PublicNames)))
+            }),
+        }
     }
 
     fn trusting(&self) -> Result<ClientBuilder, RegistryError> {
@@ -129,6 +140,8 @@ fn redirects(plain: Plain) -> reqwest::redirect::Policy {
         let is_encrypted = attempt.url().scheme() == "https";
         if attempt.previous().len() > MOST_REDIRECTS {
             attempt.error("too many redirects")
+        } else if leads_inside(&attempt) {
+            attempt.error("a redirect to an address of this machine or link")
         } else if was_encrypted && !is_encrypted {
             attempt.error("a redirect from https to plain http")
         } else if plain == Plain::Only && is_encrypted {
@@ -139,14 +152,37 @@ fn redirects(plain: Plain) -> reqwest::redirect::Policy {
     })
 }
 
+/// Whether a registry that is elsewhere sends to an address that only this machine, or its cloud's metadata
+/// service, answers at.
+fn leads_inside(attempt: &reqwest::redirect::Attempt<'_>) -> bool {
+    let host = |url: &reqwest::Url| url.host_str().and_then(Host::read);
+    let from_here =
+        attempt.previous().first().and_then(host).is_some_and(|host| is_this_machine(&host));
+    let Some(to) = host(attempt.url()) else { return true };
+    let to_inside = match &to {
+        Host::Address(address) => !is_public(*address) && !is_private_network(*address),
+        Host::Name(_) => is_this_machine(&to),
+    };
+    to_inside && !(from_here && is_this_machine(&to))
+}
+
+/// How long a manifest, a configuration or a token may take: a server that sends a byte now and then keeps nobody.
+pub(crate) const SMALL_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// Why a body was not read.
 pub(crate) enum ReadProblem {
     TooLarge(u64),
+    TooSlow,
     Transport(reqwest::Error),
 }
 
-/// Reads a body of at most `most` bytes.
-pub(crate) async fn read_capped(mut response: Response, most: u64) -> Result<Vec<u8>, ReadProblem> {
+/// Reads a body of at most `most` bytes, which has to come within [`SMALL_TIMEOUT`].
+pub(crate) async fn read_capped(response: Response, most: u64) -> Result<Vec<u8>, ReadProblem> {
+    let read = tokio::time::timeout(SMALL_TIMEOUT, read_all(response, most)).await;
+    read.unwrap_or(Err(ReadProblem::TooSlow))
+}
+
+async fn read_all(mut response: Response, most: u64) -> Result<Vec<u8>, ReadProblem> {
     let mut bytes = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(ReadProblem::Transport)? {
         if (bytes.len() + chunk.len()) as u64 > most {
