@@ -62,7 +62,7 @@ impl ShimError {
             cause = next.source();
         }
         // There are no flags here.
-        mote_spec::in_annotations(&text)
+        mote_spec::foreign::shown(&mote_spec::in_annotations(&text))
     }
 
     fn code(&self) -> Code {

@@ -2,6 +2,7 @@
 
 use std::io::{self, IsTerminal, Write};
 
+use mote_spec::foreign;
 use serde_json::Value;
 
 use crate::error::CliError;
@@ -58,13 +59,13 @@ pub(crate) fn list(
         }
     }
     if args.quiet {
-        let lines: String = rows.iter().map(|row| text(&row[id]) + "\n").collect();
+        let lines: String = rows.iter().map(|row| cell(&row[id]) + "\n").collect();
         raw(lines.as_bytes());
         return Ok(());
     }
     let heads: Vec<String> = columns.iter().map(|(head, _)| (*head).to_owned()).collect();
     let cells =
-        |row: &Value| columns.iter().map(|(_, field)| text(&row[*field])).collect::<Vec<_>>();
+        |row: &Value| columns.iter().map(|(_, field)| cell(&row[*field])).collect::<Vec<_>>();
     let mut table: Vec<Vec<String>> = rows.iter().map(cells).collect();
     if !args.noheading {
         table.insert(0, heads);
@@ -88,7 +89,8 @@ pub(crate) fn documents(format: Option<&str>, documents: &[Value]) -> Result<(),
 }
 
 pub(crate) fn json(value: &Value) -> Result<(), CliError> {
-    line(&serde_json::to_string_pretty(value).expect("a JSON value is always JSON"));
+    let json = serde_json::to_string_pretty(value).expect("a JSON value is always JSON");
+    raw(format!("{}\n", foreign::shown_json(&json)).as_bytes());
     Ok(())
 }
 
@@ -99,6 +101,11 @@ pub(crate) fn text(value: &Value) -> String {
         Value::Null => String::new(),
         other => other.to_string(),
     }
+}
+
+/// A field in a table.
+fn cell(value: &Value) -> String {
+    foreign::shown_in_a_line(&text(value))
 }
 
 fn print_table(rows: &[Vec<String>]) {
@@ -115,9 +122,9 @@ fn print_table(rows: &[Vec<String>]) {
     raw(table.as_bytes());
 }
 
-/// Prints one line to standard output.
+/// Prints text, and ends its line, to standard output.
 pub(crate) fn line(text: &str) {
-    raw(format!("{text}\n").as_bytes());
+    raw(format!("{}\n", foreign::shown(text)).as_bytes());
 }
 
 /// Prints bytes to standard output as they are.
@@ -159,9 +166,8 @@ const LONGEST: usize = 4_000;
 
 /// A message as it may be printed to a terminal: what it quotes may be a stranger's.
 fn shown(text: &str) -> String {
-    let is_plain = |c: char| !c.is_control() || matches!(c, '\n' | '\t');
-    let plain = text.chars().map(|c| if is_plain(c) { c } else { char::REPLACEMENT_CHARACTER });
-    let mut shown: String = plain.take(LONGEST).collect();
+    let beginning: String = text.chars().take(LONGEST).collect();
+    let mut shown = foreign::shown(&beginning);
     if text.chars().nth(LONGEST).is_some() {
         shown.push('…');
     }
@@ -175,7 +181,7 @@ pub(crate) fn note(text: &str) {
 
 /// Asks something; the answer comes behind it on the same line.
 pub(crate) fn prompt(text: &str) {
-    let _ = write!(io::stderr(), "{text}");
+    let _ = write!(io::stderr(), "{}", shown(text));
 }
 
 /// Prints an error.
@@ -203,6 +209,11 @@ pub(crate) fn human_bytes(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cell_of_a_table_is_one_line() {
+        assert_eq!(cell(&Value::from("a\x1b[2J\nb\u{202e}")), "a\u{fffd}[2J b\u{fffd}");
+    }
 
     #[test]
     fn what_is_said_of_strangers_is_text_and_has_an_end() {

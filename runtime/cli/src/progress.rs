@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use mote_image::Progress;
+use mote_spec::foreign::shown_in_a_line;
 
 use crate::output;
 
@@ -30,7 +31,7 @@ pub(crate) fn during<T>(show: Show, what: &str, work: impl FnOnce(&Arc<Progress>
     let bar = ProgressBar::new(0);
     let style = "{msg} {bar:30} {bytes}/{total_bytes} {bytes_per_sec}";
     bar.set_style(ProgressStyle::with_template(style).expect("a constant template is valid"));
-    bar.set_message(what.to_owned());
+    bar.set_message(shown_in_a_line(what));
     let (done, finished) = mpsc::channel::<()>();
     let (shown, drawn) = (Arc::clone(&progress), bar.clone());
     let drawer = std::thread::spawn(move || {
@@ -52,7 +53,7 @@ pub(crate) fn spin<T>(show: Show, what: &str, work: impl FnOnce() -> T) -> T {
         return work();
     }
     let spinner = ProgressBar::new_spinner();
-    spinner.set_message(what.to_owned());
+    spinner.set_message(shown_in_a_line(what));
     spinner.enable_steady_tick(REDRAW);
     let result = work();
     spinner.finish_and_clear();

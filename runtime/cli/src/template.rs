@@ -2,6 +2,7 @@
 
 use std::str::FromStr;
 
+use mote_spec::foreign;
 use serde_json::Value;
 
 use crate::error::CliError;
@@ -60,7 +61,9 @@ impl Template {
             match part {
                 Part::Text(text) => filled.push_str(text),
                 Part::Field(path) => filled.push_str(&output::text(find(value, path)?)),
-                Part::Json(path) => filled.push_str(&find(value, path)?.to_string()),
+                Part::Json(path) => {
+                    filled.push_str(&foreign::shown_json(&find(value, path)?.to_string()));
+                }
             }
         }
         Ok(filled)

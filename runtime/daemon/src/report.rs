@@ -2,6 +2,8 @@
 
 use std::error::Error;
 
+use mote_spec::foreign;
+
 /// An error and what caused it, on one line.
 pub(crate) fn causes(error: &dyn Error) -> String {
     let mut text = error.to_string();
@@ -17,5 +19,5 @@ pub(crate) fn causes(error: &dyn Error) -> String {
         said = more;
         cause = next.source();
     }
-    text
+    foreign::shown(&text)
 }

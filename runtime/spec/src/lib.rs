@@ -7,6 +7,7 @@
 mod annotations;
 mod digest;
 mod exit;
+pub mod foreign;
 mod grants;
 mod id;
 mod image_ref;

@@ -1,6 +1,7 @@
 //! Errors in docker's form: a status code, and a message in JSON.
 
 use hyper::StatusCode;
+use mote_spec::foreign::shown;
 use serde_json::json;
 
 use super::answer::{self, Answer};
@@ -12,7 +13,7 @@ pub(crate) fn answer(error: &DaemonError) -> Answer {
     match status {
         // Docker's clients read no body behind it.
         StatusCode::NOT_MODIFIED => answer::with(status, "", answer::done().into_body()),
-        status => answer::json_with(status, &json!({ "message": error.to_string() })),
+        status => answer::json_with(status, &json!({ "message": shown(&error.to_string()) })),
     }
 }
 
