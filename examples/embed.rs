@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 
 use mote_engine::{Blocking, Call, Input, Launch, Output, Process, Stdio, Terminal};
-use mote_engine::{Cache, Checks, CodeKey, CompileIn, Control, Engine, Module, Profile};
+use mote_engine::{Cache, Checks, CodeKey, CompileIn, Control, Engine, Module, Profile, Terms};
 use mote_image::registry::{Client, Settings};
 use mote_image::{Overrides, Store};
 use mote_spec::{Asks, Bytes, Ceiling, ImageRef, Request, decide};
@@ -24,7 +24,10 @@ async fn pull_and_run(image: &ImageRef, folder: PathBuf) -> Result<String, Error
         (Cache::open(&folder.join("code"))?, CodeKey::new(artifact.code.digest(), how.0, how.1));
     let code = match cache.get(&key) {
         Some(code) => code,
-        None => mote_engine::compile(&cache, &key, &artifact.code.read()?, how, &CompileIn::Here)?,
+        None => {
+            let how_long = (&CompileIn::Here, &Terms::default());
+            mote_engine::compile(&cache, &key, &artifact.code.read()?, how, how_long)?
+        }
     };
     let asks = Asks::from_annotations(&artifact.annotations)?;
     let policy = decide(Request::default(), &asks, &Ceiling::of_machine(Bytes::mib(512)))?;

@@ -31,7 +31,8 @@ fn is_hardened(pid: u32) {
     assert_eq!(of_all_threads(pid, "NoNewPrivs:"), ["1".to_owned()].into(), "new privileges");
     assert_eq!(of_all_threads(pid, "Seccomp:"), ["2".to_owned()].into(), "a filter");
     let sets = ["CapEff:", "CapPrm:"].into_iter().flat_map(|set| of_all_threads(pid, set));
-    for capabilities in sets {
+    let bounding = of_all_threads(pid, "CapBnd:");
+    for capabilities in sets.chain(bounding) {
         let capabilities = u64::from_str_radix(&capabilities, 16).expect("a number");
         assert_eq!(capabilities & GIVEN_UP, 0, "{capabilities:x}");
     }
@@ -54,6 +55,22 @@ fn what_others_have_open_does_not_come_along() {
     let child = running(&host, &["--isolation", "process"]);
     let worker = children(child.id())[0];
     let open = std::fs::read_dir(format!("/proc/{worker}/fd")).expect("its files");
+    let names: Vec<String> = open
+        .filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok())
+        .map(|path| path.display().to_string())
+        .collect();
+    assert!(!names.iter().any(|name| name.ends_with("/secret")), "{names:?}");
+    end(child);
+}
+
+/// The process of `mote run` keeps nothing open that whoever started it had.
+#[test]
+fn what_others_have_open_is_closed() {
+    let host = Host::new();
+    let secret = std::fs::File::open(host.file("secret", "x")).expect("open");
+    rustix::io::fcntl_setfd(&secret, rustix::io::FdFlags::empty()).expect("kept open");
+    let child = running(&host, &[]);
+    let open = std::fs::read_dir(format!("/proc/{}/fd", child.id())).expect("its files");
     let names: Vec<String> = open
         .filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok())
         .map(|path| path.display().to_string())

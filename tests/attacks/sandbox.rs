@@ -283,10 +283,16 @@ macro_rules! hoards {
 }
 
 hoards! {
+    keep_addresses,
     keep_headers,
     keep_small_headers,
     keep_requests,
     keep_reads,
+}
+
+#[test]
+fn keep_addresses_by_wasi_0_3() {
+    flooded("keep_addresses", &["--memory", "16m"], &["p3"]);
 }
 
 #[test]

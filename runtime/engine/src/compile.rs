@@ -46,6 +46,12 @@ pub struct Terms {
     pub wanted: Wanted,
 }
 
+impl Default for Terms {
+    fn default() -> Terms {
+        Terms { timeout: COMPILE_TIMEOUT, wanted: Wanted::ALWAYS }
+    }
+}
+
 /// A client that waits for compiled code; drop it when the client goes.
 #[derive(Debug)]
 pub struct Waiting(Arc<()>);

@@ -6,6 +6,7 @@ use mote_spec::Limits;
 
 use crate::compile::code_profile;
 use crate::error::EngineError;
+use crate::names;
 use crate::profile::{self, Checks, Compiler, Profile, machine_memory};
 
 /// How much address space the compiler's process may use: what the machine has, within these.
@@ -28,6 +29,7 @@ pub(crate) fn compile_here(
     if wasm.len() as u64 > LARGEST_PROGRAM {
         return Err(EngineError::TooLarge { most: LARGEST_PROGRAM });
     }
+    names::check(wasm)?;
     let engine = profile::engine(
         code_profile(profile),
         checks,
@@ -73,7 +75,9 @@ fn bound_this_process() -> std::io::Result<()> {
     let machine = machine_memory().get();
     bound(Resource::As, machine.clamp(LEAST_MEMORY, MOST_MEMORY))?;
     bound(Resource::Cpu, MOST_TIME)?;
-    Ok(rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?)
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    rustix::thread::set_no_new_privs(true)?;
+    Ok(crate::capabilities::keep(rustix::thread::CapabilitySet::empty())?)
 }
 
 /// Ends this process once the other end of its standard error is closed: nobody wants its code then.

@@ -192,8 +192,8 @@ pub(crate) fn wake_all(number: &AtomicU32) {
 pub(crate) mod tests {
     use super::*;
     use crate::{
-        Blocking, COMPILE_TIMEOUT, Cache, Call, Checks, CodeKey, CompileIn, Engine, Gauge, Input,
-        Launch, Module, Output, Process, Profile, Stdio, Terminal,
+        Blocking, Cache, Call, Checks, CodeKey, CompileIn, Engine, Gauge, Input, Launch, Module,
+        Output, Process, Profile, Stdio, Terminal, Terms,
     };
     use mote_spec::{Asks, Ceiling, ExitStatus, Policy, Request, decide};
     use std::sync::Arc;
@@ -218,7 +218,7 @@ pub(crate) mod tests {
         let how = (Profile::Micro, checks);
         let key = CodeKey::new(&digest, how.0, how.1);
         let wasm = wat::parse_str(wat).unwrap();
-        let terms = Terms { timeout: COMPILE_TIMEOUT, wanted: Wanted::ALWAYS };
+        let terms = Terms::default();
         let code = crate::compile(&cache, &key, &wasm, how, (&CompileIn::Here, &terms)).unwrap();
         let request = Request {
             limits: mote_spec::LimitWants { memory: Some(memory), ..Default::default() },

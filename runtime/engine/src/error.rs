@@ -57,6 +57,10 @@ pub enum EngineError {
     WorkingFolder { path: String },
     #[error("the program is a WASI preview 1 module, which has no sockets and no HTTP to grant")]
     NoSockets,
+    #[error(
+        "the program calls one of its functions by a name of {length} bytes; a name has at most {most} (`wasm-tools strip` removes names)"
+    )]
+    LongName { length: usize, most: usize },
     #[error("the program has more than {most} bytes")]
     TooLarge { most: u64 },
     #[error("cannot make scratch space at {path}")]
@@ -119,6 +123,7 @@ impl EngineError {
             | EngineError::Rejected { .. }
             | EngineError::NotWasm
             | EngineError::TooLarge { .. }
+            | EngineError::LongName { .. }
             | EngineError::World { .. } => Fault::Program,
             EngineError::Import { .. } => Fault::Import,
             EngineError::NoSockets => Fault::Sockets,

@@ -4,9 +4,10 @@
 //! files, and connects, but starts no program, looks into no other process, and changes nothing of the
 //! machine. `apart` is for what is to be stopped there, too.
 
-use rustix::thread::{CapabilitySet, CapabilitySets};
+use rustix::thread::CapabilitySet;
 
 use crate::apart::{SeccompProfile, seccomp};
+use crate::capabilities;
 use crate::error::EngineError;
 
 /// What a process hosts.
@@ -34,11 +35,7 @@ pub fn harden(hosts: Hosts) -> Result<(), EngineError> {
     if hosts == Hosts::Processes {
         kept |= CapabilitySet::KILL;
     }
-    let had = rustix::thread::capabilities(None).map_err(failed("tell its capabilities"))?;
-    let kept = kept & had.permitted;
-    let sets =
-        CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
-    rustix::thread::set_capabilities(None, sets).map_err(failed("drop capabilities"))?;
+    capabilities::keep(kept).map_err(failed("drop capabilities"))?;
     if !seccomp::is_supported() {
         // `mote security` says so.
         return rustix::thread::set_no_new_privs(true).map_err(failed("give up new privileges"));

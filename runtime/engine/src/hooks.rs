@@ -25,9 +25,6 @@ use crate::sandbox::Sandbox;
 
 pub(crate) use listing::Lists;
 pub(crate) use listing_p1::Begun;
-pub(crate) use listing_p2::link as link_listing_p2;
-pub(crate) use listing_p3::link as link_listing_p3;
-pub(crate) use p2::link_streams;
 
 /// What a module of preview 1 has, with a quota or without.
 pub(crate) fn link_p1(
@@ -46,14 +43,33 @@ pub(crate) fn link_p1(
     Ok(())
 }
 
-pub(crate) fn link_p2(linker: &mut component::Linker<Sandbox>) -> wasmtime::Result<()> {
-    p2::link(linker)?;
-    names_p2::link(linker)
+/// What a component of WASI 0.2 has, with a quota or without.
+pub(crate) fn link_p2(
+    linker: &mut component::Linker<Sandbox>,
+    has_quota: bool,
+) -> wasmtime::Result<()> {
+    p2::link_streams(linker)?;
+    names_p2::link_open(linker)?;
+    listing_p2::link(linker)?;
+    if has_quota {
+        p2::link(linker)?;
+        names_p2::link(linker)?;
+    }
+    Ok(())
 }
 
-pub(crate) fn link_p3(linker: &mut component::Linker<Sandbox>) -> wasmtime::Result<()> {
-    p3::link(linker)?;
-    names_p3::link(linker)
+/// What a component of WASI 0.3 has, with a quota or without.
+pub(crate) fn link_p3(
+    linker: &mut component::Linker<Sandbox>,
+    has_quota: bool,
+) -> wasmtime::Result<()> {
+    names_p3::link_open(linker)?;
+    listing_p3::link(linker)?;
+    if has_quota {
+        p3::link(linker)?;
+        names_p3::link(linker)?;
+    }
+    Ok(())
 }
 
 /// Leave to make a name, and the directory that it is for; `None` where nothing can be made, as the

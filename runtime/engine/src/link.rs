@@ -7,7 +7,7 @@ use wasmtime_wasi::I32Exit;
 use crate::denied::printable;
 use crate::error::EngineError;
 use crate::hooks;
-use crate::http_methods;
+use crate::http_requests;
 use crate::module::Engine;
 use crate::sandbox::Sandbox;
 use crate::sockets;
@@ -88,27 +88,20 @@ pub(crate) fn component(
     if needs.p2 {
         wasmtime_wasi::p2::add_to_linker_async(&mut linker).map_err(failed)?;
         sockets::link_p2(&mut linker).map_err(failed)?;
-        hooks::link_streams(&mut linker).map_err(failed)?;
-        hooks::link_listing_p2(&mut linker).map_err(failed)?;
-        if sandbox.quota.is_some() {
-            hooks::link_p2(&mut linker).map_err(failed)?;
-        }
+        hooks::link_p2(&mut linker, sandbox.quota.is_some()).map_err(failed)?;
     }
     if needs.http_p2 {
         wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker).map_err(failed)?;
-        http_methods::link_p2(&mut linker).map_err(failed)?;
+        http_requests::link_p2(&mut linker).map_err(failed)?;
     }
     if needs.p3 {
         wasmtime_wasi::p3::add_to_linker(&mut linker).map_err(failed)?;
         sockets_p3::link(&mut linker).map_err(failed)?;
-        hooks::link_listing_p3(&mut linker).map_err(failed)?;
-        if sandbox.quota.is_some() {
-            hooks::link_p3(&mut linker).map_err(failed)?;
-        }
+        hooks::link_p3(&mut linker, sandbox.quota.is_some()).map_err(failed)?;
     }
     if needs.http_p3 {
         wasmtime_wasi_http::p3::add_to_linker(&mut linker).map_err(failed)?;
-        http_methods::link_p3(&mut linker).map_err(failed)?;
+        http_requests::link_p3(&mut linker).map_err(failed)?;
     }
     linker.instantiate_pre(component).map_err(failed)
 }

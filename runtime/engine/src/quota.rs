@@ -19,6 +19,7 @@ use mote_spec::{Access, Bytes, Limit};
 use crate::alive::{Alive, FileKey, Taken, key_in_dir, key_of, own_files};
 use crate::gauge::Gauge;
 use crate::handles::OpenDir;
+use crate::looks::Looks;
 
 /// What may be written below one directory.
 #[derive(Debug, Clone, Copy)]
@@ -49,6 +50,7 @@ pub(crate) struct Quota {
     own_files: File,
     gauge: Arc<Gauge>,
     books: Mutex<Books>,
+    looks: Looks,
 }
 
 /// A directory that the guest may write to.
@@ -120,6 +122,7 @@ impl Quota {
             own_files: own_files()?,
             gauge,
             books: Mutex::new(books),
+            looks: Looks::default(),
         })))
     }
 
@@ -238,7 +241,8 @@ impl Quota {
         // What has gone to where nothing is bounded is as good as deleted.
         let bounded = (0..self.areas.len()).filter(|area| self.is_bounded(*area));
         let dirs = bounded.map(|area| &self.areas[area].handle);
-        let Some(alive) = Alive::look(dirs, &self.own_files) else { return };
+        let looked = self.looks.look(|| Alive::look(dirs, &self.own_files));
+        let Some(alive) = looked else { return };
         let mut back = Vec::new();
         books.files.retain(|key, entry| {
             if alive.is_open(key) {

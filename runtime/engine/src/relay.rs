@@ -16,6 +16,7 @@ use wasmtime::{AsContextMut, StoreContextMut};
 use crate::gauge::Gauge;
 use crate::pace::{Pace, Turn};
 use crate::sandbox::Sandbox;
+use crate::socket_end::{Ends, end_reading};
 
 /// How much stands between the ends at most.
 const CHUNK: usize = 64 << 10;
@@ -46,13 +47,17 @@ struct Intake {
     turn: Turn,
 }
 
-/// Gives out what was taken in.
-struct Outlet(Shared);
+/// Gives out what was taken in. When nobody takes it any more, the connection that it comes from is ended for
+/// reading, where there is one.
+struct Outlet {
+    shared: Shared,
+    from: Option<Ends>,
+}
 
-/// Puts a counter and a pace into a stream.
+/// Puts a counter and a pace into a stream, which comes from a connection or from the guest.
 pub(crate) fn relay(
     mut store: impl AsContextMut<Data = Sandbox>,
-    stream: StreamReader<u8>,
+    (stream, from): (StreamReader<u8>, Option<Ends>),
     counter: fn(&Gauge) -> &AtomicU64,
 ) -> wasmtime::Result<StreamReader<u8>> {
     let shared = Shared::default();
@@ -62,7 +67,7 @@ pub(crate) fn relay(
         &mut store,
         Intake { shared: Arc::clone(&shared), gauge, counter, pace, turn: Turn::default() },
     )?;
-    StreamReader::new(&mut store, Outlet(shared))
+    StreamReader::new(&mut store, Outlet { shared, from })
 }
 
 impl StreamConsumer<Sandbox> for Intake {
@@ -114,7 +119,7 @@ impl StreamProducer<Sandbox> for Outlet {
         mut destination: Destination<'a, u8, Bytes>,
         finish: bool,
     ) -> Poll<wasmtime::Result<StreamResult>> {
-        let mut between = lock(&self.0);
+        let mut between = lock(&self.shared);
         if let Some(chunk) = between.chunk.take() {
             destination.set_buffer(chunk);
             wake(&mut between.giver);
@@ -141,9 +146,12 @@ impl Drop for Intake {
 
 impl Drop for Outlet {
     fn drop(&mut self) {
-        let mut between = lock(&self.0);
+        let mut between = lock(&self.shared);
         between.left = true;
         wake(&mut between.giver);
+        if let (false, Some(ends)) = (between.ended, self.from) {
+            end_reading(ends);
+        }
     }
 }
 

@@ -14,6 +14,7 @@ use wasmtime_wasi::{WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::control::Control;
+use crate::descriptors::Descriptors;
 use crate::error::EngineError;
 use crate::gauge::Gauge;
 use crate::handles::{Handles, OpenDir};
@@ -45,6 +46,7 @@ pub(crate) struct Sandbox {
     /// The lists of directories that it is in the middle of.
     pub(crate) begun: Begun,
     pub(crate) lists: Lists,
+    descriptors: Descriptors,
     /// Whether file operations may hold this thread.
     pub(crate) blocking: Blocking,
     /// The granted directories, open for as long as the guest runs.
@@ -66,6 +68,17 @@ pub(crate) enum Noted {
 }
 
 impl Sandbox {
+    /// Whether the guest may open one more file or socket.
+    pub(crate) fn may_open(&mut self) -> bool {
+        let table = self.p1.ctx().table;
+        // The place of the next thing tells how many there are, but for those that were closed.
+        let held = table.push(()).and_then(|probe| {
+            let place = probe.rep();
+            table.delete(probe).map(|()| place)
+        });
+        self.descriptors.has_room(held.unwrap_or(u32::MAX))
+    }
+
     /// A granted directory, which `Noted::Granted` names.
     pub(crate) fn granted(&self, number: usize) -> BorrowedFd<'_> {
         self.granted[number].as_fd()
@@ -145,6 +158,7 @@ pub(crate) fn store(
         noted,
         begun: Begun::default(),
         lists: Lists::new(),
+        descriptors: Descriptors::of_this_process(),
         blocking: process.blocking,
         granted: handles.dirs.into_iter().chain(handles.cwd).collect(),
         _preopened: preopened,

@@ -14,10 +14,11 @@ use wasmtime_wasi::p2::bindings::sockets::ip_name_lookup::{
     Host as _, HostResolveAddressStream as _, ResolveAddressStream,
 };
 use wasmtime_wasi::p2::bindings::sockets::network::{
-    ErrorCode, IpAddress, IpSocketAddress, Network,
+    ErrorCode, IpAddress, IpAddressFamily, IpSocketAddress, Network,
 };
 use wasmtime_wasi::p2::bindings::sockets::tcp::HostTcpSocket;
 use wasmtime_wasi::p2::bindings::sockets::udp::HostUdpSocket;
+use wasmtime_wasi::p2::bindings::sockets::{tcp_create_socket, udp_create_socket};
 use wasmtime_wasi::p2::{
     DynInputStream, DynOutputStream, InputStream, OutputStream, Pollable, SocketError,
     StreamResult, TcpSocket, UdpSocket,
@@ -138,8 +139,40 @@ fn outcome<T>(result: Result<T, SocketError>) -> wasmtime::Result<(Result<T, Err
 /// Replaces, in a linker that has WASI 0.2, the functions that mote changes.
 pub(crate) fn link_p2(linker: &mut Linker<Sandbox>) -> wasmtime::Result<()> {
     link_names(linker)?;
+    link_create(linker)?;
     link_tcp(linker)?;
     link_udp(linker)
+}
+
+fn link_create(linker: &mut Linker<Sandbox>) -> wasmtime::Result<()> {
+    linker.instance("wasi:sockets/tcp-create-socket@0.2.12")?.func_wrap(
+        "create-tcp-socket",
+        |mut cx: StoreContextMut<'_, Sandbox>, (family,): (IpAddressFamily,)| {
+            let sandbox = cx.data_mut();
+            match sandbox.may_open() {
+                true => outcome(tcp_create_socket::Host::create_tcp_socket(
+                    &mut sandbox.sockets(),
+                    family,
+                )),
+                false => Ok((Err(ErrorCode::NewSocketLimit),)),
+            }
+        },
+    )?;
+    linker.instance("wasi:sockets/udp-create-socket@0.2.12")?.func_wrap_async(
+        "create-udp-socket",
+        |mut cx: StoreContextMut<'_, Sandbox>, (family,): (IpAddressFamily,)| {
+            Box::new(async move {
+                let sandbox = cx.data_mut();
+                match sandbox.may_open() {
+                    true => outcome(
+                        udp_create_socket::Host::create_udp_socket(&mut sandbox.sockets(), family)
+                            .await,
+                    ),
+                    false => Ok((Err(ErrorCode::NewSocketLimit),)),
+                }
+            })
+        },
+    )
 }
 
 /// How many look-ups a guest may have under way: each takes a thread of those that all guests share.
@@ -233,6 +266,9 @@ fn link_tcp(linker: &mut Linker<Sandbox>) -> wasmtime::Result<()> {
         "[method]tcp-socket.accept",
         |mut cx: StoreContextMut<'_, Sandbox>, (socket,): (Resource<TcpSocket>,)| {
             let sandbox = cx.data_mut();
+            if !sandbox.may_open() {
+                return Ok((Err(ErrorCode::NewSocketLimit),));
+            }
             match outcome(HostTcpSocket::accept(&mut sandbox.sockets(), socket))? {
                 (Ok((accepted, input, output)),) => {
                     let (input, output) = sandbox.metered(&accepted, (input, output))?;

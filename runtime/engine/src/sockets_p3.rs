@@ -9,7 +9,7 @@ use wasmtime::{AsContextMut, StoreContextMut};
 use wasmtime_wasi::p3::bindings::sockets::ip_name_lookup::{ErrorCode as NameError, HostWithStore};
 use wasmtime_wasi::p3::bindings::sockets::types::{
     ErrorCode, HostTcpSocket, HostTcpSocketWithStore, HostUdpSocket, HostUdpSocketWithStore,
-    IpAddress, IpSocketAddress,
+    IpAddress, IpAddressFamily, IpSocketAddress,
 };
 use wasmtime_wasi::p3::sockets::SocketError;
 use wasmtime_wasi::sockets::{TcpSocket, UdpSocket, WasiSockets, WasiSocketsView};
@@ -17,6 +17,7 @@ use wasmtime_wasi::sockets::{TcpSocket, UdpSocket, WasiSockets, WasiSocketsView}
 use crate::pace::PER_DATAGRAM;
 use crate::relay::relay;
 use crate::sandbox::Sandbox;
+use crate::socket_end::Ends;
 
 /// What a datagram can hold at most (RFC 768).
 const LONGEST_DATAGRAM: usize = 65_535;
@@ -26,6 +27,10 @@ fn outcome<T>(result: Result<T, SocketError>) -> wasmtime::Result<(Result<T, Err
         Ok(value) => Ok((Ok(value),)),
         Err(error) => Ok((Err(error.downcast()?),)),
     }
+}
+
+fn too_many() -> ErrorCode {
+    ErrorCode::Other(Some("too many open files".to_owned()))
 }
 
 pub(crate) fn link(linker: &mut Linker<Sandbox>) -> wasmtime::Result<()> {
@@ -57,6 +62,16 @@ pub(crate) fn link(linker: &mut Linker<Sandbox>) -> wasmtime::Result<()> {
     link_sockets(linker)
 }
 
+impl Sandbox {
+    /// The addresses of a connection, if the socket is connected.
+    fn ends_of(&mut self, socket: &Resource<TcpSocket>) -> Option<Ends> {
+        let again = || Resource::new_borrow(socket.rep());
+        let local = HostTcpSocket::get_local_address(&mut self.sockets(), again()).ok()?;
+        let peer = HostTcpSocket::get_remote_address(&mut self.sockets(), again()).ok()?;
+        Some((local.into(), peer.into()))
+    }
+}
+
 fn ip(address: IpAddress) -> std::net::IpAddr {
     match address {
         IpAddress::Ipv4((a, b, c, d)) => [a, b, c, d].into(),
@@ -85,6 +100,28 @@ fn link_sockets(linker: &mut Linker<Sandbox>) -> wasmtime::Result<()> {
                 let sandbox = cx.data_mut();
                 let host = sandbox.net.host_address(Protocol::Udp, address.into());
                 outcome(HostUdpSocket::bind(&mut sandbox.sockets(), socket, host.into()).await)
+            })
+        },
+    )?;
+    types.func_wrap(
+        "[static]tcp-socket.create",
+        |mut cx: StoreContextMut<'_, Sandbox>, (family,): (IpAddressFamily,)| {
+            let sandbox = cx.data_mut();
+            match sandbox.may_open() {
+                true => outcome(HostTcpSocket::create(&mut sandbox.sockets(), family)),
+                false => Ok((Err(too_many()),)),
+            }
+        },
+    )?;
+    types.func_wrap_async(
+        "[static]udp-socket.create",
+        |mut cx: StoreContextMut<'_, Sandbox>, (family,): (IpAddressFamily,)| {
+            Box::new(async move {
+                let sandbox = cx.data_mut();
+                match sandbox.may_open() {
+                    true => outcome(HostUdpSocket::create(&mut sandbox.sockets(), family).await),
+                    false => Ok((Err(too_many()),)),
+                }
             })
         },
     )?;
@@ -142,7 +179,7 @@ fn link_sockets(linker: &mut Linker<Sandbox>) -> wasmtime::Result<()> {
         "[method]tcp-socket.send",
         |mut cx: StoreContextMut<'_, Sandbox>,
          (socket, data): (Resource<TcpSocket>, StreamReader<u8>)| {
-            let data = relay(&mut cx, data, |gauge| &gauge.sent)?;
+            let data = relay(&mut cx, (data, None), |gauge| &gauge.sent)?;
             let access =
                 Access::<Sandbox, WasiSockets>::new(cx, <Sandbox as WasiSocketsView>::sockets);
             Ok((<WasiSockets as HostTcpSocketWithStore<Sandbox>>::send(access, socket, data)?,))
@@ -151,13 +188,14 @@ fn link_sockets(linker: &mut Linker<Sandbox>) -> wasmtime::Result<()> {
     types.func_wrap(
         "[method]tcp-socket.receive",
         |mut cx: StoreContextMut<'_, Sandbox>, (socket,): (Resource<TcpSocket>,)| {
+            let ends = cx.data_mut().ends_of(&socket);
             let access = Access::<Sandbox, WasiSockets>::new(
                 cx.as_context_mut(),
                 <Sandbox as WasiSocketsView>::sockets,
             );
             let (data, done) =
                 <WasiSockets as HostTcpSocketWithStore<Sandbox>>::receive(access, socket)?;
-            Ok(((relay(&mut cx, data, |gauge| &gauge.received)?, done),))
+            Ok(((relay(&mut cx, (data, ends), |gauge| &gauge.received)?, done),))
         },
     )
 }

@@ -134,10 +134,7 @@ fn run(wasm: &[u8], limits: &Limits) {
     let profile = if limits.memory_pages % 2 == 0 { Profile::Micro } else { Profile::Server };
     let key = CodeKey::new(&digest, profile, checks);
     let how = (profile, checks);
-    let terms = mote_engine::Terms {
-        timeout: mote_engine::COMPILE_TIMEOUT,
-        wanted: mote_engine::Wanted::ALWAYS,
-    };
+    let terms = mote_engine::Terms::default();
     let Ok(code) = mote_engine::compile(&cache, &key, wasm, how, (&CompileIn::Here, &terms)) else {
         return;
     };

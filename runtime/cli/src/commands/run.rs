@@ -70,6 +70,7 @@ impl RunArgs {
 
     /// Runs it in this process, before this terminal.
     fn here(self, app: &App) -> Result<u8, CliError> {
+        let inherited = mote_engine::Inherited::note();
         let RunArgs {
             grants,
             limits,
@@ -104,6 +105,7 @@ impl RunArgs {
         let shown = name.as_ref().map_or(artifact.name.as_str(), ContainerName::as_str);
         let stdio = process.stdio();
         let process = process.process(&artifact, &policy)?;
+        inherited.close();
         let ready = launch::prepare(app, &artifact, &policy, (Afterwards::Ends, show))?;
         drop(lease);
         let start = Start {

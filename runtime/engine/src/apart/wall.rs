@@ -5,7 +5,7 @@ use std::path::Path;
 use mote_spec::{Isolation, NetGrants, Network, Policy, Security, UserId};
 use rustix::fs::Mode;
 use rustix::process::{Gid, Signal, Uid};
-use rustix::thread::{CapabilitySet, CapabilitySets};
+use rustix::thread::CapabilitySet;
 use seccompiler::BpfProgram;
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +13,7 @@ use super::domain::Domain;
 use super::layers::{Layer, Layers};
 use super::seccomp::{SeccompProfile, Sockets};
 use super::{namespaces, seccomp};
+use crate::capabilities;
 use crate::error::EngineError;
 use crate::handles::Handles;
 
@@ -138,16 +139,17 @@ impl Prepared<'_> {
         if !seccomp::is_supported() {
             lacks.push(Layer::Seccomp);
         }
+        let kept = capabilities.as_ref().map(|names| set_of(names));
+        // While it may: another user may not.
+        if let Some(kept) = kept {
+            capabilities::bound(kept).map_err(failed("bound its capabilities"))?;
+        }
         if let Some(user) = user {
             rustix::thread::set_keep_capabilities(true).map_err(failed("keep capabilities"))?;
             user.become_it()?;
         }
-        if let Some(kept) = capabilities {
-            let had = rustix::thread::capabilities(None).map_err(failed("tell capabilities"))?;
-            let kept = set_of(kept) & had.permitted;
-            let inheritable = CapabilitySet::empty();
-            let sets = CapabilitySets { effective: kept, permitted: kept, inheritable };
-            rustix::thread::set_capabilities(None, sets).map_err(failed("drop capabilities"))?;
+        if let Some(kept) = kept {
+            capabilities::keep(kept).map_err(failed("drop capabilities"))?;
         }
         // Another user's process loses it.
         rustix::process::set_parent_process_death_signal(Some(Signal::KILL))

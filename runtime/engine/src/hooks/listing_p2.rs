@@ -15,7 +15,7 @@ use crate::sandbox::Sandbox;
 /// A list that is being read; the names are away while more of them are read.
 struct Listing(Option<Names>);
 
-pub(crate) fn link(linker: &mut Linker<Sandbox>) -> wasmtime::Result<()> {
+pub(super) fn link(linker: &mut Linker<Sandbox>) -> wasmtime::Result<()> {
     let mut types = linker.instance("wasi:filesystem/types@0.2.12")?;
     types.resource(
         "directory-entry-stream",

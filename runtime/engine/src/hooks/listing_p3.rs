@@ -137,7 +137,7 @@ impl StreamProducer<Sandbox> for Listing {
 
 type Listed = (StreamReader<DirectoryEntry>, FutureReader<Result<(), ErrorCode>>);
 
-pub(crate) fn link(linker: &mut Linker<Sandbox>) -> wasmtime::Result<()> {
+pub(super) fn link(linker: &mut Linker<Sandbox>) -> wasmtime::Result<()> {
     linker.instance("wasi:filesystem/types@0.3.0")?.func_wrap(
         "[method]descriptor.read-directory",
         |mut cx: StoreContextMut<'_, Sandbox>, (descriptor,): (Resource<Descriptor>,)| {

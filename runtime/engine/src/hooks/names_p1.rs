@@ -127,6 +127,9 @@ impl Guest<'_> {
 
     async fn try_open(&mut self, call: Open, leave: Leave) -> wasmtime::Result<i32> {
         let note = self.prepare()?;
+        if !self.sandbox.may_open() {
+            return Ok(Errno::Nfile as i32);
+        }
         let Open { place: (dir, follow, path, length), oflags, rights, flags, opened } = call;
         let (memory, p1) = (&mut self.memory, &mut self.sandbox.p1);
         let errno = raw::path_open(

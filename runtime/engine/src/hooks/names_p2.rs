@@ -80,6 +80,12 @@ pub(super) fn link(linker: &mut Linker<Sandbox>) -> wasmtime::Result<()> {
             })
         },
     )?;
+    Ok(())
+}
+
+/// Opening, whether there is a quota or not.
+pub(super) fn link_open(linker: &mut Linker<Sandbox>) -> wasmtime::Result<()> {
+    let mut types = linker.instance("wasi:filesystem/types@0.2.12")?;
     types.func_wrap_async(
         "[method]descriptor.open-at",
         |mut cx: StoreContextMut<'_, Sandbox>,
@@ -104,8 +110,12 @@ async fn open_at(
     path: String,
     (open, flags): (OpenFlags, DescriptorFlags),
 ) -> Opened {
+    if !sandbox.may_open() {
+        return Ok((Err(ErrorCode::Quota),));
+    }
     let known = sandbox.filesystem().table.get(&dir).ok().and_then(directory);
-    let makes = open.contains(OpenFlags::CREATE) && known.is_some();
+    let is_charged = sandbox.quota.is_some() && known.is_some();
+    let makes = open.contains(OpenFlags::CREATE) && is_charged;
     let again = Resource::new_borrow(dir.rep());
     if makes && !open.contains(OpenFlags::EXCLUSIVE) {
         // A file that is there is opened, also where no name may be made any more.

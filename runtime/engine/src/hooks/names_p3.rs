@@ -100,6 +100,12 @@ pub(super) fn link(linker: &mut Linker<Sandbox>) -> wasmtime::Result<()> {
             })
         },
     )?;
+    Ok(())
+}
+
+/// Opening, whether there is a quota or not.
+pub(super) fn link_open(linker: &mut Linker<Sandbox>) -> wasmtime::Result<()> {
+    let mut types = linker.instance("wasi:filesystem/types@0.3.0")?;
     types.func_wrap_concurrent(
         "[method]descriptor.open-at",
         |accessor: &Accessor<Sandbox>,
@@ -138,8 +144,13 @@ async fn open_at(
             Err(error) => Err(error.downcast()?),
         })
     };
+    if !accessor.with(|mut access| access.get().may_open()) {
+        return Ok((Err(ErrorCode::Other(Some("too many open files".to_owned()))),));
+    }
     let is_charged = accessor.with(|mut access| {
-        access.get().filesystem().table.get(&dir).is_ok_and(|dir| directory(dir).is_some())
+        let sandbox = access.get();
+        sandbox.quota.is_some()
+            && sandbox.filesystem().table.get(&dir).is_ok_and(|dir| directory(dir).is_some())
     });
     let makes = open.contains(OpenFlags::CREATE) && is_charged;
     if makes && !open.contains(OpenFlags::EXCLUSIVE) {

@@ -123,7 +123,7 @@ fn wrapped(
 }
 
 /// Streams into files, whether there is a quota or not.
-pub(crate) fn link_streams(linker: &mut Linker<Sandbox>) -> wasmtime::Result<()> {
+pub(super) fn link_streams(linker: &mut Linker<Sandbox>) -> wasmtime::Result<()> {
     let mut types = linker.instance("wasi:filesystem/types@0.2.12")?;
     types.func_wrap(
         "[method]descriptor.write-via-stream",

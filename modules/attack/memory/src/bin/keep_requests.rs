@@ -9,7 +9,7 @@ fn main() {
     let mut kept = Vec::new();
     for _ in 0..20_000 {
         let request = OutgoingRequest::new(Fields::new());
-        request.set_path_with_query(Some(&format!("/{}", "x".repeat(60_000)))).expect("a path");
+        request.set_path_with_query(Some(&format!("/{}", "x".repeat(16_000)))).expect("a path");
         let body = request.body().expect("the first");
         let stream = body.write().expect("the first");
         while let Ok(room @ 1..) = stream.check_write() {
