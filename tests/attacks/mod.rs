@@ -4,7 +4,9 @@
 //! container, how much memory it took, and how long.
 
 mod bombs;
+mod daemon;
 mod escapes;
+mod images;
 mod pairs;
 mod sandbox;
 
@@ -118,6 +120,13 @@ impl World {
         self.neighbour_is_well();
         assert!(self.host.left("root/scratch").is_empty(), "{out:?}");
         out
+    }
+
+    /// Whether the host and the other container are as they were.
+    pub fn is_unharmed(mut self) -> World {
+        assert_eq!(self.host.read("canary/secret"), SECRET);
+        self.neighbour_is_well();
+        self
     }
 
     /// Whether the other container still does what it is there for.

@@ -81,6 +81,13 @@ impl<'a> Daemon<'a> {
         prlimit(Some(Pid::from_child(&self.child)), Resource::Fsize, limit).expect("bounded");
     }
 
+    /// Lets it have so many descriptors from now on, as on a machine that allows few.
+    pub fn bound_descriptors(&self, most: u64) {
+        use rustix::process::{Pid, Resource, Rlimit, prlimit};
+        let limit = Rlimit { current: Some(most), maximum: Some(most) };
+        prlimit(Some(Pid::from_child(&self.child)), Resource::Nofile, limit).expect("bounded");
+    }
+
     /// Ends it as a power cut would.
     pub fn kill(mut self) {
         self.child.kill().expect("killed");
