@@ -12,7 +12,7 @@ cli::command::export!(Attack);
 
 impl Guest for Attack {
     async fn run() -> Result<(), ()> {
-        let longest = "x".repeat(4 << 20);
+        let longest = "x".repeat(200 << 10);
         let mut kept = Vec::new();
         for _ in 0..20_000 {
             let (_, trailers) = wit_future::new(|| Ok(None));
