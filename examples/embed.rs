@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use mote_engine::{Blocking, Call, Input, Launch, Output, Process, Stdio, Terminal};
 use mote_engine::{Cache, Checks, CodeKey, CompileIn, Control, Engine, Module, Profile, Terms};
-use mote_image::registry::{Client, Settings};
 use mote_image::{Overrides, Store};
+use mote_registry::{Client, Settings};
 use mote_spec::{Asks, Bytes, Ceiling, ImageRef, Request, decide};
 
 type Error = Box<dyn std::error::Error>;
@@ -15,7 +15,7 @@ type Error = Box<dyn std::error::Error>;
 async fn pull_and_run(image: &ImageRef, folder: PathBuf) -> Result<String, Error> {
     let store = Store::open(&folder.join("images"))?;
     let client = Client::new(Settings::default())?;
-    let stored = mote_image::pull(&store, &client, image, None, &Default::default()).await?;
+    let stored = mote_registry::pull(&store, &client, image, None, &Default::default()).await?;
     let lease = store.lease()?;
     let artifact = mote_image::open(&store, &lease, &stored, Overrides::default())?;
 

@@ -8,11 +8,22 @@ use std::process::Command;
 const ALLOWED: [(&str, &[&str]); 7] = [
     ("mote-spec", &[]),
     ("mote-image", &["mote-spec"]),
+    ("mote-registry", &["mote-spec", "mote-image"]),
     ("mote-engine", &["mote-spec"]),
     ("mote-lifecycle", &["mote-spec", "mote-engine"]),
-    ("mote-daemon", &["mote-spec", "mote-image", "mote-engine", "mote-lifecycle"]),
+    ("mote-daemon", &["mote-spec", "mote-image", "mote-registry", "mote-engine", "mote-lifecycle"]),
     ("mote-shim", &["mote-spec", "mote-image", "mote-engine", "mote-lifecycle"]),
-    ("mote-cli", &["mote-spec", "mote-image", "mote-engine", "mote-lifecycle", "mote-daemon"]),
+    (
+        "mote-cli",
+        &[
+            "mote-spec",
+            "mote-image",
+            "mote-registry",
+            "mote-engine",
+            "mote-lifecycle",
+            "mote-daemon",
+        ],
+    ),
 ];
 
 fn workspace() -> std::path::PathBuf {

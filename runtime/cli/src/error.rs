@@ -7,9 +7,9 @@ use mote_daemon::scratch::ScratchError;
 use mote_daemon::{DaemonError, ProgramError};
 use mote_engine::{EngineError, Fault};
 use mote_image::archive::ArchiveError;
-use mote_image::registry::{CredentialError, RegistryError};
-use mote_image::{OpenError, PullError, SaveError, StoreError};
+use mote_image::{OpenError, SaveError, StoreError};
 use mote_lifecycle::{DriveError, LiveError, RecordsError};
+use mote_registry::{CredentialError, PullError, RegistryError};
 use mote_spec::{AnnotationError, GrantError, ReferenceError, Refused};
 
 /// Mote failed before the guest started.

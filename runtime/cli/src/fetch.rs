@@ -4,8 +4,8 @@ use std::path::Path;
 
 use clap::{Args, ValueEnum};
 use mote_image::manifest::Platform;
-use mote_image::registry::{Client, RegistryError};
-use mote_image::{Artifact, Code, Lease, Overrides, PullError, Source, Store, Stored, archive};
+use mote_image::{Artifact, Code, Lease, Overrides, Source, Store, Stored, archive};
+use mote_registry::{Client, PullError, RegistryError};
 use mote_spec::ImageRef;
 use tokio::runtime::Builder;
 
@@ -102,7 +102,7 @@ fn pull_with(
 ) -> Result<Result<Stored, PullError>, CliError> {
     let client = Client::new(options.registry.settings(app)?)?;
     progress::during(show, &image.familiar(), |progress| {
-        block_on(mote_image::pull(store, &client, image, options.platform.as_ref(), progress))
+        block_on(mote_registry::pull(store, &client, image, options.platform.as_ref(), progress))
     })
 }
 

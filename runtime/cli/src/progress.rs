@@ -6,7 +6,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use mote_image::Progress;
+use mote_registry::Progress;
 use mote_spec::foreign::shown_in_a_line;
 
 use crate::output;

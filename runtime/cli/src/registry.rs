@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use mote_image::registry::{Credential, Credentials, Proxy, Settings, TlsVerify};
+use mote_registry::{Credential, Credentials, Proxy, Settings, TlsVerify};
 use mote_spec::ImageRef;
 
 use crate::app::App;

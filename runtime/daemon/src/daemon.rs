@@ -10,12 +10,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use mote_engine::{Checks, Company};
-use mote_image::registry::Settings;
 use mote_image::{Artifact, Store, Stored};
 use mote_lifecycle::{
     Container, DriveError, Ended, Grace, Host, Pool, Record, Records, RecordsError, Recovery,
     Removal, Resources, Status, Time, recover,
 };
+use mote_registry::Settings;
 use mote_spec::{ContainerId, ContainerName, ExitStatus};
 use tokio::sync::mpsc;
 

@@ -45,7 +45,7 @@ impl Hasher {
 }
 
 /// Hashes bytes.
-pub(crate) fn hash(algorithm: Algorithm, bytes: &[u8]) -> Digest {
+pub fn hash(algorithm: Algorithm, bytes: &[u8]) -> Digest {
     let mut hasher = Hasher::new(algorithm);
     hasher.update(bytes);
     hasher.finish()

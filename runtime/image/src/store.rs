@@ -163,11 +163,10 @@ impl Store {
     }
 
     /// The same for a blob of one owner, such as a repository.
-    pub(crate) fn ingest_of(
-        &self,
-        blob: &Descriptor,
-        owner: &str,
-    ) -> Result<Option<Ingest>, StoreError> {
+    ///
+    /// # Errors
+    /// As [`Store::ingest`] does.
+    pub fn ingest_of(&self, blob: &Descriptor, owner: &str) -> Result<Option<Ingest>, StoreError> {
         blob::ingest(self, blob, owner, Present::BySize)
     }
 

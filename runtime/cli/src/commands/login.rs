@@ -3,7 +3,7 @@
 use std::io::Read;
 
 use clap::Args;
-use mote_image::registry::{AuthFile, Client, Credential};
+use mote_registry::{AuthFile, Client, Credential};
 
 use crate::app::App;
 use crate::error::CliError;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use mote_image::registry::AuthFile;
+use mote_registry::AuthFile;
 
 use crate::app::App;
 use crate::error::CliError;

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use mote_engine::{Blocking, Call, Captured, Input, Output, Process, Stdio, Terminal};
-use mote_image::registry::{Client, Settings};
 use mote_image::{Description, Kind, Overrides, Store, pack};
+use mote_registry::{Client, Settings};
 use mote_spec::{Asks, ExitStatus, ImageRef, decide};
 
 use crate::app::{App, Globals};
@@ -80,7 +80,7 @@ fn show(app: &App, image: &ImageRef, workload: &Workload) -> Result<(), CliError
     let store = app.store()?;
     let client = Client::new(Settings::default())?;
     let start = Instant::now();
-    let stored = block_on(mote_image::pull(&store, &client, image, None, &Default::default()))??;
+    let stored = block_on(mote_registry::pull(&store, &client, image, None, &Default::default()))??;
     let pulled = start.elapsed();
     let lease = store.lease()?;
     let artifact = mote_image::open(&store, &lease, &stored, Overrides::default())?;

@@ -7,9 +7,9 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE, URL_SAFE_NO_PAD};
 use mote_engine::Waiting;
+use mote_image::Stored;
 use mote_image::manifest::Platform;
-use mote_image::registry::{Client, Credential, RegistryError, Settings};
-use mote_image::{Progress, PullError, Stored};
+use mote_registry::{Client, Credential, Progress, PullError, RegistryError, Settings};
 use mote_spec::ImageRef;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -149,7 +149,7 @@ async fn fetch(
     let client = Client::new(settings).map_err(|error| failed(&error))?;
     let store = daemon.machine.store()?;
     let progress = Arc::new(Progress::default());
-    let pulling = mote_image::pull(&store, &client, image, platform.as_ref(), &progress);
+    let pulling = mote_registry::pull(&store, &client, image, platform.as_ref(), &progress);
     tokio::pin!(pulling);
     let mut tick = tokio::time::interval(EVERY);
     let stored = loop {

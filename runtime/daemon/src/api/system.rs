@@ -240,7 +240,7 @@ struct Login {
 
 /// `POST /auth`: tries a credential out; the client keeps it.
 pub(crate) async fn auth(call: Call) -> Reply {
-    use mote_image::registry::{Client, Credential};
+    use mote_registry::{Client, Credential};
     let mut settings = call.daemon.registries.clone();
     let Login { username, password, serveraddress } = call.json()?;
     settings.credentials.explicit = Some(Credential::Password { user: username, password });

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::client::RegistryError;
-use super::endpoint::{Endpoint, TlsVerify};
+use crate::endpoint::{Endpoint, TlsVerify};
+use crate::error::RegistryError;
 
 /// What mote reads of a `hosts.toml`; keys that it does not know are an error, not a guess.
 #[derive(Debug, Deserialize)]

@@ -6,12 +6,13 @@
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use mote_spec::{Host, is_private_network, is_public};
+use mote_spec::{Host, ImageRef, is_private_network, is_public};
 use reqwest::{Certificate, Client, ClientBuilder, Response};
 
-use super::auth::{PublicNames, Reach};
-use super::client::{RegistryError, Settings};
-use super::endpoint::{Endpoint, TlsVerify, is_this_machine};
+use crate::endpoint::{Endpoint, TlsVerify, is_this_machine};
+use crate::error::RegistryError;
+use crate::realm::{PublicNames, Reach};
+use crate::settings::Settings;
 
 /// How often a request is sent on.
 const MOST_REDIRECTS: usize = 5;
@@ -174,6 +175,20 @@ pub(crate) enum ReadProblem {
     TooLarge(u64),
     TooSlow,
     Transport(reqwest::Error),
+}
+
+impl ReadProblem {
+    pub(crate) fn named(self, what: &str, image: &ImageRef) -> RegistryError {
+        match self {
+            ReadProblem::TooLarge(most) => RegistryError::TooLarge { what: what.to_owned(), most },
+            ReadProblem::TooSlow => {
+                RegistryError::TooSlow { registry: image.registry().to_owned() }
+            }
+            ReadProblem::Transport(source) => {
+                RegistryError::Transport { registry: image.registry().to_owned(), source }
+            }
+        }
+    }
 }
 
 /// Reads a body of at most `most` bytes, which has to come within [`SMALL_TIMEOUT`].

@@ -5,16 +5,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt};
+use mote_image::bounds::free_space;
+use mote_image::layout::{self, LayoutError};
+use mote_image::manifest::{Descriptor, Document, ImageConfig, Manifest, ManifestError, Platform};
+use mote_image::select::{self, SelectError};
+use mote_image::{Ingest, Store, StoreError, Stored, Verified, media};
 use mote_spec::ImageRef;
 
-use crate::blob::{Ingest, Verified};
-use crate::bounds::free_space;
-use crate::layout::{self, LayoutError};
-use crate::manifest::{Descriptor, Document, ImageConfig, Manifest, ManifestError, Platform};
-use crate::media;
-use crate::registry::{BlobStream, Client, Fetched, RegistryError};
-use crate::select::{self, SelectError};
-use crate::store::{Store, StoreError, Stored};
+use crate::client::{BlobStream, Client, Fetched};
+use crate::error::RegistryError;
 
 /// How many blobs are downloaded at once.
 const PARALLEL: usize = 6;

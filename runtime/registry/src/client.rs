@@ -1,111 +1,23 @@
 //! Sends requests to a registry: which endpoint, which token, how often, and how much is read.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use mote_image::manifest::{Descriptor, LARGEST_MANIFEST};
+use mote_image::{hash, media};
 use mote_spec::{Algorithm, Digest, ImageRef};
 use reqwest::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_RANGE, RANGE};
 use reqwest::{Method, Response, StatusCode};
 
-use super::auth::{self, Challenge, RealmError};
-use super::credentials::{CredentialError, Credentials};
-use super::endpoint::{Endpoint, TlsVerify, endpoints};
-use super::http::{Clients, ReadProblem, read_capped};
-use super::mirrors::mirrors;
-use super::retry::{self, Budget};
-use crate::blob;
-use crate::manifest::{Descriptor, LARGEST_MANIFEST};
-use crate::media;
-
-/// How registries are reached.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    pub verify: TlsVerify,
-    /// Registries that may be without TLS.
-    pub plain_http: Vec<String>,
-    /// Folders of containerd's `hosts.toml` files.
-    pub mirrors: Vec<PathBuf>,
-    /// PEM files of authorities that are trusted beside the system's.
-    pub authorities: Vec<PathBuf>,
-    pub credentials: Credentials,
-    /// Proxies for plain and encrypted requests, and the hosts that need none.
-    pub proxy: Proxy,
-    /// Hosts that may ask for credentials though they are in a private network, beside the registries themselves.
-    pub token_servers: Vec<String>,
-    /// A connection that brings nothing for so long is given up, and its download resumed; one that brings less
-    /// than [`MIN_RATE`] over so long is given up for good.
-    pub stall: Duration,
-    /// How long a pull may take in all.
-    pub deadline: Duration,
-}
-
-/// Bytes a second that a registry has to bring.
-pub const MIN_RATE: u64 = 1 << 10;
-
-/// The proxies of the environment, as the binary read them.
-#[derive(Debug, Clone, Default)]
-pub struct Proxy {
-    pub http: Option<String>,
-    pub https: Option<String>,
-    pub no_proxy: Option<String>,
-}
-
-impl Default for Settings {
-    fn default() -> Settings {
-        Settings {
-            verify: TlsVerify::Always,
-            plain_http: Vec::new(),
-            mirrors: Vec::new(),
-            authorities: Vec::new(),
-            credentials: Credentials::default(),
-            proxy: Proxy::default(),
-            token_servers: Vec::new(),
-            stall: Duration::from_secs(30),
-            deadline: Duration::from_secs(60 * 60),
-        }
-    }
-}
-
-/// Why a registry did not give what was asked.
-#[derive(Debug, thiserror::Error)]
-pub enum RegistryError {
-    #[error("registry has no {what}")]
-    NotFound { what: String },
-    #[error("registry {registry} refuses this access")]
-    Unauthorized { registry: String },
-    #[error("registry {registry} answers {status}")]
-    Status { registry: String, status: StatusCode },
-    #[error("registry {registry} answers 429: too many requests")]
-    RateLimited { registry: String },
-    #[error("registry {registry} sends less than {MIN_RATE} bytes a second")]
-    TooSlow { registry: String },
-    #[error("cannot reach registry {registry}")]
-    Transport { registry: String, source: reqwest::Error },
-    #[error("registry {registry} wants the credential sent to {realm}, which is refused")]
-    Realm { registry: String, realm: String, source: RealmError },
-    #[error("registry {registry} has no token for us")]
-    Token { registry: String, source: reqwest::Error },
-    #[error("registry {registry} answers the request for a token with something else")]
-    TokenReply { registry: String },
-    #[error("{what} is larger than {most} bytes")]
-    TooLarge { what: String, most: u64 },
-    #[error("{what} should be {expected} and is {found}")]
-    Mismatch { what: String, expected: Digest, found: Digest },
-    #[error("registry {registry} sends another part of {what} than was asked")]
-    BadRange { registry: String, what: String },
-    #[error("cannot read {path}")]
-    ConfigFile { path: PathBuf, source: std::io::Error },
-    #[error("{path} is not a hosts.toml that mote understands")]
-    Hosts { path: PathBuf, source: Box<toml::de::Error> },
-    #[error("{path} is not a PEM file of certificates")]
-    Authority { path: PathBuf },
-    #[error("cannot set up TLS and proxies")]
-    Setup(#[source] reqwest::Error),
-    #[error(transparent)]
-    Credential(#[from] CredentialError),
-}
+use crate::auth;
+use crate::challenge::Challenge;
+use crate::endpoint::{Endpoint, endpoints};
+use crate::error::{RegistryError, status_error};
+use crate::http::{Clients, read_capped};
+use crate::mirrors::mirrors;
+use crate::retry::{self, Budget};
+use crate::settings::{MIN_RATE, Settings};
 
 /// A client for all registries; keeps connections and tokens while it lives.
 #[derive(Clone)]
@@ -226,14 +138,13 @@ impl Client {
             .await
             .map_err(|problem| problem.named(&format!("manifest of {image}"), image))?;
         for expected in image.digest().into_iter().chain(&claimed) {
-            let found = blob::hash(expected.algorithm(), &bytes);
+            let found = hash(expected.algorithm(), &bytes);
             if found != *expected {
                 let what = format!("manifest of {image}");
                 return Err(RegistryError::Mismatch { what, expected: expected.clone(), found });
             }
         }
-        let digest =
-            image.digest().cloned().unwrap_or_else(|| blob::hash(Algorithm::Sha256, &bytes));
+        let digest = image.digest().cloned().unwrap_or_else(|| hash(Algorithm::Sha256, &bytes));
         Ok(Fetched { bytes, digest, media_type })
     }
 
@@ -252,7 +163,7 @@ impl Client {
         let bytes = read_capped(response, blob.size)
             .await
             .map_err(|problem| problem.named(&what, image))?;
-        let found = blob::hash(blob.digest.algorithm(), &bytes);
+        let found = hash(blob.digest.algorithm(), &bytes);
         match found == blob.digest {
             true => Ok(bytes),
             false => Err(RegistryError::Mismatch { what, expected: blob.digest.clone(), found }),
@@ -498,17 +409,6 @@ fn is_elsewhere(error: &RegistryError) -> bool {
     }
 }
 
-fn status_error(status: StatusCode, registry: &str) -> RegistryError {
-    let registry = registry.to_owned();
-    match status {
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-            RegistryError::Unauthorized { registry }
-        }
-        StatusCode::TOO_MANY_REQUESTS => RegistryError::RateLimited { registry },
-        status => RegistryError::Status { registry, status },
-    }
-}
-
 /// Refuses, before a byte is read, a blob that announces more than its descriptor promises.
 fn whole(
     response: Response,
@@ -535,20 +435,6 @@ fn starts_at(response: &Response, from: u64, size: u64) -> bool {
     };
     let start = range.split('-').next().and_then(|start| start.parse().ok());
     start == Some(from) && (total == "*" || total.parse() == Ok(size))
-}
-
-impl ReadProblem {
-    fn named(self, what: &str, image: &ImageRef) -> RegistryError {
-        match self {
-            ReadProblem::TooLarge(most) => RegistryError::TooLarge { what: what.to_owned(), most },
-            ReadProblem::TooSlow => {
-                RegistryError::TooSlow { registry: image.registry().to_owned() }
-            }
-            ReadProblem::Transport(source) => {
-                RegistryError::Transport { registry: image.registry().to_owned(), source }
-            }
-        }
-    }
 }
 
 #[cfg(test)]
