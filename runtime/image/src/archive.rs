@@ -11,14 +11,15 @@ use std::path::{Path, PathBuf};
 use mote_spec::{Algorithm, Digest, ImageRef};
 use serde::Deserialize;
 
-use crate::blob;
 use crate::bounds::{Bounded, Budget};
+use crate::error::StoreError;
+use crate::hash;
 use crate::manifest::{
     Descriptor, Document, Index, LARGEST_MANIFEST, Manifest, ManifestError, Platform,
 };
 use crate::media;
 use crate::select::{self, SelectError};
-use crate::store::{REF_NAME, Store, StoreError, Stored};
+use crate::store::{REF_NAME, Store, Stored};
 
 /// Why an archive cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -412,7 +413,7 @@ fn import_docker(
     for name in &image.layers {
         let failed = |source| ArchiveError::Read { path: files.path().to_owned(), source };
         let reader = files.open(name).map_err(failed)?;
-        let (digest, size) = blob::hash_reader(Algorithm::Sha256, reader).map_err(failed)?;
+        let (digest, size) = hash::hash_reader(Algorithm::Sha256, reader).map_err(failed)?;
         let layer = Descriptor::new(media::OCI_LAYER_TAR, digest, size);
         copy_blob(store, files, &layer, name)?;
         layers.push(layer);

@@ -1,76 +1,18 @@
 //! Writes one blob: hashed while it is written, bounded by its descriptor, visible only when whole.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use mote_spec::{Algorithm, Digest};
-use sha2::Digest as _;
+use mote_spec::Digest;
 
 use crate::bounds::free_space;
 use crate::disk::{Disk, DiskFile};
+use crate::error::{StoreError, disk_error};
+use crate::hash::{Hasher, hash_reader, sha256};
 use crate::manifest::Descriptor;
-use crate::store::{Store, StoreError, disk_error};
-
-/// A running hash of either algorithm.
-#[derive(Clone)]
-pub(crate) enum Hasher {
-    Sha256(sha2::Sha256),
-    Sha512(sha2::Sha512),
-}
-
-impl Hasher {
-    pub(crate) fn new(algorithm: Algorithm) -> Hasher {
-        match algorithm {
-            Algorithm::Sha256 => Hasher::Sha256(sha2::Sha256::new()),
-            Algorithm::Sha512 => Hasher::Sha512(sha2::Sha512::new()),
-        }
-    }
-
-    pub(crate) fn update(&mut self, bytes: &[u8]) {
-        match self {
-            Hasher::Sha256(hasher) => hasher.update(bytes),
-            Hasher::Sha512(hasher) => hasher.update(bytes),
-        }
-    }
-
-    pub(crate) fn finish(self) -> Digest {
-        let digest = match self {
-            Hasher::Sha256(hasher) => Digest::from_hash(Algorithm::Sha256, &hasher.finalize()),
-            Hasher::Sha512(hasher) => Digest::from_hash(Algorithm::Sha512, &hasher.finalize()),
-        };
-        digest.expect("a hash has the length of its algorithm")
-    }
-}
-
-/// Hashes bytes.
-pub fn hash(algorithm: Algorithm, bytes: &[u8]) -> Digest {
-    let mut hasher = Hasher::new(algorithm);
-    hasher.update(bytes);
-    hasher.finish()
-}
-
-/// The digest that mote gives to what it makes itself.
-pub fn sha256(bytes: &[u8]) -> Digest {
-    hash(Algorithm::Sha256, bytes)
-}
-
-/// Hashes all that a reader gives.
-pub(crate) fn hash_reader(algorithm: Algorithm, mut from: impl Read) -> io::Result<(Digest, u64)> {
-    let mut hasher = Hasher::new(algorithm);
-    let mut buffer = vec![0; 256 << 10];
-    let mut total = 0;
-    loop {
-        match from.read(&mut buffer)? {
-            0 => return Ok((hasher.finish(), total)),
-            count => {
-                hasher.update(&buffer[..count]);
-                total += count as u64;
-            }
-        }
-    }
-}
+use crate::store::Store;
 
 /// A blob that is being written. Dropped before `finish`, what it has is kept to go on from.
 pub struct Ingest {
@@ -92,6 +34,69 @@ pub(crate) enum Present {
     BySize,
     /// Its content; what is there and damaged makes way.
     ByContent,
+}
+
+/// The owner of what this machine makes itself, or reads from archives.
+const LOCAL: &str = "";
+
+impl Store {
+    /// Whether a blob is there with the size that it should have. Content is checked when it is read.
+    pub fn has(&self, blob: &Descriptor) -> bool {
+        fs::metadata(self.blob_path(&blob.digest)).is_ok_and(|found| found.len() == blob.size)
+    }
+
+    /// Starts to write a blob of this machine's own, going on where an interrupted download stopped.
+    ///
+    /// Waits while another process downloads the same blob; `None` if it is there by then.
+    pub fn ingest(&self, blob: &Descriptor) -> Result<Option<Ingest>, StoreError> {
+        self.ingest_of(blob, LOCAL)
+    }
+
+    /// The same for a blob of one owner, such as a repository.
+    ///
+    /// # Errors
+    /// As [`Store::ingest`] does.
+    pub fn ingest_of(&self, blob: &Descriptor, owner: &str) -> Result<Option<Ingest>, StoreError> {
+        ingest(self, blob, owner, Present::BySize)
+    }
+
+    /// Starts to write a blob anew unless one is there whose content is sound.
+    pub(crate) fn ingest_sound(&self, blob: &Descriptor) -> Result<Option<Ingest>, StoreError> {
+        ingest(self, blob, LOCAL, Present::ByContent)
+    }
+
+    /// Writes a small blob whole, and returns what points at it.
+    pub fn put(&self, media_type: &str, bytes: &[u8]) -> Result<Descriptor, StoreError> {
+        let blob = Descriptor::new(media_type, sha256(bytes), bytes.len() as u64);
+        if let Some(mut ingest) = self.ingest(&blob)? {
+            ingest.restart()?;
+            ingest.write(bytes)?;
+            ingest.finish()?;
+        }
+        Ok(blob)
+    }
+
+    /// Whether a blob is there and its content is what its name says.
+    pub(crate) fn is_sound(&self, blob: &Descriptor) -> Result<bool, StoreError> {
+        if !self.has(blob) {
+            return Ok(false);
+        }
+        let path = self.blob_path(&blob.digest);
+        let file = File::open(&path).map_err(disk_error("read", &path))?;
+        let hashed = hash_reader(blob.digest.algorithm(), file);
+        Ok(hashed.map_err(disk_error("read", &path))?.0 == blob.digest)
+    }
+
+    /// Removes a blob, if it is there.
+    pub(crate) fn discard(&self, digest: &Digest) -> Result<(), StoreError> {
+        let path = self.blob_path(digest);
+        match self.disk().remove(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(disk_error("remove", &path)(error))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Begins, or goes on with, a blob. `None` if it is complete already.

@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 
 use mote_spec::{Digest, ImageRef};
 
-use crate::blob;
+use crate::error::{StoreError, disk_error};
+use crate::hash;
 use crate::manifest::{Descriptor, Document, ImageConfig, Index, LARGEST_MANIFEST, Manifest};
 use crate::media;
 use crate::rootfs;
-use crate::store::{Store, StoreError, Stored, disk_error, empty_index};
-use crate::sweep::{entries_of, files_of};
+use crate::store::{Store, Stored, empty_index, entries_of, files_of};
 
 /// Something in the store that is not as it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -198,6 +198,6 @@ fn check_blob(algorithm: &str, path: &Path) -> Result<Option<Problem>, StoreErro
     };
     let file = File::open(path).map_err(disk_error("read", path))?;
     let (found, _) =
-        blob::hash_reader(digest.algorithm(), file).map_err(disk_error("read", path))?;
+        hash::hash_reader(digest.algorithm(), file).map_err(disk_error("read", path))?;
     Ok((found != digest).then_some(Problem::Damaged { digest }))
 }

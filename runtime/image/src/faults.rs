@@ -12,11 +12,12 @@ use std::sync::{Arc, Mutex};
 use mote_spec::ImageRef;
 
 use crate::disk::{Disk, DiskFile, RealDisk};
+use crate::error::StoreError;
 use crate::layout::RootfsLayer;
 use crate::media::Packing;
 use crate::pack::{self, Description, Kind};
 use crate::rootfs;
-use crate::store::{Store, StoreError};
+use crate::store::Store;
 
 /// What happens at the chosen operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -330,7 +331,7 @@ fn a_sweep_takes_nothing_while_an_image_cannot_be_read() {
     pack_image(&store, "b:1", b"doomed").unwrap();
     let (kept, doomed) =
         (store.find(&name("a:1")).unwrap().unwrap(), store.find(&name("b:1")).unwrap().unwrap());
-    let (manifest, _) = crate::artifact::read(&store, &kept.manifest, "").unwrap();
+    let (manifest, _) = crate::documents::read(&store, &kept.manifest, "").unwrap();
     let config = store.blob_path(&manifest.config.digest);
     let sound = fs::read(&config).unwrap();
     fs::write(&config, b"{").unwrap();
@@ -416,7 +417,7 @@ fn an_unpacked_tree_is_whole_or_not_there() {
 fn what_an_interrupted_download_left_is_not_trusted() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(folder.path()).unwrap();
-    let blob = crate::manifest::Descriptor::new("x", crate::blob::sha256(b"0123456789"), 10);
+    let blob = crate::manifest::Descriptor::new("x", crate::hash::sha256(b"0123456789"), 10);
     let mut ingest = store.ingest(&blob).unwrap().unwrap();
     ingest.write(b"01234").unwrap();
     drop(ingest);

@@ -15,13 +15,13 @@ use cap_std::ambient_authority;
 use cap_std::fs::{Dir, OpenOptions, Permissions, PermissionsExt};
 use mote_spec::{Algorithm, Digest};
 
-use crate::blob::Hasher;
 use crate::bounds::{self, Bounded, Budget, OverBudget};
 use crate::deep_tree::remove_at;
+use crate::error::{UnpackError, disk_error};
+use crate::hash::Hasher;
 use crate::layout::RootfsLayer;
 use crate::packing::unpacked;
-use crate::rootfs::UnpackError;
-use crate::store::{Store, disk_error};
+use crate::store::Store;
 use crate::target::Target;
 
 /// Applies layers, lowest first, to a folder that is empty.

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use mote_spec::ImageRef;
 use serde::Serialize;
 
+use crate::error::StoreError;
 use crate::manifest::{Descriptor, Manifest};
 use crate::media;
-use crate::store::{Store, StoreError, Stored};
+use crate::store::{Store, Stored};
 
 /// What the configuration says about a binary; the engine knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]

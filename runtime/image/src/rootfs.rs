@@ -13,30 +13,12 @@ use cap_std::ambient_authority;
 use cap_std::fs::Dir;
 use mote_spec::{Algorithm, Digest};
 
-use crate::blob::{self, Hasher};
-use crate::bounds::OverBudget;
 use crate::deep_tree::remove_tree;
+use crate::error::{StoreError, UnpackError, disk_error};
+use crate::hash::{self, Hasher};
 use crate::layer;
 use crate::layout::RootfsLayer;
-use crate::store::{Store, StoreError, disk_error};
-use crate::sweep::entries_of;
-
-/// Why layers cannot be unpacked.
-#[derive(Debug, thiserror::Error)]
-pub enum UnpackError {
-    #[error("layer {digest} is not readable as a tar archive")]
-    Tar { digest: Digest, source: io::Error },
-    #[error("layer {digest} cannot place `{path}`")]
-    Entry { digest: Digest, path: String, source: io::Error },
-    #[error("layer {digest} names `{path}`, which is outside of its file system")]
-    Outside { digest: Digest, path: String },
-    #[error("layer {digest} cannot be unpacked")]
-    OverBudget { digest: Digest, source: OverBudget },
-    #[error("layer {digest} unpacks to {found}, and the image's configuration says {expected}")]
-    DiffId { digest: Digest, expected: Digest, found: Digest },
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
+use crate::store::{Store, entries_of};
 
 /// Unpacks layers, lowest first, unless that was done before; returns the folder of the tree.
 pub fn unpack(store: &Store, layers: &[RootfsLayer]) -> Result<PathBuf, UnpackError> {
@@ -186,7 +168,7 @@ fn hash_entry(
         hasher.update(to.as_os_str().as_encoded_bytes());
     } else {
         note("file", found.len());
-        let (content, _) = blob::hash_reader(Algorithm::Sha256, root.open(path)?)?;
+        let (content, _) = hash::hash_reader(Algorithm::Sha256, root.open(path)?)?;
         hasher.update(content.hex().as_bytes());
     }
     Ok(found.file_type())
@@ -214,8 +196,8 @@ pub fn chain_id(layers: &[RootfsLayer]) -> Digest {
     let known: Option<Vec<&Digest>> = layers.iter().map(|layer| layer.diff_id.as_ref()).collect();
     let ids = known.unwrap_or_else(|| layers.iter().map(|layer| &layer.blob.digest).collect());
     let mut ids = ids.into_iter();
-    let first = ids.next().cloned().unwrap_or_else(|| blob::sha256(b""));
-    ids.fold(first, |chain, id| blob::sha256(format!("{chain} {id}").as_bytes()))
+    let first = ids.next().cloned().unwrap_or_else(|| hash::sha256(b""));
+    ids.fold(first, |chain, id| hash::sha256(format!("{chain} {id}").as_bytes()))
 }
 
 #[cfg(test)]

@@ -7,11 +7,12 @@ use std::io::{self, Read, Write};
 use mote_spec::{Digest, ImageRef};
 
 use crate::archive::blob_name;
-use crate::artifact;
-use crate::blob::Hasher;
+use crate::documents;
+use crate::error::{StoreError, disk_error};
+use crate::hash::Hasher;
+use crate::lease::Lease;
 use crate::manifest::Descriptor;
-use crate::store::{REF_NAME, Store, StoreError, Stored, disk_error, empty_index};
-use crate::sweep::Lease;
+use crate::store::{REF_NAME, Store, Stored, empty_index};
 
 /// Why images cannot be written to an archive.
 #[derive(Debug, thiserror::Error)]
@@ -39,7 +40,7 @@ pub fn save(
     let mut written = HashSet::new();
     for image in images {
         let name = image.name.as_ref().map(ImageRef::to_string);
-        let (manifest, _) = artifact::read(store, &image.manifest, "")
+        let (manifest, _) = documents::read(store, &image.manifest, "")
             .map_err(|_| StoreError::Damaged(image.manifest.digest.clone()))?;
         for blob in std::iter::once(&image.manifest).chain(manifest.blobs()) {
             if written.insert(blob.digest.clone()) {

@@ -19,11 +19,11 @@ use std::sync::Arc;
 
 use mote_spec::{Digest, ImageRef};
 
-use crate::blob::{self, Ingest, Present};
 use crate::disk::{Disk, RealDisk};
+use crate::error::{StoreError, disk_error};
+use crate::hash::{hash, sha256};
 use crate::manifest::{Descriptor, Index, LARGEST_MANIFEST};
 use crate::media;
-use crate::sweep::Lease;
 
 /// The annotation that names a reference in a layout.
 pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
@@ -38,40 +38,6 @@ pub struct Store {
     root: PathBuf,
     disk: Arc<dyn Disk>,
 }
-
-/// Why the store cannot do what it was asked.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    #[error("cannot {doing} {path}")]
-    Disk { doing: &'static str, path: PathBuf, source: io::Error },
-    #[error("the image index at {path} is damaged; `mote system check --repair` can mend it")]
-    Index { path: PathBuf, source: serde_json::Error },
-    #[error("blob {0} is not in the store")]
-    Missing(Digest),
-    #[error("blob {0} is damaged: its content hashes to something else")]
-    Damaged(Digest),
-    #[error("{0} has {1} bytes, more than a manifest or configuration may have")]
-    TooLarge(Digest, u64),
-    #[error("content that should be {expected} hashes to {found}")]
-    Mismatch { expected: Digest, found: Digest },
-    #[error("content that should have {expected} bytes has {found}")]
-    Size { expected: u64, found: u64 },
-    #[error("{needed} bytes are needed, and the disk has {free} free")]
-    NoSpace { needed: u64, free: u64 },
-    #[error("no image is named {0}")]
-    NoImage(String),
-}
-
-/// Makes an error of a disk operation, naming what was done and to what.
-pub(crate) fn disk_error<'a>(
-    doing: &'static str,
-    path: &'a Path,
-) -> impl FnOnce(io::Error) -> StoreError + 'a {
-    move |source| StoreError::Disk { doing, path: path.to_owned(), source }
-}
-
-/// The owner of what this machine makes itself, or reads from archives.
-const LOCAL: &str = "";
 
 /// One named image.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -145,67 +111,9 @@ impl Store {
     /// The draft of a blob. Each owner has its own, so that a server that stalls holds up nobody who gets the same
     /// blob elsewhere.
     pub(crate) fn ingest_path(&self, digest: &Digest, owner: &str) -> PathBuf {
-        let owner = blob::sha256(owner.as_bytes());
+        let owner = sha256(owner.as_bytes());
         let name = format!("{}-{}-{}", digest.algorithm().name(), digest.hex(), owner.short());
         self.root.join("ingest").join(name)
-    }
-
-    /// Whether a blob is there with the size that it should have. Content is checked when it is read.
-    pub fn has(&self, blob: &Descriptor) -> bool {
-        fs::metadata(self.blob_path(&blob.digest)).is_ok_and(|found| found.len() == blob.size)
-    }
-
-    /// Starts to write a blob of this machine's own, going on where an interrupted download stopped.
-    ///
-    /// Waits while another process downloads the same blob; `None` if it is there by then.
-    pub fn ingest(&self, blob: &Descriptor) -> Result<Option<Ingest>, StoreError> {
-        self.ingest_of(blob, LOCAL)
-    }
-
-    /// The same for a blob of one owner, such as a repository.
-    ///
-    /// # Errors
-    /// As [`Store::ingest`] does.
-    pub fn ingest_of(&self, blob: &Descriptor, owner: &str) -> Result<Option<Ingest>, StoreError> {
-        blob::ingest(self, blob, owner, Present::BySize)
-    }
-
-    /// Starts to write a blob anew unless one is there whose content is sound.
-    pub(crate) fn ingest_sound(&self, blob: &Descriptor) -> Result<Option<Ingest>, StoreError> {
-        blob::ingest(self, blob, LOCAL, Present::ByContent)
-    }
-
-    /// Writes a small blob whole, and returns what points at it.
-    pub fn put(&self, media_type: &str, bytes: &[u8]) -> Result<Descriptor, StoreError> {
-        let blob = Descriptor::new(media_type, blob::sha256(bytes), bytes.len() as u64);
-        if let Some(mut ingest) = self.ingest(&blob)? {
-            ingest.restart()?;
-            ingest.write(bytes)?;
-            ingest.finish()?;
-        }
-        Ok(blob)
-    }
-
-    /// Whether a blob is there and its content is what its name says.
-    pub(crate) fn is_sound(&self, blob: &Descriptor) -> Result<bool, StoreError> {
-        if !self.has(blob) {
-            return Ok(false);
-        }
-        let path = self.blob_path(&blob.digest);
-        let file = File::open(&path).map_err(disk_error("read", &path))?;
-        let hashed = blob::hash_reader(blob.digest.algorithm(), file);
-        Ok(hashed.map_err(disk_error("read", &path))?.0 == blob.digest)
-    }
-
-    /// Removes a blob, if it is there.
-    pub(crate) fn discard(&self, digest: &Digest) -> Result<(), StoreError> {
-        let path = self.blob_path(digest);
-        match self.disk.remove(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(disk_error("remove", &path)(error))
-            }
-            _ => Ok(()),
-        }
     }
 
     /// Reads a manifest or configuration, and verifies it.
@@ -222,7 +130,7 @@ impl Store {
             return Err(StoreError::TooLarge(digest.clone(), size));
         }
         let bytes = fs::read(&path).map_err(disk_error("read", &path))?;
-        match blob::hash(digest.algorithm(), &bytes) == *digest {
+        match hash(digest.algorithm(), &bytes) == *digest {
             true => Ok(bytes),
             false => Err(StoreError::Damaged(digest.clone())),
         }
@@ -263,48 +171,6 @@ impl Store {
         }
     }
 
-    /// Gives an image a name, and takes the name from the image that had it.
-    ///
-    /// The blobs are durable before the name is, and the lease keeps them until then.
-    pub fn name(
-        &self,
-        lease: &Lease,
-        name: &ImageRef,
-        manifest: &Descriptor,
-        resolved: &Digest,
-    ) -> Result<(), StoreError> {
-        self.list(lease, Some(name), manifest, resolved)
-    }
-
-    /// Lists an image, with a name or without one.
-    pub(crate) fn list(
-        &self,
-        _lease: &Lease,
-        name: Option<&ImageRef>,
-        manifest: &Descriptor,
-        resolved: &Digest,
-    ) -> Result<(), StoreError> {
-        for algorithm in ["sha256", "sha512"] {
-            let blobs = self.root.join("blobs").join(algorithm);
-            self.disk.sync_dir(&blobs).map_err(disk_error("sync", &blobs))?;
-        }
-        let mut entry = manifest.clone();
-        let name = name.map(ImageRef::to_string);
-        entry.annotations =
-            name.iter().map(|name| (REF_NAME.to_owned(), name.clone())).collect::<BTreeMap<_, _>>();
-        if *resolved != manifest.digest {
-            entry.annotations.insert(RESOLVED.to_owned(), resolved.to_string());
-        }
-        self.change_index(|index| {
-            let replaced = |other: &Descriptor| match &name {
-                Some(name) => is_named(other, name),
-                None => other.digest == entry.digest && !other.annotations.contains_key(REF_NAME),
-            };
-            index.manifests.retain(|other| !replaced(other));
-            index.manifests.push(entry);
-        })
-    }
-
     /// Takes an image out of the list, whether it has a name or not; its blobs go with `sweep`.
     pub fn forget(&self, image: &Stored) -> Result<(), StoreError> {
         self.change_index(|index| index.manifests.retain(|entry| stored(entry) != *image))
@@ -325,6 +191,12 @@ impl Store {
         let file = file.map_err(disk_error("open", &path))?;
         file.lock().map_err(disk_error("lock", &path))?;
         Ok(file)
+    }
+
+    pub(crate) fn lease_file(&self) -> Result<File, StoreError> {
+        let path = self.root().join("leases");
+        let file = File::options().create(true).truncate(false).read(true).write(true).open(&path);
+        file.map_err(disk_error("open", &path))
     }
 
     pub(crate) fn index_path(&self) -> PathBuf {
@@ -374,7 +246,7 @@ pub(crate) fn empty_index() -> Index {
     }
 }
 
-fn is_named(entry: &Descriptor, name: &str) -> bool {
+pub(crate) fn is_named(entry: &Descriptor, name: &str) -> bool {
     entry.annotations.get(REF_NAME).is_some_and(|has| has == name)
 }
 
@@ -384,4 +256,21 @@ fn stored(entry: &Descriptor) -> Stored {
     let mut manifest = entry.clone();
     manifest.annotations.clear();
     Stored { name, resolved: resolved.unwrap_or_else(|| manifest.digest.clone()), manifest }
+}
+
+/// The names in a folder of the store, as paths.
+pub(crate) fn entries_of(folder: &Path) -> Result<Vec<PathBuf>, StoreError> {
+    let entries = fs::read_dir(folder).map_err(disk_error("read", folder))?;
+    let paths: io::Result<Vec<PathBuf>> =
+        entries.map(|entry| entry.map(|entry| entry.path())).collect();
+    paths.map_err(disk_error("read", folder))
+}
+
+/// The files in a folder of the store, and their lengths in bytes.
+pub(crate) fn files_of(folder: &Path) -> Result<Vec<(PathBuf, u64)>, StoreError> {
+    let sized = |path: PathBuf| {
+        let found = fs::symlink_metadata(&path).ok().filter(|found| found.is_file())?;
+        Some((path, found.len()))
+    };
+    Ok(entries_of(folder)?.into_iter().filter_map(sized).collect())
 }

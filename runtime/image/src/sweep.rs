@@ -7,25 +7,20 @@
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use mote_spec::Digest;
 
-use crate::artifact;
 use crate::deep_tree::bytes_below;
+use crate::documents;
+use crate::error::{StoreError, disk_error};
 use crate::layout::{self, Payload};
 use crate::rootfs::{self, Removed, chain_id};
-use crate::store::{Store, StoreError, disk_error};
+use crate::store::{Store, entries_of, files_of};
 
 /// An interrupted download is kept for so long to go on from.
 const RESUMABLE_FOR: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// Held while blobs or trees are made that no reference names yet, or are being opened.
-pub struct Lease {
-    lock: Option<File>,
-    store: Store,
-}
 
 /// What a sweep took away.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -34,31 +29,8 @@ pub struct Swept {
     pub bytes: u64,
 }
 
-impl Drop for Lease {
-    fn drop(&mut self) {
-        drop(self.lock.take());
-        if self.store.sweep_mark().exists() {
-            // Whoever asked for it was told that it comes later; the mark is still there then.
-            let _ = self.store.sweep();
-        }
-    }
-}
-
 impl Store {
-    /// Keeps what is being made from being swept, for as long as the lease is held.
-    pub fn lease(&self) -> Result<Lease, StoreError> {
-        let file = self.lease_file()?;
-        file.lock_shared().map_err(disk_error("lock", self.root()))?;
-        Ok(Lease { lock: Some(file), store: self.clone() })
-    }
-
-    pub(crate) fn lease_file(&self) -> Result<File, StoreError> {
-        let path = self.root().join("leases");
-        let file = File::options().create(true).truncate(false).read(true).write(true).open(&path);
-        file.map_err(disk_error("open", &path))
-    }
-
-    fn sweep_mark(&self) -> PathBuf {
+    pub(crate) fn sweep_mark(&self) -> PathBuf {
         self.root().join("sweep")
     }
 
@@ -108,7 +80,7 @@ impl Store {
     fn needed(&self) -> Result<Option<HashSet<PathBuf>>, StoreError> {
         let mut needed = HashSet::new();
         for image in self.images()? {
-            let Ok((manifest, config)) = artifact::read(self, &image.manifest, "") else {
+            let Ok((manifest, config)) = documents::read(self, &image.manifest, "") else {
                 return Ok(None);
             };
             needed.insert(self.blob_path(&image.manifest.digest));
@@ -156,7 +128,7 @@ impl Store {
         let remarks = entries_of(&self.root().join("rootfs"))?;
         let mut programs = HashSet::new();
         for image in self.images()? {
-            let Ok((manifest, config)) = artifact::read(self, &image.manifest, "") else {
+            let Ok((manifest, config)) = documents::read(self, &image.manifest, "") else {
                 return Ok(None);
             };
             match layout::payload(&manifest, &config) {
@@ -184,19 +156,4 @@ impl Store {
         let drafts: u64 = drafts.iter().map(|path| bytes_below(path)).sum();
         Ok((blobs, bytes_below(&self.root().join("rootfs")) + drafts))
     }
-}
-
-pub(crate) fn entries_of(folder: &Path) -> Result<Vec<PathBuf>, StoreError> {
-    let entries = fs::read_dir(folder).map_err(disk_error("read", folder))?;
-    let paths: io::Result<Vec<PathBuf>> =
-        entries.map(|entry| entry.map(|entry| entry.path())).collect();
-    paths.map_err(disk_error("read", folder))
-}
-
-pub(crate) fn files_of(folder: &Path) -> Result<Vec<(PathBuf, u64)>, StoreError> {
-    let sized = |path: PathBuf| {
-        let found = fs::symlink_metadata(&path).ok().filter(|found| found.is_file())?;
-        Some((path, found.len()))
-    };
-    Ok(entries_of(folder)?.into_iter().filter_map(sized).collect())
 }

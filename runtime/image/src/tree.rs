@@ -6,8 +6,9 @@ use cap_std::ambient_authority;
 use cap_std::fs::Dir;
 use mote_spec::Algorithm;
 
-use crate::artifact::{Code, OpenError, check_magic};
-use crate::blob;
+use crate::code::{Code, check_magic};
+use crate::error::OpenError;
+use crate::hash;
 
 /// What is known of the program that is looked for.
 #[derive(Debug, Clone, Copy)]
@@ -70,7 +71,7 @@ pub(crate) fn code(tree: &Path, program: &Path, name: &str, memo: Memo) -> Resul
     let dir = Dir::open_ambient_dir(tree, ambient_authority()).map_err(failed)?;
     let file = dir.open(program).map_err(failed)?.into_std();
     check_magic(file.try_clone().map_err(failed)?, &path, name)?;
-    let key = blob::sha256(program.as_os_str().as_encoded_bytes());
+    let key = hash::sha256(program.as_os_str().as_encoded_bytes());
     let place = PathBuf::from(format!("{}.{}", tree.display(), key.short()));
     let remembered = match memo {
         Memo::BesideTree => std::fs::read_to_string(&place).ok(),
@@ -80,7 +81,7 @@ pub(crate) fn code(tree: &Path, program: &Path, name: &str, memo: Memo) -> Resul
         Some(known) => known,
         None => {
             let file = dir.open(program).map_err(failed)?;
-            let (digest, _) = blob::hash_reader(Algorithm::Sha256, file).map_err(failed)?;
+            let (digest, _) = hash::hash_reader(Algorithm::Sha256, file).map_err(failed)?;
             if memo == Memo::BesideTree {
                 // Only a shortcut: when it cannot be kept, the next start hashes again.
                 let _ = std::fs::write(&place, digest.to_string());

@@ -3,7 +3,9 @@
 use std::io::{self, Write};
 
 use super::*;
-use crate::bounds;
+
+use crate::bounds::{self, OverBudget};
+use crate::hash;
 use crate::manifest::Descriptor;
 use crate::media::{self, Packing};
 
@@ -33,7 +35,7 @@ impl Fixture {
             }
         };
         let blob: Descriptor = self.store.put(media::OCI_LAYER_TAR, &packed).unwrap();
-        RootfsLayer { blob, packing, diff_id: Some(blob::sha256(tar)) }
+        RootfsLayer { blob, packing, diff_id: Some(hash::sha256(tar)) }
     }
 
     fn unpack(&self, tars: &[Vec<u8>]) -> Result<PathBuf, UnpackError> {
@@ -318,7 +320,7 @@ fn every_packing_gives_the_same_tree() {
 fn a_layer_that_is_not_what_the_configuration_says_is_refused() {
     let fixture = fixture();
     let mut layer = fixture.layer(&tar_of(&[Item::File("a", "1")]), Packing::Gzip);
-    layer.diff_id = Some(blob::sha256(b"something else"));
+    layer.diff_id = Some(hash::sha256(b"something else"));
     assert!(matches!(unpack(&fixture.store, &[layer]), Err(UnpackError::DiffId { .. })));
     assert_eq!(fs::read_dir(fixture.store.root().join("rootfs")).unwrap().count(), 0);
     assert_eq!(fs::read_dir(fixture.store.root().join("ingest")).unwrap().count(), 0);
@@ -399,9 +401,9 @@ proptest::proptest! {
     #[test]
     fn statement_2_2_a_chain_of_layers_is_acyclic(seeds in proptest::collection::vec(0u8..4, 1..6)) {
         let layer = |seed: &u8| RootfsLayer {
-            blob: Descriptor::new(media::OCI_LAYER_TAR, blob::sha256(b"packed"), 1),
+            blob: Descriptor::new(media::OCI_LAYER_TAR, hash::sha256(b"packed"), 1),
             packing: Packing::Plain,
-            diff_id: Some(blob::sha256(&[*seed])),
+            diff_id: Some(hash::sha256(&[*seed])),
         };
         let layers: Vec<RootfsLayer> = seeds.iter().map(layer).collect();
         let chain: Vec<Digest> = (1..=layers.len()).map(|upto| chain_id(&layers[..upto])).collect();
