@@ -25,7 +25,7 @@ pub(crate) enum ShimError {
     #[error(transparent)]
     Grant(#[from] mote_spec::GrantError),
     #[error(transparent)]
-    Refused(#[from] mote_spec::Refused),
+    Refused(#[from] mote_spec::PolicyError),
     #[error("its name cannot be used")]
     Name(#[from] mote_spec::IdError),
     #[error(transparent)]

@@ -13,7 +13,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 
 use crate::error::ShimError;
-use crate::streams::Paths;
+use crate::paths::Paths;
 
 /// How long it may take to be ready.
 const READY: Duration = Duration::from_secs(10);

@@ -23,6 +23,8 @@ mod metrics;
 mod native;
 mod orphans;
 mod overlay;
+mod paths;
+mod phase;
 mod pod;
 mod pod_cgroup;
 mod presence;

@@ -29,9 +29,9 @@ use crate::execs::Execs;
 use crate::fifo::{Fifo, PATIENCE};
 use crate::logger::{self, Logger};
 use crate::metrics::Hierarchy;
+use crate::paths::Paths;
+use crate::phase::Phase;
 use crate::rootfs::Rootfs;
-use crate::streams::Paths;
-use crate::task::Phase;
 use crate::terminal::{Socket, Terminal};
 
 /// A container.

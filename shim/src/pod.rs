@@ -19,12 +19,12 @@ use crate::error::ShimError;
 use crate::host_network::HostNetwork;
 use crate::metrics::Hierarchy;
 use crate::native::{Native, Place};
+use crate::paths::Paths;
 use crate::pod_cgroup::Seat;
 use crate::program::{self, Found, Node, Source};
 use crate::publisher::Publisher;
 use crate::rootfs::Rootfs;
 use crate::settings::Settings;
-use crate::streams::Paths;
 use crate::task::Task;
 use crate::wasm::{Apart, Wasm};
 

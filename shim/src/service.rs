@@ -19,9 +19,10 @@ use containerd_shim_protos::ttrpc::r#async::TtrpcContext;
 use containerd_shim_protos::ttrpc::{self, Result as TtrpcResult};
 
 use crate::error::ShimError;
+use crate::paths::Paths;
+use crate::phase::Phase;
 use crate::pod::{Pod, Wanted};
-use crate::streams::Paths;
-use crate::task::{Phase, Task};
+use crate::task::Task;
 use crate::time;
 
 /// Answers containerd for a pod.

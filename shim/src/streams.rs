@@ -18,8 +18,8 @@ use tokio::task::JoinHandle;
 
 use crate::error::ShimError;
 use crate::fifo::{Fifo, PATIENCE};
-use crate::host_network::HostNetwork;
 use crate::logger::{self, Logger};
+use crate::paths::Paths;
 use crate::presence::Presence;
 
 /// How many pieces of output may wait to be written, and how many bytes of input for the guest.
@@ -27,20 +27,6 @@ const AHEAD: usize = 32;
 const TYPED_AHEAD: usize = 64 << 10;
 /// How much of another process's output is read at once.
 const PIECE: usize = 16 << 10;
-
-/// Where the streams of a process are; an empty one is none.
-#[derive(Debug, Clone)]
-pub(crate) struct Paths {
-    pub(crate) stdin: String,
-    pub(crate) stdout: String,
-    pub(crate) stderr: String,
-    pub(crate) terminal: bool,
-    /// Whose they are, for a program that keeps its output.
-    pub(crate) container: String,
-    pub(crate) namespace: String,
-    /// Where such a program runs.
-    pub(crate) network: HostNetwork,
-}
 
 /// The streams of one process, open.
 pub(crate) struct Streams {

@@ -4,9 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use containerd_shim_protos::api;
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
-use mote_lifecycle::{Change, DriveError, Time, Usage};
+use mote_lifecycle::{Change, DriveError, Usage};
 use mote_spec::ExitStatus;
 use oci_spec::runtime;
 use tokio::sync::{Mutex, watch};
@@ -15,28 +14,9 @@ use crate::bundle;
 use crate::error::ShimError;
 use crate::metrics::{self, Hierarchy};
 use crate::native::{self, Native};
-use crate::streams::Paths;
+use crate::paths::Paths;
+use crate::phase::Phase;
 use crate::wasm::{self, Wasm};
-
-/// Where a container or an exec is, in containerd's words.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Phase {
-    Created,
-    Running,
-    Paused,
-    Stopped { code: u8, at: Option<Time> },
-}
-
-impl Phase {
-    pub(crate) fn status(self) -> api::Status {
-        match self {
-            Phase::Created => api::Status::CREATED,
-            Phase::Running => api::Status::RUNNING,
-            Phase::Paused => api::Status::PAUSED,
-            Phase::Stopped { .. } => api::Status::STOPPED,
-        }
-    }
-}
 
 /// A container.
 pub(crate) struct Task {

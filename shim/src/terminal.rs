@@ -15,7 +15,8 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinHandle;
 
 use crate::error::ShimError;
-use crate::streams::{Paths, shown};
+use crate::paths::Paths;
+use crate::streams::shown;
 
 /// How much is read at once.
 const PIECE: usize = 16 << 10;

@@ -19,12 +19,13 @@ use crate::error::ShimError;
 use crate::execs::Execs;
 use crate::guest::{Guest, Place, Run, Volatile};
 use crate::host_network::HostNetwork;
+use crate::paths::Paths;
+use crate::phase::Phase;
 use crate::presence::Attendance;
 use crate::program::{Node, Program, Source};
 use crate::rootfs::Rootfs;
 use crate::settings::Settings;
-use crate::streams::{EndOfInput, Paths, Streams};
-use crate::task::Phase;
+use crate::streams::{EndOfInput, Streams};
 
 /// What a container has of its own that a process of the pod has not.
 #[derive(Debug, Clone)]

@@ -10,7 +10,7 @@ use mote_image::archive::ArchiveError;
 use mote_image::{OpenError, SaveError, StoreError};
 use mote_lifecycle::{DriveError, LiveError, RecordsError};
 use mote_registry::{CredentialError, PullError, RegistryError};
-use mote_spec::{AnnotationError, GrantError, ReferenceError, Refused};
+use mote_spec::{AnnotationError, GrantError, PolicyError, ReferenceError};
 
 /// Mote failed before the guest started.
 const FAILED: u8 = 125;
@@ -271,22 +271,22 @@ impl From<EngineError> for CliError {
     }
 }
 
-impl From<Refused> for CliError {
-    fn from(error: Refused) -> CliError {
+impl From<PolicyError> for CliError {
+    fn from(error: PolicyError) -> CliError {
         let (code, hint) = match &error {
-            Refused::NotGranted { .. } => (NOT_RUNNABLE, None),
-            Refused::OverCeiling(_)
-            | Refused::VolumeOutside { .. }
-            | Refused::NetworkOverCeiling
-            | Refused::IsolationBelow(_) => (
+            PolicyError::NotGranted { .. } => (NOT_RUNNABLE, None),
+            PolicyError::OverCeiling(_)
+            | PolicyError::VolumeOutside { .. }
+            | PolicyError::NetworkOverCeiling
+            | PolicyError::IsolationBelow(_) => (
                 FAILED,
                 Some(
                     "the ceiling is in the configuration: /etc/mote/config.toml, ~/.config/mote/config.toml, or --config FILE",
                 ),
             ),
-            Refused::SamePlace(_) | Refused::NeedsProcess(_) | Refused::CapabilityAdded(_) => {
-                (FAILED, None)
-            }
+            PolicyError::SamePlace(_)
+            | PolicyError::NeedsProcess(_)
+            | PolicyError::CapabilityAdded(_) => (FAILED, None),
         };
         CliError::of(error, code, hint)
     }

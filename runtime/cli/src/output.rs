@@ -6,7 +6,7 @@ use mote_spec::foreign;
 use serde_json::Value;
 
 use crate::error::CliError;
-use crate::template::Template;
+use crate::template::{Template, text};
 
 /// How a listing is printed
 #[derive(clap::Args, Debug)]
@@ -92,15 +92,6 @@ pub(crate) fn json(value: &Value) -> Result<(), CliError> {
     let json = serde_json::to_string_pretty(value).expect("a JSON value is always JSON");
     raw(format!("{}\n", foreign::shown_json(&json)).as_bytes());
     Ok(())
-}
-
-/// A field as a person reads it.
-pub(crate) fn text(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        Value::Null => String::new(),
-        other => other.to_string(),
-    }
 }
 
 /// A field in a table.

@@ -6,7 +6,6 @@ use mote_spec::foreign;
 use serde_json::Value;
 
 use crate::error::CliError;
-use crate::output;
 
 /// A parsed template.
 #[derive(Debug, PartialEq)]
@@ -60,7 +59,7 @@ impl Template {
         for part in &self.0 {
             match part {
                 Part::Text(text) => filled.push_str(text),
-                Part::Field(path) => filled.push_str(&output::text(find(value, path)?)),
+                Part::Field(path) => filled.push_str(&text(find(value, path)?)),
                 Part::Json(path) => {
                     filled.push_str(&foreign::shown_json(&find(value, path)?.to_string()));
                 }
@@ -76,6 +75,15 @@ impl Template {
             Part::Field(path) | Part::Json(path) => path.join(".").to_uppercase(),
         };
         self.0.iter().map(part).collect()
+    }
+}
+
+/// A field as a person reads it.
+pub(crate) fn text(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Null => String::new(),
+        other => other.to_string(),
     }
 }
 

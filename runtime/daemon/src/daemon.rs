@@ -12,8 +12,8 @@ use std::time::Duration;
 use mote_engine::{Checks, Company};
 use mote_image::{Artifact, Store, Stored};
 use mote_lifecycle::{
-    Container, DriveError, Ended, Grace, Host, Pool, Record, Records, RecordsError, Recovery,
-    Removal, Resources, Status, Time, recover,
+    DriveError, Ended, Grace, Host, Pool, Record, Records, RecordsError, Recovery, Removal,
+    Resources, Status, Time, recover,
 };
 use mote_registry::Settings;
 use mote_spec::{ContainerId, ContainerName, ExitStatus};
@@ -23,11 +23,10 @@ use crate::console::{self, Console};
 use crate::entry::Entry;
 use crate::error::DaemonError;
 use crate::events::{Events, Kind};
-use crate::exec::Execs;
-use crate::guest::{Guest, Shared};
+use crate::execs::Execs;
+use crate::guest::Shared;
 use crate::ledger::Ledger;
 use crate::machine::Machine;
-use crate::probe;
 use crate::programs::Programs;
 use crate::report::causes;
 use crate::request::{self, Wanted};
@@ -69,7 +68,7 @@ pub(crate) type Damaged = BTreeMap<String, String>;
 #[derive(Default)]
 pub(crate) struct Fleet {
     pub(crate) by_id: BTreeMap<ContainerId, Arc<Entry>>,
-    by_name: HashMap<ContainerName, ContainerId>,
+    pub(crate) by_name: HashMap<ContainerName, ContainerId>,
 }
 
 impl Daemon {
@@ -190,52 +189,6 @@ impl Daemon {
             .map_err(|error| DaemonError::Failed(format!("cannot keep its log: {error}")))
     }
 
-    /// Drives a container from its record, until it is removed.
-    fn drive(self: &Arc<Daemon>, record: Record, console: Arc<Console>) -> Arc<Entry> {
-        let guest = Arc::new(Guest::new(Arc::clone(&self.shared), Arc::clone(&console)));
-        let (id, name, probed) =
-            (record.id.clone(), record.name.clone(), record.setup.health.is_some());
-        let keep = Arc::new(self.ledger.clone());
-        let (container, driver) = Container::drive(record, keep, Arc::clone(&guest));
-        let entry = Arc::new(Entry::new(container, console, guest));
-        {
-            let mut fleet = self.fleet.write().unwrap_or_else(PoisonError::into_inner);
-            fleet.by_id.insert(id.clone(), Arc::clone(&entry));
-            fleet.by_name.insert(name, id.clone());
-        }
-        if probed {
-            tokio::spawn(probe::look_after(Arc::downgrade(self), Arc::downgrade(&entry)));
-        }
-        let daemon = Arc::downgrade(self);
-        tokio::spawn(async move {
-            driver.await;
-            if let Some(daemon) = daemon.upgrade() {
-                daemon.forget(&id);
-            }
-        });
-        entry
-    }
-
-    /// Lets go of a container that was removed.
-    fn forget(self: &Arc<Daemon>, id: &ContainerId) {
-        let mut fleet = self.fleet.write().unwrap_or_else(PoisonError::into_inner);
-        let Some(entry) = fleet.by_id.get(id) else { return };
-        // A driver that ended for another reason leaves its container on record.
-        if entry.record().status() != Status::Removed {
-            return;
-        }
-        let entry = fleet.by_id.remove(id).expect("it was just there");
-        fleet.by_name.retain(|_, other| other != id);
-        drop(fleet);
-        self.pool().give_back(id);
-        entry.console.remove();
-        let record = entry.record();
-        if record.setup.removal == Removal::AtEnd {
-            let daemon = Arc::clone(self);
-            tokio::task::spawn_blocking(move || daemon.remove_anonymous_of(&record));
-        }
-    }
-
     /// Removes the volumes of a container that is gone which nobody named, and nobody else has. What
     /// cannot be removed is, by a prune. Blocks.
     pub(crate) fn remove_anonymous_of(&self, record: &Record) {
@@ -302,6 +255,10 @@ impl Daemon {
         let checks = Checks::of(&record.policy, Company::Others);
         self.shared.programs.compiled(&artifact, checks, client)?;
         Ok(record)
+    }
+
+    pub(crate) fn fleet_mut(&self) -> std::sync::RwLockWriteGuard<'_, Fleet> {
+        self.fleet.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn fleet(&self) -> std::sync::RwLockReadGuard<'_, Fleet> {
@@ -397,7 +354,7 @@ impl Daemon {
             Err(DriveError::Records(error)) => return Err(name_taken(error, &name)),
             Err(error) => return Err(error.into()),
         }
-        let mut fleet = self.fleet.write().unwrap_or_else(PoisonError::into_inner);
+        let mut fleet = self.fleet_mut();
         // Others may have renamed it as well: what is on record counts.
         let (id, name) = (entry.record().id.clone(), entry.record().name.clone());
         fleet.by_name.retain(|_, other| *other != id);

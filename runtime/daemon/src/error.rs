@@ -30,6 +30,11 @@ pub enum DaemonError {
     Failed(String),
 }
 
+/// The error of a request that cannot be understood.
+pub(crate) fn bad(why: impl std::fmt::Display) -> DaemonError {
+    DaemonError::BadRequest(why.to_string())
+}
+
 impl From<RecordsError> for DaemonError {
     fn from(error: RecordsError) -> DaemonError {
         match error {
@@ -84,8 +89,8 @@ impl From<mote_spec::AnnotationError> for DaemonError {
     }
 }
 
-impl From<mote_spec::Refused> for DaemonError {
-    fn from(error: mote_spec::Refused) -> DaemonError {
+impl From<mote_spec::PolicyError> for DaemonError {
+    fn from(error: mote_spec::PolicyError) -> DaemonError {
         DaemonError::Forbidden(causes(&error))
     }
 }

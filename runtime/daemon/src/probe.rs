@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 
 use crate::daemon::Daemon;
 use crate::entry::{Entry, Role};
-use crate::exec::Wish;
+use crate::execs::ExecRequest;
 
 /// How much of what a probe prints is kept (docker's figure).
 const KEPT: usize = 4096;
@@ -122,8 +122,12 @@ async fn probe(daemon: &Arc<Daemon>, entry: &Arc<Entry>, check: &HealthCheck) ->
 }
 
 async fn exec(daemon: &Arc<Daemon>, entry: &Arc<Entry>, command: &[String]) -> (i32, String) {
-    let wish =
-        Wish { command: command.to_vec(), env: Vec::new(), cwd: None, terminal: Terminal::No };
+    let wish = ExecRequest {
+        command: command.to_vec(),
+        env: Vec::new(),
+        cwd: None,
+        terminal: Terminal::No,
+    };
     let ready = match daemon.prepare_exec(entry, &wish, Role::Probe).await {
         Ok(ready) => ready,
         Err(error) => return (-1, error.to_string()),

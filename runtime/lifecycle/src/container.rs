@@ -5,71 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use mote_engine::Gauge;
-use mote_spec::{ContainerName, ExitStatus, Policy};
+use mote_spec::{ContainerName, ExitStatus};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::driver::{Driver, Ends};
+use crate::command::{COMMANDS_AHEAD, Change, Command, DriveError, Ends, Reply};
+use crate::driver::Driver;
 use crate::health::HealthStatus;
-use crate::keep::{Keep, RecordsError};
-use crate::pool::Resources;
+use crate::keep::Keep;
 use crate::record::Record;
-use crate::restart::RestartPolicy;
-use crate::status::Refused;
 use crate::workload::{Ended, Workload};
-
-/// How many commands may wait for a container.
-pub(crate) const COMMANDS_AHEAD: usize = 16;
-
-/// Why a command was not carried out.
-#[derive(Debug, thiserror::Error)]
-pub enum DriveError {
-    #[error(transparent)]
-    Refused(#[from] Refused),
-    #[error(transparent)]
-    Records(#[from] RecordsError),
-    #[error("it could not be started: {0}")]
-    Start(String),
-    #[error("the container is gone")]
-    Gone,
-}
-
-/// What a driver is told to do.
-#[derive(Debug)]
-pub(crate) enum Command {
-    Start,
-    /// Recovery starts what its policy wants to run.
-    StartAgain,
-    /// Ends the guest at once, and says in the record how.
-    End(ExitStatus),
-    /// Ends it if it runs, and starts it.
-    Restart,
-    /// It is not to be started again when it ends.
-    LetEnd,
-    /// Ends the guest as if it had failed: its restart policy decides.
-    Fail(Box<Ended>),
-    /// Ends it so, and starts it again after a pause, whatever its policy says.
-    FailAndRestart(Box<Ended>),
-    /// Ends the guest with its host; whether it is wanted is as before.
-    EndWithHost,
-    Pause,
-    Unpause,
-    Update(Box<Change>),
-    Rename(ContainerName),
-    Health(HealthStatus),
-    Remove,
-}
-
-/// What can be changed of a container besides its name.
-#[derive(Debug, Default)]
-pub struct Change {
-    pub policy: Option<Policy>,
-    pub restart: Option<RestartPolicy>,
-    /// What the host has to have for it.
-    pub requires: Option<Resources>,
-}
-
-/// Where it says how that went.
-pub(crate) type Reply = oneshot::Sender<Result<(), DriveError>>;
 
 /// A container that is being driven. Cheap to clone.
 #[derive(Clone)]

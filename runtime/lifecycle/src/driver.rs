@@ -12,12 +12,14 @@ use mote_engine::Gauge;
 use mote_spec::ExitStatus;
 use tokio::sync::{mpsc, watch};
 
-use crate::container::{COMMANDS_AHEAD, Change, Command, DriveError, Reply};
+use crate::command::{COMMANDS_AHEAD, Change, Command, DriveError, Ends, Reply};
 use crate::keep::{Keep, RecordsError};
-use crate::record::{Record, Time, Wanted};
+use crate::record::Record;
 use crate::restart::Backoff;
+use crate::restart::DesiredState;
 use crate::setup::Removal;
 use crate::status::{Event, Status};
+use crate::time::Time;
 use crate::workload::{Ended, Running, Workload};
 
 /// How long until an end that could not be saved is saved again.
@@ -26,7 +28,7 @@ const SAVE_AGAIN: Duration = Duration::from_secs(1);
 /// An end that the records do not tell of yet.
 struct Unsaved {
     ended: Ended,
-    wanted: Wanted,
+    wanted: DesiredState,
 }
 
 /// The task that has a container.
@@ -46,14 +48,6 @@ pub(crate) struct Driver<K, W> {
     /// Whether `restart_at` is set, for whoever looks on.
     waiting: Arc<AtomicBool>,
     backoff: Backoff,
-}
-
-/// A driver's ends of what its container is told by and tells.
-pub(crate) struct Ends {
-    pub(crate) commands: mpsc::Receiver<(Command, Reply)>,
-    pub(crate) record: watch::Sender<Arc<Record>>,
-    pub(crate) gauge: watch::Sender<Arc<Gauge>>,
-    pub(crate) waiting: Arc<AtomicBool>,
 }
 
 impl<K: Keep, W: Workload> Driver<K, W> {
@@ -168,11 +162,11 @@ impl<K: Keep, W: Workload> Driver<K, W> {
             }
             Command::Restart => {
                 if current.status().is_live() {
-                    self.end(&current, ExitStatus::Stopped, Wanted::Up).await?;
+                    self.end(&current, ExitStatus::Stopped, DesiredState::Up).await?;
                 }
                 self.start_anew(&self.current(), Time::now()).await
             }
-            Command::End(how) => self.end(&current, how, Wanted::Down).await,
+            Command::End(how) => self.end(&current, how, DesiredState::Down).await,
             Command::Fail(ended) => {
                 if current.status().is_live() {
                     self.running = None;
@@ -186,7 +180,7 @@ impl<K: Keep, W: Workload> Driver<K, W> {
                     self.running = None;
                     let unsaved = Unsaved { ended: *ended, wanted: current.wanted };
                     self.save_end(unsaved).await?;
-                    if self.restart_at.is_none() && current.wanted == Wanted::Up {
+                    if self.restart_at.is_none() && current.wanted == DesiredState::Up {
                         let ran = current.started.map_or(Duration::ZERO, |from| now.since(from));
                         self.restart_after(ran, now);
                     }
@@ -201,7 +195,7 @@ impl<K: Keep, W: Workload> Driver<K, W> {
                 }
             },
             Command::LetEnd => {
-                self.save(current.changed(|next| next.wanted = Wanted::Down)).await?;
+                self.save(current.changed(|next| next.wanted = DesiredState::Down)).await?;
                 self.restart_at = None;
                 Ok(())
             }
@@ -261,7 +255,7 @@ impl<K: Keep, W: Workload> Driver<K, W> {
 
     /// Saves that the container runs, and runs it.
     async fn start(&mut self, next: Record) -> Result<(), DriveError> {
-        self.save(next.changed_before_save(|next| next.wanted = Wanted::Up)).await?;
+        self.save(next.changed_before_save(|next| next.wanted = DesiredState::Up)).await?;
         self.restart_at = None;
         let (workload, current) = (Arc::clone(&self.workload), self.current());
         let started = tokio::select! {
@@ -290,13 +284,13 @@ impl<K: Keep, W: Workload> Driver<K, W> {
     }
 
     /// Waits for a command that ends the container; what else comes is carried out later.
-    async fn next_end(&mut self) -> (ExitStatus, Option<Wanted>, Reply) {
+    async fn next_end(&mut self) -> (ExitStatus, Option<DesiredState>, Reply) {
         while self.deferred.len() < COMMANDS_AHEAD {
             match self.commands.recv().await {
-                Some((Command::End(how), reply)) => return (how, Some(Wanted::Down), reply),
+                Some((Command::End(how), reply)) => return (how, Some(DesiredState::Down), reply),
                 // There is nothing yet that could end of itself.
                 Some((Command::LetEnd, reply)) => {
-                    return (ExitStatus::Stopped, Some(Wanted::Down), reply);
+                    return (ExitStatus::Stopped, Some(DesiredState::Down), reply);
                 }
                 Some((Command::EndWithHost, reply)) => return (ExitStatus::Stopped, None, reply),
                 Some(other) => self.deferred.push_back(other),
@@ -314,7 +308,7 @@ impl<K: Keep, W: Workload> Driver<K, W> {
         &mut self,
         current: &Record,
         how: ExitStatus,
-        wanted: Wanted,
+        wanted: DesiredState,
     ) -> Result<(), DriveError> {
         let next = current.after(Event::Exit(how), Time::now())?;
         let saved = self.save(next.changed_before_save(|next| next.wanted = wanted)).await;

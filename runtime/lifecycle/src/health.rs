@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::record::Time;
+use crate::time::Time;
 
 /// How a container's health is found out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

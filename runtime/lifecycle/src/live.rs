@@ -22,7 +22,8 @@ use mote_engine::Gauge;
 use mote_spec::{Ceiling, ExitStatus, LimitWants};
 use serde::{Deserialize, Serialize};
 
-use crate::container::{Change, Container};
+use crate::command::Change;
+use crate::container::Container;
 use crate::keep::{Keep, RecordsError};
 use crate::record::Record;
 

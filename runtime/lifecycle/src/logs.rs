@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::record::Time;
+use crate::time::Time;
 
 /// The longest part of a line (docker's own bound).
 const LONGEST_PART: usize = 16 << 10;

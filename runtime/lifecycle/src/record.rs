@@ -1,77 +1,15 @@
 //! What is remembered of a container: all that it was made of, and where it is in its life.
 
-use std::fmt;
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use mote_spec::{ContainerId, ContainerName, Digest, ExitStatus, Policy};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
 use crate::health::HealthStatus;
-use crate::restart::RestartPolicy;
+use crate::restart::{DesiredState, RestartPolicy};
 use crate::setup::Setup;
 use crate::status::{Event, Refused, Status};
-
-/// A moment, in milliseconds since 1970; written as RFC 3339 has it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Time(u64);
-
-/// The end of the year 9999, after which RFC 3339 has no moments.
-const LAST: u64 = 253_402_300_799_999;
-
-impl Time {
-    /// So many milliseconds after the beginning of 1970.
-    pub const fn at_millis(millis: u64) -> Time {
-        Time(if millis < LAST { millis } else { LAST })
-    }
-
-    /// This moment. A clock before 1970 reads as 1970.
-    pub fn now() -> Time {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Time::at_millis(u64::try_from(since.as_millis()).unwrap_or(LAST))
-    }
-
-    /// The moment so long before.
-    pub fn before(self, span: Duration) -> Time {
-        Time(self.0.saturating_sub(u64::try_from(span.as_millis()).unwrap_or(u64::MAX)))
-    }
-
-    /// Milliseconds since the beginning of 1970.
-    pub fn millis(self) -> u64 {
-        self.0
-    }
-
-    /// How long it is since an earlier moment.
-    pub fn since(self, earlier: Time) -> Duration {
-        Duration::from_millis(self.0.saturating_sub(earlier.0))
-    }
-
-    /// The same moment for a clock.
-    pub fn system(self) -> SystemTime {
-        UNIX_EPOCH + Duration::from_millis(self.0)
-    }
-}
-
-impl fmt::Display for Time {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        humantime::format_rfc3339_millis(self.system()).fmt(f)
-    }
-}
-
-impl Serialize for Time {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Time {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Time, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let time = humantime::parse_rfc3339(&text).map_err(serde::de::Error::custom)?;
-        let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-        Ok(Time::at_millis(u64::try_from(since.as_millis()).unwrap_or(LAST)))
-    }
-}
+use crate::time::Time;
 
 /// The image that a container was made of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,15 +33,6 @@ pub struct Files {
     pub program: PathBuf,
 }
 
-/// Whether the operator wants it to run: what a restart policy goes by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Wanted {
-    Up,
-    /// Somebody stopped it.
-    Down,
-}
-
 /// A container, as it is saved.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
@@ -117,7 +46,7 @@ pub struct Record {
     pub restart: RestartPolicy,
     /// Who runs it, or ran it last: the name of a lock.
     pub host: Option<String>,
-    pub wanted: Wanted,
+    pub wanted: DesiredState,
     pub created: Time,
     pub started: Option<Time>,
     pub finished: Option<Time>,
@@ -171,7 +100,7 @@ impl Record {
             policy,
             restart,
             host: None,
-            wanted: Wanted::Down,
+            wanted: DesiredState::Down,
             created: now,
             started: None,
             finished: None,

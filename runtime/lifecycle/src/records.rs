@@ -351,7 +351,8 @@ fn is_taken(connection: &Connection, record: &Record) -> rusqlite::Result<bool> 
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::record::{Image, Made, Time};
+    use crate::record::{Image, Made};
+    use crate::time::Time;
     use crate::restart::RestartPolicy;
     use crate::status::{Event, Status};
     use mote_spec::{Asks, Bytes, Ceiling, Request, decide};

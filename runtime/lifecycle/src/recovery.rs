@@ -55,11 +55,12 @@ pub fn recover(record: &Record, host: Host) -> Recovery {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{Time, Wanted};
+    use crate::restart::DesiredState;
+    use crate::time::Time;
     use crate::records::tests::record;
     use crate::restart::RestartPolicy;
 
-    fn at(restart: &str, wanted: Wanted, events: &[Event]) -> Record {
+    fn at(restart: &str, wanted: DesiredState, events: &[Event]) -> Record {
         let mut record = record("a");
         record.restart = restart.parse::<RestartPolicy>().unwrap();
         record.wanted = wanted;
@@ -75,21 +76,25 @@ mod tests {
         let stopped = [Event::Start, Event::Exit(ExitStatus::Stopped)];
         let failed = [Event::Start, Event::Exit(ExitStatus::Trapped)];
         let table = [
-            (at("no", Wanted::Up, &[Event::Start]), Host::Alive, Recovery::Leave),
-            (at("no", Wanted::Up, &[Event::Start]), Host::Gone, Recovery::Lost(lost)),
-            (at("always", Wanted::Up, &[Event::Start]), Host::Gone, Recovery::LostThenStart(lost)),
+            (at("no", DesiredState::Up, &[Event::Start]), Host::Alive, Recovery::Leave),
+            (at("no", DesiredState::Up, &[Event::Start]), Host::Gone, Recovery::Lost(lost)),
             (
-                at("on-failure", Wanted::Up, &[Event::Start, Event::Pause]),
+                at("always", DesiredState::Up, &[Event::Start]),
                 Host::Gone,
                 Recovery::LostThenStart(lost),
             ),
-            (at("always", Wanted::Down, &stopped), Host::Gone, Recovery::Start),
-            (at("always", Wanted::Up, &failed), Host::Alive, Recovery::Leave),
-            (at("on-failure:0", Wanted::Up, &failed), Host::Gone, Recovery::Keep),
-            (at("unless-stopped", Wanted::Down, &stopped), Host::Gone, Recovery::Keep),
-            (at("on-failure", Wanted::Up, &failed), Host::Gone, Recovery::Start),
-            (at("no", Wanted::Up, &failed), Host::Gone, Recovery::Keep),
-            (at("always", Wanted::Down, &[]), Host::Gone, Recovery::Keep),
+            (
+                at("on-failure", DesiredState::Up, &[Event::Start, Event::Pause]),
+                Host::Gone,
+                Recovery::LostThenStart(lost),
+            ),
+            (at("always", DesiredState::Down, &stopped), Host::Gone, Recovery::Start),
+            (at("always", DesiredState::Up, &failed), Host::Alive, Recovery::Leave),
+            (at("on-failure:0", DesiredState::Up, &failed), Host::Gone, Recovery::Keep),
+            (at("unless-stopped", DesiredState::Down, &stopped), Host::Gone, Recovery::Keep),
+            (at("on-failure", DesiredState::Up, &failed), Host::Gone, Recovery::Start),
+            (at("no", DesiredState::Up, &failed), Host::Gone, Recovery::Keep),
+            (at("always", DesiredState::Down, &[]), Host::Gone, Recovery::Keep),
         ];
         for (record, host, expected) in table {
             assert_eq!(recover(&record, host), expected, "{record:?}");
@@ -110,7 +115,7 @@ mod tests {
                 &[Event::Remove],
             ];
             let policy = ["no", "on-failure", "always", "unless-stopped"][policy];
-            let record = at(policy, Wanted::Up, paths[pick]);
+            let record = at(policy, DesiredState::Up, paths[pick]);
             let host = if alive { Host::Alive } else { Host::Gone };
             let after = |record: &Record, event| record.after(event, Time::now());
             match recover(&record, host) {

@@ -7,7 +7,14 @@ use std::time::Duration;
 use mote_spec::ExitStatus;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::record::Wanted;
+/// State of a container that the operator wants: a restart policy goes by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DesiredState {
+    Up,
+    /// It was stopped.
+    Down,
+}
 
 /// When a container is started again, as docker and podman spell it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -29,8 +36,8 @@ pub struct RestartError(String);
 
 impl RestartPolicy {
     /// Whether it is started again after this end, having been restarted so often in a row.
-    pub fn restarts(self, how: ExitStatus, wanted: Wanted, restarts: u32) -> bool {
-        if wanted == Wanted::Down {
+    pub fn restarts(self, how: ExitStatus, wanted: DesiredState, restarts: u32) -> bool {
+        if wanted == DesiredState::Down {
             return false;
         }
         match self {
@@ -44,14 +51,19 @@ impl RestartPolicy {
 
     /// Whether it is started when its host starts, after this end of what ran before, having been
     /// restarted so often in a row.
-    pub fn starts_with_host(self, how: Option<ExitStatus>, wanted: Wanted, restarts: u32) -> bool {
+    pub fn starts_with_host(
+        self,
+        how: Option<ExitStatus>,
+        wanted: DesiredState,
+        restarts: u32,
+    ) -> bool {
         match self {
             RestartPolicy::No => false,
             RestartPolicy::OnFailure(_) => {
                 how.is_some_and(|how| self.restarts(how, wanted, restarts))
             }
             RestartPolicy::Always => true,
-            RestartPolicy::UnlessStopped => wanted == Wanted::Up,
+            RestartPolicy::UnlessStopped => wanted == DesiredState::Up,
         }
     }
 }
@@ -152,14 +164,14 @@ mod tests {
         let (ok, failed) = (ExitStatus::Exited(0), ExitStatus::Trapped);
         let thrice = RestartPolicy::OnFailure(Some(3));
         let table = [
-            (RestartPolicy::No, failed, Wanted::Up, 0, false),
-            (thrice, ok, Wanted::Up, 0, false),
-            (thrice, failed, Wanted::Up, 2, true),
-            (thrice, failed, Wanted::Up, 3, false),
-            (RestartPolicy::OnFailure(None), failed, Wanted::Up, 1_000, true),
-            (RestartPolicy::Always, ok, Wanted::Up, 7, true),
-            (RestartPolicy::Always, ok, Wanted::Down, 0, false),
-            (RestartPolicy::UnlessStopped, failed, Wanted::Down, 0, false),
+            (RestartPolicy::No, failed, DesiredState::Up, 0, false),
+            (thrice, ok, DesiredState::Up, 0, false),
+            (thrice, failed, DesiredState::Up, 2, true),
+            (thrice, failed, DesiredState::Up, 3, false),
+            (RestartPolicy::OnFailure(None), failed, DesiredState::Up, 1_000, true),
+            (RestartPolicy::Always, ok, DesiredState::Up, 7, true),
+            (RestartPolicy::Always, ok, DesiredState::Down, 0, false),
+            (RestartPolicy::UnlessStopped, failed, DesiredState::Down, 0, false),
         ];
         for (policy, how, wanted, restarts, expected) in table {
             assert_eq!(policy.restarts(how, wanted, restarts), expected, "{policy} {how}");
@@ -169,14 +181,14 @@ mod tests {
     #[test]
     fn who_starts_with_the_host() {
         let failed = Some(ExitStatus::Killed);
-        assert!(RestartPolicy::Always.starts_with_host(None, Wanted::Down, 0));
-        assert!(!RestartPolicy::UnlessStopped.starts_with_host(failed, Wanted::Down, 0));
-        assert!(RestartPolicy::UnlessStopped.starts_with_host(failed, Wanted::Up, 0));
-        assert!(RestartPolicy::OnFailure(None).starts_with_host(failed, Wanted::Up, 9));
+        assert!(RestartPolicy::Always.starts_with_host(None, DesiredState::Down, 0));
+        assert!(!RestartPolicy::UnlessStopped.starts_with_host(failed, DesiredState::Down, 0));
+        assert!(RestartPolicy::UnlessStopped.starts_with_host(failed, DesiredState::Up, 0));
+        assert!(RestartPolicy::OnFailure(None).starts_with_host(failed, DesiredState::Up, 9));
         let done = Some(ExitStatus::Exited(0));
-        assert!(!RestartPolicy::OnFailure(None).starts_with_host(done, Wanted::Up, 0));
-        assert!(!RestartPolicy::OnFailure(Some(2)).starts_with_host(failed, Wanted::Up, 2));
-        assert!(!RestartPolicy::No.starts_with_host(failed, Wanted::Up, 0));
+        assert!(!RestartPolicy::OnFailure(None).starts_with_host(done, DesiredState::Up, 0));
+        assert!(!RestartPolicy::OnFailure(Some(2)).starts_with_host(failed, DesiredState::Up, 2));
+        assert!(!RestartPolicy::No.starts_with_host(failed, DesiredState::Up, 0));
     }
 
     #[test]

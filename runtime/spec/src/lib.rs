@@ -5,6 +5,7 @@
 //! all parse into the same types, and print back to what parses again.
 
 mod annotations;
+mod confinement;
 mod digest;
 mod exit;
 pub mod foreign;
@@ -14,6 +15,7 @@ mod image_ref;
 mod limits;
 mod net;
 mod policy;
+mod policy_error;
 mod score;
 mod security;
 mod tables;
@@ -33,7 +35,8 @@ pub use net::{
     Host, HttpRule, NetRule, Ports, Protocol, Publish, RuleError, Scheme, Target,
     is_private_network, is_public, may_stand_for,
 };
-pub use policy::{Asks, Ceiling, Policy, Refused, Request, Volumes, decide};
+pub use policy::{Asks, Ceiling, Policy, Request, Volumes, decide};
+pub use policy_error::PolicyError;
 pub use score::{
     Dimension, Mechanism, Standing, Surroundings, Weights, isolation_level, isolation_levels,
     security_score, standings,

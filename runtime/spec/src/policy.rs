@@ -7,8 +7,10 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::confinement;
 use crate::grants::{Dns, Grants, NetGrants, Network};
 use crate::limits::{LimitWants, Limits, OverCeiling};
+use crate::policy_error::PolicyError;
 use crate::security::{Isolation, Security, SecurityWants};
 use crate::units::Limit;
 
@@ -144,39 +146,16 @@ impl Policy {
     }
 }
 
-/// Why a container is refused, and which flag or setting would allow it.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
-    #[error("{0}")]
-    OverCeiling(#[from] OverCeiling),
-    #[error("the image asks for {what}, which it was not granted; allow it with {flag}")]
-    NotGranted { what: String, flag: String },
-    #[error("{path} is outside the folders that this host's configuration lets volumes come from")]
-    VolumeOutside { path: PathBuf },
-    #[error("--network host is more than this host's configuration allows")]
-    NetworkOverCeiling,
-    #[error("two grants both appear at {0} in the container")]
-    SamePlace(String),
-    #[error("{0} needs a process of the container's own: leave --isolation shared out")]
-    NeedsProcess(&'static str),
-    #[error("this host's configuration allows no less than --isolation {0}")]
-    IsolationBelow(Isolation),
-    #[error(
-        "--cap-add {0} would do nothing: a guest makes no system calls; grant it directories and connections"
-    )]
-    CapabilityAdded(String),
-}
-
 /// Decides the policy of a container, or says why there is none.
 ///
 /// An image's limits count where the operator is silent, and only downwards from the defaults: to
 /// ask for more than the default takes the operator's word.
-pub fn decide(request: Request, asks: &Asks, ceiling: &Ceiling) -> Result<Policy, Refused> {
+pub fn decide(request: Request, asks: &Asks, ceiling: &Ceiling) -> Result<Policy, PolicyError> {
     check_asked_limits(&asks.limits, &request.limits, &ceiling.defaults)?;
     check_asked_network(&asks.net, &request.grants.net)?;
     check_grants(&request.grants, ceiling)?;
     let limits = ceiling.defaults.with(asks.limits).with(request.limits).within(&ceiling.most)?;
-    let security = Security::decide(request.security, asks.isolation, ceiling.isolation)?;
+    let security = confinement::decide(request.security, asks.isolation, ceiling.isolation)?;
     Ok(Policy { limits, grants: request.grants, security })
 }
 
@@ -184,16 +163,16 @@ fn check_asked_limits(
     asks: &LimitWants,
     said: &LimitWants,
     unasked: &Limits,
-) -> Result<(), Refused> {
+) -> Result<(), PolicyError> {
     let LimitWants { memory, cpus, fuel, timeout, storage, net_rate } = *asks;
     fn check<T: Copy + PartialOrd + std::fmt::Display>(
         (what, flag): (&str, &str),
         (asked, said): (Option<T>, Option<T>),
         unasked: Limit<T>,
-    ) -> Result<(), Refused> {
+    ) -> Result<(), PolicyError> {
         match asked {
             Some(asked) if said.is_none() && Limit::AtMost(asked) > unasked => {
-                Err(Refused::NotGranted {
+                Err(PolicyError::NotGranted {
                     what: format!("{what} {asked}"),
                     flag: format!("{flag}{asked}"),
                 })
@@ -209,12 +188,12 @@ fn check_asked_limits(
     check(("a network rate of", "--net-rate "), (net_rate, said.net_rate), unasked.net_rate)
 }
 
-fn check_asked_network(asks: &NetGrants, granted: &NetGrants) -> Result<(), Refused> {
+fn check_asked_network(asks: &NetGrants, granted: &NetGrants) -> Result<(), PolicyError> {
     let NetGrants { network, connect, http, dns, publish } = asks;
     if granted.network == Network::Host {
         return Ok(());
     }
-    let refuse = |what: String, flag: String| Err(Refused::NotGranted { what, flag });
+    let refuse = |what: String, flag: String| Err(PolicyError::NotGranted { what, flag });
     if *network == Network::Host {
         return refuse("the host's network".into(), "--network host".into());
     }
@@ -238,13 +217,13 @@ fn check_asked_network(asks: &NetGrants, granted: &NetGrants) -> Result<(), Refu
     Ok(())
 }
 
-fn check_grants(grants: &Grants, ceiling: &Ceiling) -> Result<(), Refused> {
+fn check_grants(grants: &Grants, ceiling: &Ceiling) -> Result<(), PolicyError> {
     if grants.net.network > ceiling.network {
-        return Err(Refused::NetworkOverCeiling);
+        return Err(PolicyError::NetworkOverCeiling);
     }
     for dir in &grants.dirs {
         if !ceiling.volumes.allow(&dir.host) {
-            return Err(Refused::VolumeOutside { path: dir.host.clone() });
+            return Err(PolicyError::VolumeOutside { path: dir.host.clone() });
         }
     }
     let dirs = grants.dirs.iter().map(|dir| &dir.guest);
@@ -252,7 +231,7 @@ fn check_grants(grants: &Grants, ceiling: &Ceiling) -> Result<(), Refused> {
         dirs.chain(grants.scratch.iter().map(|scratch| &scratch.guest)).collect();
     places.sort();
     match places.windows(2).find(|pair| pair[0] == pair[1]) {
-        Some(pair) => Err(Refused::SamePlace(pair[0].to_string())),
+        Some(pair) => Err(PolicyError::SamePlace(pair[0].to_string())),
         None => Ok(()),
     }
 }
@@ -326,7 +305,7 @@ mod tests {
         };
         assert!(with("/srv/a:/a").is_ok());
         for bad in ["/etc:/a", "/srv/../etc:/a", "/srvx:/a", "srv:/a"] {
-            assert!(matches!(with(bad), Err(Refused::VolumeOutside { .. })), "{bad}");
+            assert!(matches!(with(bad), Err(PolicyError::VolumeOutside { .. })), "{bad}");
         }
     }
 
@@ -337,7 +316,7 @@ mod tests {
         request.grants.scratch.push("/a/".parse().unwrap());
         assert!(matches!(
             decide(request, &Asks::default(), &ceiling()),
-            Err(Refused::SamePlace(_))
+            Err(PolicyError::SamePlace(_))
         ));
     }
 

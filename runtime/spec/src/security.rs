@@ -8,7 +8,6 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::policy::Refused;
 use crate::text::serde_as_text;
 
 /// What a guest shares with others.
@@ -33,6 +32,13 @@ pub struct UserId {
 /// A capability by its name (capabilities(7)), such as `CAP_CHOWN`; `CHOWN` and `chown` are the same.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Capability(String);
+
+impl Capability {
+    /// Every capability of Linux 6.
+    pub(crate) fn all() -> impl Iterator<Item = Capability> {
+        CAPABILITIES.iter().map(|name| Capability((*name).to_owned()))
+    }
+}
 
 /// Every capability of Linux 6.
 const CAPABILITIES: [&str; 41] = [
@@ -142,42 +148,6 @@ impl Security {
     /// Whether the guest has a process of its own.
     pub fn is_apart(&self) -> bool {
         self.isolation != Isolation::Shared
-    }
-
-    /// Decides what the wall is: an image may ask for more isolation than is usual, the operator has the
-    /// last word, and the host's configuration says how little is allowed.
-    pub(crate) fn decide(
-        wants: SecurityWants,
-        asked: Option<Isolation>,
-        least: Isolation,
-    ) -> Result<Security, Refused> {
-        let SecurityWants { isolation, user, cap_add, cap_drop, seccomp, apparmor } = wants;
-        if let Some(added) = cap_add.first() {
-            return Err(Refused::CapabilityAdded(added.to_string()));
-        }
-        let all = || CAPABILITIES.iter().map(|name| Capability((*name).to_owned()));
-        let dropped: BTreeSet<Capability> = cap_drop
-            .into_iter()
-            .flat_map(|dropped| match dropped {
-                Capabilities::All => all().collect(),
-                Capabilities::One(capability) => vec![capability],
-            })
-            .collect();
-        let needs_process = [
-            ("--user", user.is_some()),
-            ("--cap-drop", !dropped.is_empty()),
-            ("--security-opt seccomp", seccomp.is_some()),
-            ("--security-opt apparmor", apparmor.is_some()),
-        ];
-        let needs_process = needs_process.iter().find(|(_, given)| *given).map(|(flag, _)| *flag);
-        let isolation = match (isolation, needs_process) {
-            (Some(Isolation::Shared), Some(flag)) => return Err(Refused::NeedsProcess(flag)),
-            (Some(said), _) if said < least => return Err(Refused::IsolationBelow(least)),
-            (Some(said), _) => said,
-            (None, Some(_)) => asked.unwrap_or_default().max(Isolation::Process).max(least),
-            (None, None) => asked.unwrap_or_default().max(least),
-        };
-        Ok(Security { isolation, user, dropped, seccomp, apparmor })
     }
 }
 
@@ -314,49 +284,6 @@ serde_as_text!(Isolation, UserId, Capability);
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn decide(
-        wants: SecurityWants,
-        asked: Option<Isolation>,
-        least: Isolation,
-    ) -> Result<Security, Refused> {
-        Security::decide(wants, asked, least)
-    }
-
-    fn isolation(said: Option<Isolation>) -> SecurityWants {
-        SecurityWants { isolation: said, ..SecurityWants::default() }
-    }
-
-    #[test]
-    fn an_image_may_ask_for_more_and_the_configuration_for_no_less() {
-        use Isolation::{Process, Shared, Strict};
-        for (said, asked, least, becomes) in [
-            (None, None, Shared, Some(Shared)),
-            (None, Some(Process), Shared, Some(Process)),
-            (Some(Shared), Some(Process), Shared, Some(Shared)),
-            (None, None, Process, Some(Process)),
-            (Some(Shared), None, Process, None),
-            (Some(Strict), None, Process, Some(Strict)),
-        ] {
-            let decided = decide(isolation(said), asked, least);
-            assert_eq!(decided.ok().map(|security| security.isolation), becomes, "{said:?}");
-        }
-    }
-
-    #[test]
-    fn what_only_a_process_can_have_gives_it_one() {
-        let user = SecurityWants { user: "1000".parse().ok(), ..SecurityWants::default() };
-        let decided = decide(user.clone(), None, Isolation::Shared).unwrap();
-        assert_eq!(decided.isolation, Isolation::Process);
-        let shared = SecurityWants { isolation: Some(Isolation::Shared), ..user };
-        assert_eq!(decide(shared, None, Isolation::Shared), Err(Refused::NeedsProcess("--user")));
-        let all = SecurityWants { cap_drop: vec![Capabilities::All], ..SecurityWants::default() };
-        let decided = decide(all, None, Isolation::Shared).unwrap();
-        assert_eq!((decided.dropped.len(), decided.is_apart()), (CAPABILITIES.len(), true));
-        let added =
-            SecurityWants { cap_add: vec!["net_raw".parse().unwrap()], ..Default::default() };
-        assert!(decide(added, None, Isolation::Shared).is_err());
-    }
 
     #[test]
     fn words_print_as_they_parse() {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::app::App;
 use crate::client::{Body, Client};
-use crate::commands::lifecycle;
+use crate::commands::each::each;
 use crate::container;
 use crate::error::CliError;
 use crate::find::{self, Host};
@@ -144,7 +144,7 @@ impl Containers {
             names.extend(live.list()?.into_iter().map(|record| record.id.to_string()));
             names.extend(Client::running(app).iter().flat_map(running));
         }
-        lifecycle::each(&names, |name| match find::host(app, name)? {
+        each(&names, |name| match find::host(app, name)? {
             Host::Daemon(client) => {
                 let (path, body) = call;
                 client.post(&find::path(name, path), Body::Json(body.clone()))?;

@@ -9,10 +9,12 @@ use serde_json::Value;
 use crate::app::App;
 use crate::client::{Body, Client, Framed, Typing, encoded};
 use crate::commands::create::exit_code;
+use crate::commands::each::each;
 use crate::commands::volume;
 use crate::error::CliError;
 use crate::find::{self, path};
 use crate::output;
+use crate::template;
 
 /// Start containers that have been made, or have ended
 #[derive(Args, Debug)]
@@ -92,24 +94,6 @@ pub(crate) struct PruneArgs {
     /// Also volumes that no container has
     #[arg(long)]
     volumes: bool,
-}
-
-/// Does something to each; the exit code is 1 if one of them failed.
-pub(crate) fn each(
-    containers: &[String],
-    act: impl Fn(&str) -> Result<String, CliError>,
-) -> Result<u8, CliError> {
-    let mut failed = 0;
-    for container in containers {
-        match act(container) {
-            Ok(said) => output::line(&said),
-            Err(error) => {
-                output::error(&error.to_string());
-                failed = 1;
-            }
-        }
-    }
-    Ok(failed)
 }
 
 impl StartArgs {
@@ -227,7 +211,7 @@ impl WaitArgs {
             let client = find::daemon(app, container)?;
             let wait = path(container, &format!("/wait?condition={condition}"));
             let ended = client.post(&wait, Body::Nothing)?;
-            Ok(output::text(&ended["StatusCode"]))
+            Ok(template::text(&ended["StatusCode"]))
         })
     }
 }
@@ -239,7 +223,7 @@ impl PruneArgs {
             for entry in answer[key].as_array().into_iter().flatten() {
                 let entry = field.map_or(entry, |field| &entry[field]);
                 if !entry.is_null() {
-                    output::line(&output::text(entry));
+                    output::line(&template::text(entry));
                 }
             }
         };

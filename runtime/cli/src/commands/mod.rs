@@ -9,6 +9,7 @@ mod cp;
 mod create;
 mod daemon;
 mod df;
+mod each;
 mod history;
 mod images;
 mod import;

@@ -6,6 +6,7 @@ use crate::app::App;
 use crate::error::CliError;
 use crate::find;
 use crate::output;
+use crate::template;
 
 /// Show the ports that a container listens on, and what of the host leads to them
 #[derive(Args, Debug)]
@@ -29,7 +30,7 @@ impl PortArgs {
                 continue;
             }
             for binding in bindings.as_array().into_iter().flatten() {
-                let text = |key: &str| output::text(&binding[key]);
+                let text = |key: &str| template::text(&binding[key]);
                 let outer = format!("{}:{}", text("HostIp"), text("HostPort"));
                 let line = if wanted.is_some() { outer } else { format!("{inner} -> {outer}") };
                 output::line(&line);

@@ -11,6 +11,7 @@ use crate::app::App;
 use crate::client::{Body, Client, encoded};
 use crate::error::CliError;
 use crate::output;
+use crate::template;
 
 /// Remove images, and what only they need
 ///
@@ -64,7 +65,7 @@ fn remove(app: &App, name: &str, force: bool) -> Result<Vec<String>, CliError> {
         let done = client.call(Method::DELETE, &path, Body::Nothing)?;
         let all = done.as_array().into_iter().flatten();
         let pairs = all.filter_map(|one| one.as_object()).flatten();
-        return Ok(pairs.map(|(what, name)| format!("{what}: {}", output::text(name))).collect());
+        return Ok(pairs.map(|(what, name)| format!("{what}: {}", template::text(name))).collect());
     }
     let containers = match app.machine.root.join("containers.db").exists() {
         true => Records::open(&app.machine.root)?.list()?.0.into_iter().map(Arc::new).collect(),

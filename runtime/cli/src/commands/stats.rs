@@ -12,6 +12,7 @@ use crate::client::{Client, encoded};
 use crate::error::CliError;
 use crate::launch;
 use crate::output::{self, Column, ListArgs, human_bytes};
+use crate::template;
 
 /// Show what containers use
 ///
@@ -116,7 +117,7 @@ impl Meter {
             if let Some(client) = &self.daemon {
                 let listed = client.get("/containers/json")?;
                 for one in listed.as_array().into_iter().flatten() {
-                    add(there(client, &output::text(&one["Id"])));
+                    add(there(client, &template::text(&one["Id"])));
                 }
             }
             return Ok((readings, silent));
@@ -174,8 +175,8 @@ fn there(client: &Client, id: &str) -> Found {
     }
     let net = &stats["networks"]["wasi"];
     Found::Read(Box::new(Reading {
-        id: output::text(&stats["id"]),
-        name: output::text(&stats["name"]).trim_start_matches('/').to_owned(),
+        id: template::text(&stats["id"]),
+        name: template::text(&stats["name"]).trim_start_matches('/').to_owned(),
         at: Instant::now(),
         cpu_nanos: number(&stats["cpu_stats"]["cpu_usage"]["total_usage"]),
         memory: number(&memory["usage"]),

@@ -10,7 +10,7 @@ use crate::container::variable;
 use crate::error::CliError;
 use crate::find;
 use crate::output;
-use crate::template::Template;
+use crate::template::{self, Template};
 
 /// Show what a container prints from now on, and end with its exit code
 #[derive(Args, Debug)]
@@ -144,7 +144,7 @@ impl ExecArgs {
         });
         let made =
             client.post(&format!("/containers/{}/exec", encoded(&container)), Body::Json(wish))?;
-        let id = output::text(&made["Id"]);
+        let id = template::text(&made["Id"]);
         let start = Body::Json(json!({ "Detach": detach, "Tty": tty }));
         let path = format!("/exec/{id}/start");
         if detach {
@@ -243,13 +243,13 @@ fn shown(event: &Value) -> String {
     let time = std::time::UNIX_EPOCH + std::time::Duration::from_nanos(nanos);
     let attributes = event["Actor"]["Attributes"].as_object().into_iter().flatten();
     let attributes: Vec<String> =
-        attributes.map(|(key, value)| format!("{key}={}", output::text(value))).collect();
+        attributes.map(|(key, value)| format!("{key}={}", template::text(value))).collect();
     format!(
         "{} {} {} {} ({})",
         humantime::format_rfc3339_millis(time),
-        output::text(&event["Type"]),
-        output::text(&event["Action"]),
-        output::text(&event["Actor"]["ID"]),
+        template::text(&event["Type"]),
+        template::text(&event["Action"]),
+        template::text(&event["Actor"]["ID"]),
         attributes.join(", ")
     )
 }

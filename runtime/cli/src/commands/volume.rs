@@ -6,9 +6,10 @@ use serde_json::{Value, json};
 
 use crate::app::App;
 use crate::client::{Body, Client, encoded};
-use crate::commands::lifecycle::each;
+use crate::commands::each::each;
 use crate::error::CliError;
 use crate::output::{self, ListArgs};
+use crate::template;
 
 /// Look after named volumes, which outlive the containers that have them
 #[derive(Subcommand, Debug)]
@@ -59,7 +60,7 @@ pub(crate) fn prune(client: &Client) -> Result<Vec<String>, CliError> {
     let filters = encoded(r#"{"all":["true"]}"#);
     let pruned = client.post(&format!("/volumes/prune?filters={filters}"), Body::Nothing)?;
     let names = pruned["VolumesDeleted"].as_array().into_iter().flatten();
-    Ok(names.map(output::text).collect())
+    Ok(names.map(template::text).collect())
 }
 
 impl Volume {
@@ -68,7 +69,7 @@ impl Volume {
         match self {
             Volume::Create(CreateArgs { name }) => {
                 let made = client.post("/volumes/create", Body::Json(json!({ "Name": name })))?;
-                output::line(&output::text(&made["Name"]));
+                output::line(&template::text(&made["Name"]));
                 Ok(0)
             }
             Volume::Ls(LsArgs { list }) => {

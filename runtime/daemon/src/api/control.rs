@@ -11,7 +11,7 @@ use serde_json::json;
 use super::Call;
 use super::answer::{self, Reply};
 use super::create;
-use super::description::RestartSpec;
+use super::description::{self, RestartSpec};
 use super::refused;
 use crate::daemon::{Daemon, Force};
 use crate::entry::Entry;
@@ -152,9 +152,9 @@ async fn update(call: Call, daemon: &Daemon, entry: &Entry) -> Reply {
     };
     let Update { memory, nano_cpus, cpu_quota, cpu_period, restart_policy, net_rate } = update;
     let wants = LimitWants {
-        memory: create::positive(memory).map(Bytes::new),
+        memory: description::positive(memory).map(Bytes::new),
         cpus: create::cpu_share(nano_cpus, cpu_quota, cpu_period)?,
-        net_rate: create::positive(net_rate).map(create::rate).transpose()?,
+        net_rate: description::positive(net_rate).map(create::rate).transpose()?,
         ..LimitWants::default()
     };
     let restart = restart_policy.map(|spec| spec.policy()).transpose()?;

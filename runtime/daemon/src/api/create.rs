@@ -21,10 +21,12 @@ use serde_json::{Value, json};
 
 use super::answer::{self, Reply};
 use super::attach::hung_up;
-use super::description::{HealthSpec, HostSpec, LogSpec, NetworksSpec, RestartSpec, Spec};
+use super::description::{
+    HealthSpec, HostSpec, LogSpec, NetworksSpec, RestartSpec, Spec, positive,
+};
 use super::{Call, refused};
 use crate::daemon::Daemon;
-use crate::error::DaemonError;
+use crate::error::{DaemonError, bad};
 use crate::probe;
 use crate::request::Wanted;
 
@@ -40,14 +42,6 @@ const MOST_LABELS: usize = 64 << 10;
 
 /// The smallest file that a log is rotated at: twice what is gathered before it is written.
 const LEAST_LOG: u64 = 64 << 10;
-
-pub(super) fn bad(why: impl std::fmt::Display) -> DaemonError {
-    DaemonError::BadRequest(why.to_string())
-}
-
-pub(crate) fn positive(number: i64) -> Option<u64> {
-    u64::try_from(number).ok().filter(|number| *number > 0)
-}
 
 pub(crate) fn rate(per_second: u64) -> Result<Rate, DaemonError> {
     per_second.to_string().parse().map_err(|error: mote_spec::UnitError| bad(error))
@@ -345,7 +339,7 @@ fn bound(daemon: &Daemon, text: &str) -> Result<DirGrant, DaemonError> {
         // As docker's -v has it, a folder that is missing is made; but none that is refused.
         if !daemon.machine.ceiling.volumes.allow(&grant.host) {
             let path = grant.host;
-            return Err(mote_spec::Refused::VolumeOutside { path }.into());
+            return Err(mote_spec::PolicyError::VolumeOutside { path }.into());
         }
         std::fs::create_dir_all(&grant.host)
             .map_err(|error| bad(format!("cannot make {source}: {error}")))?;

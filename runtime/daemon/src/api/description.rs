@@ -6,8 +6,7 @@ use mote_lifecycle::RestartPolicy;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::create::{bad, positive};
-use crate::error::DaemonError;
+use crate::error::{DaemonError, bad};
 
 /// Docker's description, as far as it is understood.
 #[derive(Debug, Default, Deserialize)]
@@ -139,4 +138,9 @@ impl RestartSpec {
         };
         text.parse().map(Some).map_err(bad)
     }
+}
+
+/// A number that docker means: nothing and less than nothing stand for none.
+pub(crate) fn positive(number: i64) -> Option<u64> {
+    u64::try_from(number).ok().filter(|number| *number > 0)
 }

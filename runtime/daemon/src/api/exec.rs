@@ -18,7 +18,7 @@ use super::attach::{self, Wants};
 use crate::console::Chunk;
 use crate::entry::Role;
 use crate::error::DaemonError;
-use crate::exec::{Exec, State, Wish};
+use crate::execs::{Exec, ExecRequest, State};
 use crate::request::random;
 
 /// Docker's description of an exec.
@@ -61,7 +61,7 @@ pub(crate) async fn create(call: Call, id: &str) -> Reply {
         .filter_map(|pair| pair.split_once('='))
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect();
-    let wish = Wish {
+    let wish = ExecRequest {
         command: spec.cmd.unwrap_or_default(),
         env: env.into_iter().collect(),
         cwd: Some(spec.working_dir).filter(|cwd| !cwd.is_empty()),

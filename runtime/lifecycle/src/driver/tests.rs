@@ -233,7 +233,7 @@ async fn a_stop_while_it_waits_to_start_again_is_the_end() {
     container.stop().await.unwrap();
     tokio::time::sleep(Duration::from_secs(600)).await;
     assert!(!container.record().status().is_live());
-    assert_eq!(container.record().wanted, Wanted::Down);
+    assert_eq!(container.record().wanted, DesiredState::Down);
 }
 
 #[tokio::test(start_paused = true)]
@@ -334,7 +334,7 @@ async fn a_restart_is_an_end_and_a_start() {
     let stopped = Status::Stopped(ExitStatus::Stopped);
     let expected = [Status::Running, Status::Paused, stopped, Status::Running];
     assert_eq!(machine.disk().saved, expected);
-    assert_eq!((container.record().ends, container.record().wanted), (1, Wanted::Up));
+    assert_eq!((container.record().ends, container.record().wanted), (1, DesiredState::Up));
 }
 
 #[tokio::test(start_paused = true)]
@@ -461,7 +461,7 @@ fn holds(act: &Act, record: Option<&Record>) -> bool {
     let status = record.map(Record::status);
     match act {
         Act::Start | Act::Unpause | Act::Restart => status == Some(Status::Running),
-        Act::LetEnd => record.is_some_and(|record| record.wanted == Wanted::Down),
+        Act::LetEnd => record.is_some_and(|record| record.wanted == DesiredState::Down),
         Act::Pause => status == Some(Status::Paused),
         Act::Stop | Act::Kill | Act::Unhealthy => status.is_some_and(|status| !status.is_live()),
         Act::Remove => status.is_none(),
@@ -508,7 +508,7 @@ proptest! {
                     let disk = machine.disk();
                     (disk.failing, disk.left, disk.record.clone())
                 };
-                if let Some(held) = held.filter(|held| held.wanted == Wanted::Up)
+                if let Some(held) = held.filter(|held| held.wanted == DesiredState::Up)
                     && policy == 2
                     && (failing, left) == (0, None)
                     && acknowledged.is_some()
