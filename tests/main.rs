@@ -27,6 +27,7 @@ mod pods;
 mod pull;
 mod rates;
 mod refusals;
+mod rings;
 mod shim;
 mod shim_processes;
 mod sources;

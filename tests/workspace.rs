@@ -97,9 +97,9 @@ fn files_with(text: &str) -> Vec<String> {
 #[test]
 fn one_place_builds_a_sandbox_and_one_opens_what_is_granted() {
     assert_eq!(files_with("Store::new("), ["engine/src/sandbox.rs"]);
-    assert_eq!(files_with("Config::new()"), ["engine/src/profile.rs"]);
+    assert_eq!(files_with("Config::new()"), ["engine/src/config.rs"]);
     assert_eq!(files_with("deserialize_file("), ["engine/src/module.rs"]);
-    assert_eq!(files_with("Module::deserialize("), ["engine/src/profile.rs"], "in a test");
+    assert_eq!(files_with("Module::deserialize("), ["engine/src/config.rs"], "in a test");
     assert_eq!(files_with(".status.after("), ["lifecycle/src/record.rs"]);
     // The other removes what a guest or an image has made.
     let opens = ["engine/src/handles.rs", "image/src/deep_tree.rs"];

@@ -22,6 +22,7 @@ use tokio::sync::{Notify, oneshot};
 use crate::control::{Control, wait_for_change, wake_all};
 use crate::gauge::Gauge;
 use crate::meter::{GivesWay, Metered, Turn, thread_time};
+use crate::tick::Preempt;
 
 /// How soon a guest is looked for again that is to be kept, and was in a host call.
 const SOON: Duration = Duration::from_micros(200);
@@ -71,7 +72,7 @@ impl<T: Send + 'static> Alone<T> {
                 pause: AtomicU64::new(0),
                 looked_at: AtomicU64::new(0),
             };
-            let metered = Metered::new(guest, GivesWay::Kept(seat), gauge, held_by, turn);
+            let metered = Metered::new(guest, GivesWay::Kept(Box::new(seat)), gauge, held_by, turn);
             events.block_on(async {
                 tokio::select! {
                     biased;
@@ -139,7 +140,7 @@ impl End {
 }
 
 /// Where the handler finds what the thread that it interrupts is to be held to.
-pub(crate) struct Seat {
+struct Seat {
     code: Range<usize>,
     gauge: Arc<Gauge>,
     control: Arc<Control>,
@@ -150,10 +151,8 @@ pub(crate) struct Seat {
     looked_at: AtomicU64,
 }
 
-impl Seat {
-    /// What a signal's handler does that has found the guest's thread at this address, while it polls the guest: tells
-    /// when to look again.
-    pub(crate) fn look_up(&self, at: usize) -> Duration {
+impl Preempt for Seat {
+    fn look_up(&self, at: usize) -> Duration {
         // Nobody but this thread has the turn, and not while it polls.
         let Ok(mut turn) = self.turn.try_lock() else { return SOON };
         turn.settle(&self.gauge);
@@ -168,7 +167,9 @@ impl Seat {
         self.pause.store(again.as_nanos() as u64, Ordering::SeqCst);
         again
     }
+}
 
+impl Seat {
     /// When to look again for a guest that is in a host call: sooner, if it is to be kept; less and less often, while
     /// it waits there and nothing is done.
     fn next_look(&self, turn: &Turn) -> Duration {

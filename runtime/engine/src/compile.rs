@@ -133,14 +133,6 @@ pub fn compile(
     compiled
 }
 
-/// The profile that yields the same code and needs no reserved slots.
-pub(crate) fn code_profile(profile: Profile) -> Profile {
-    match profile {
-        Profile::Gateway { .. } | Profile::Server => Profile::Server,
-        Profile::Micro => Profile::Micro,
-    }
-}
-
 /// How much is kept of what a compiler says.
 const MOST_SAID: usize = 64 << 10;
 
@@ -149,7 +141,7 @@ type Wait = Box<dyn FnOnce() -> io::Result<ExitStatus>>;
 
 /// What a compiler's process is told of how to compile.
 fn words((profile, checks): (Profile, Checks)) -> [String; 2] {
-    [code_profile(profile).to_string(), checks.to_string()]
+    [profile.of_code().to_string(), checks.to_string()]
 }
 
 fn start_child(

@@ -4,10 +4,10 @@ use std::io::{Read, Write};
 
 use mote_spec::Limits;
 
-use crate::compile::code_profile;
+use crate::config::{self, Compiler};
 use crate::error::EngineError;
 use crate::names;
-use crate::profile::{self, Checks, Compiler, Profile, machine_memory};
+use crate::profile::{Checks, Profile, machine_memory};
 
 /// How much address space the compiler's process may use: what the machine has, within these.
 const LEAST_MEMORY: u64 = 1 << 30;
@@ -17,11 +17,6 @@ const MOST_TIME: u64 = 60 * 60;
 /// The largest program that is compiled.
 const LARGEST_PROGRAM: u64 = 512 << 20;
 
-/// Lets an engine be made without a compiler: it starts faster.
-pub(crate) fn leave_out(config: &mut wasmtime::Config) {
-    config.enable_compiler(false);
-}
-
 pub(crate) fn compile_here(
     wasm: &[u8],
     (profile, checks): (Profile, Checks),
@@ -30,12 +25,8 @@ pub(crate) fn compile_here(
         return Err(EngineError::TooLarge { most: LARGEST_PROGRAM });
     }
     names::check(wasm)?;
-    let engine = profile::engine(
-        code_profile(profile),
-        checks,
-        Limits::default().bounds.stack,
-        Compiler::On,
-    )?;
+    let engine =
+        config::engine(profile.of_code(), checks, Limits::default().bounds.stack, Compiler::On)?;
     let compiled = match wasm {
         [0, b'a', b's', b'm', _, _, 0, 0, ..] => engine.precompile_module(wasm),
         [0, b'a', b's', b'm', ..] => engine.precompile_component(wasm),

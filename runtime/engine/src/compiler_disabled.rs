@@ -3,9 +3,6 @@
 use crate::error::EngineError;
 use crate::profile::{Checks, Profile};
 
-/// An engine has no compiler here in any case.
-pub(crate) fn leave_out(_: &mut wasmtime::Config) {}
-
 pub(crate) fn compile_here(_: &[u8], _: (Profile, Checks)) -> Result<Vec<u8>, EngineError> {
     Err(EngineError::Compiler { said: "this program was built without a compiler".to_owned() })
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use mote_spec::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::apart::{Layer, listed};
+use crate::mechanisms::{Layer, listed};
 use crate::profile::Profile;
 
 /// Why the engine did not start a program.

@@ -11,13 +11,12 @@ use std::sync::Arc;
 
 use cap_std::ambient_authority;
 use cap_std::fs::Dir;
-use mote_spec::{Access, DirGrant, Grants, Scratch, UserId};
+use mote_spec::{Access, Bytes, DirGrant, Grants, Scratch, UserId};
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid};
+use serde::{Deserialize, Serialize};
 
 use crate::error::EngineError;
 use crate::net_gate::NetGate;
-use crate::quota::Budget;
-use crate::run::RootFiles;
 
 /// What a guest holds while it runs.
 pub(crate) struct Handles {
@@ -26,6 +25,18 @@ pub(crate) struct Handles {
     /// first directory of that name, and know no other way.
     pub(crate) cwd: Option<OpenDir>,
     pub(crate) net: Arc<NetGate>,
+}
+
+/// What may be written below one directory.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Budget {
+    pub(crate) most: u64,
+}
+
+impl Budget {
+    pub(crate) fn new(most: Bytes) -> Budget {
+        Budget { most: most.get() }
+    }
 }
 
 /// A directory that the guest sees.
@@ -49,7 +60,7 @@ impl OpenDir {
 
     /// The same directory with a bound, for tests of what bounds it.
     #[cfg(test)]
-    pub(crate) fn reopened(dir: &File, most: mote_spec::Bytes) -> OpenDir {
+    pub(crate) fn reopened(dir: &File, most: Bytes) -> OpenDir {
         let handle = dir.try_clone().unwrap().into();
         let budget = Some(Budget::new(most));
         OpenDir { handle, guest: "/again".to_owned(), access: Access::ReadWrite, budget }
@@ -68,6 +79,16 @@ impl OpenDir {
 pub(crate) fn open_to_list(dir: impl AsFd) -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     Ok(rustix::fs::openat(dir, c".", flags, Mode::empty())?)
+}
+
+/// An image's own files.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RootFiles {
+    pub tree: PathBuf,
+    /// The program within the tree.
+    pub program: PathBuf,
+    /// How much may be written to the copy of the tree.
+    pub size: Bytes,
 }
 
 /// An image's files, and their copy where the container may write to it.

@@ -1,13 +1,14 @@
 //! Puts the storage quota in front of every function of WASI that makes a file grow, or makes a name; lists
 //! directories without keeping them; and takes a sleeping guest off its thread.
 
-mod listing;
+pub(crate) mod listing;
 mod listing_p1;
 mod listing_p2;
 mod listing_p3;
 mod names_p1;
 mod names_p2;
 mod names_p3;
+pub(crate) mod open_cursors;
 mod p1;
 mod p2;
 mod p3;
@@ -22,9 +23,6 @@ use wasmtime_wasi::filesystem::{Descriptor, FsPerms};
 
 use crate::quota::{NewName, Quota};
 use crate::sandbox::Sandbox;
-
-pub(crate) use listing::Lists;
-pub(crate) use listing_p1::Begun;
 
 /// What a module of preview 1 has, with a quota or without.
 pub(crate) fn link_p1(

@@ -1,4 +1,4 @@
-//! Files that whoever started this process left open for it.
+//! Files and signals that a process gets from whoever started it.
 //!
 //! A guest that has broken out of its sandbox could read and write them. They are noted while nothing of the
 //! process's own is open, since afterwards a number does not tell whose it is, and closed once all that the
@@ -28,6 +28,22 @@ impl Inherited {
             // SAFETY: it was open before this process opened anything, and nobody else in it knows of it.
             drop(unsafe { OwnedFd::from_raw_fd(number) });
         }
+    }
+}
+
+/// Closes all that whoever started this process had open, and did not mean for it.
+pub(crate) fn close_inherited() {
+    const FIRST: u32 = 3;
+    // SAFETY: it is called before anything of this process's own is open but its standard streams. A kernel that
+    // does not know the call (before Linux 5.9) leaves open what was not marked to be closed.
+    unsafe { libc::syscall(libc::SYS_close_range, FIRST, u32::MAX, 0) };
+}
+
+/// A terminal sends its signals to this process as well; what they mean to the guest is for its host to say.
+pub(crate) fn leave_signals_to_the_host() {
+    for signal in [libc::SIGINT, libc::SIGQUIT, libc::SIGHUP, libc::SIGTERM] {
+        // SAFETY: ignoring a signal runs no code.
+        unsafe { libc::signal(signal, libc::SIG_IGN) };
     }
 }
 

@@ -20,6 +20,12 @@ mod compiler;
 #[cfg(not(feature = "compiler"))]
 #[path = "compiler_disabled.rs"]
 mod compiler;
+#[cfg(feature = "compiler")]
+mod compiler_switch;
+#[cfg(not(feature = "compiler"))]
+#[path = "compiler_switch_disabled.rs"]
+mod compiler_switch;
+mod config;
 mod control;
 mod denied;
 mod describe;
@@ -34,15 +40,19 @@ mod hooks;
 mod http_gate;
 mod http_requests;
 mod inherited;
+mod launch;
 mod limiter;
 mod link;
 mod looks;
+mod mechanisms;
 mod meter;
 mod module;
 #[cfg(feature = "compiler")]
 mod names;
 mod net_gate;
+mod outcome;
 mod pace;
+mod process_signal;
 mod profile;
 mod quota;
 mod relay;
@@ -57,8 +67,8 @@ mod stdio;
 mod tick;
 
 pub use apart::{
-    Apart, Gone, Layer, Layers, Network, Order, SeccompProfile, User, Wall, WorkIn, Worker,
-    enter_fresh_network, work,
+    Apart, Gone, Network, Order, SeccompProfile, User, Wall, WorkIn, Worker, enter_fresh_network,
+    lacking_layers, work,
 };
 pub use cache::{Cache, CodeKey, ENGINE_VERSION, Trusted};
 pub use cgroup_files::CgroupFiles;
@@ -70,11 +80,15 @@ pub use denied::Refusal;
 pub use describe::{Description, Kind, World, describe};
 pub use error::{EngineError, Fault};
 pub use gauge::{Counters, Gauge};
+pub use handles::RootFiles;
 pub use harden::{Hosts, harden};
 pub use inherited::Inherited;
+pub use launch::{Blocking, Call, Launch, Process};
+pub use mechanisms::{Layer, Layers};
 pub use meter::look_often;
 pub use module::{Engine, Module};
+pub use outcome::Outcome;
 pub use profile::{Checks, Company, Profile, UnknownChecks, UnknownProfile, machine_memory};
-pub use run::{Blocking, Call, Launch, Outcome, Process, RootFiles, run};
+pub use run::run;
 pub use spawner::{Programs, Spawner, What, serve_spawner};
 pub use stdio::{Captured, Feed, Input, Output, Room, Sink, Stdio, Terminal};

@@ -15,10 +15,9 @@ use std::time::{Duration, Instant};
 use mote_spec::Limit;
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::alone::Seat;
 use crate::control::Control;
 use crate::gauge::Gauge;
-use crate::tick::{self, Ticks};
+use crate::tick::{self, Preempt, Ticks};
 
 /// How long a guest may compute before it gives way.
 const TICK: Duration = Duration::from_millis(5);
@@ -67,7 +66,7 @@ pub(crate) enum GivesWay {
     /// Its code looks at its engine's epoch.
     ToOthers(wasmtime::Engine),
     /// It is kept where it is found.
-    Kept(Seat),
+    Kept(Box<dyn Preempt>),
 }
 
 impl<F: Future> Metered<F> {
@@ -96,7 +95,7 @@ impl<F: Future> Metered<F> {
         let guest = self.guest.as_mut();
         let ticks = match &self.gives_way {
             GivesWay::ToOthers(engine) => Ticks::Epochs(engine),
-            GivesWay::Kept(seat) => Ticks::Keeps(seat),
+            GivesWay::Kept(seat) => Ticks::Keeps(&**seat),
         };
         let polled = tick::while_polling(ticks, tick, || guest.poll(cx));
         self.turn().settle(&self.gauge);

@@ -7,8 +7,9 @@ use wasmtime::Precompiled;
 use wasmtime::component::Component;
 
 use crate::cache::Trusted;
+use crate::config::{self, Compiler};
 use crate::error::EngineError;
-use crate::profile::{self, Checks, Compiler, Profile};
+use crate::profile::{Checks, Profile};
 
 /// An engine that runs compiled programs. Cheap to clone.
 #[derive(Clone)]
@@ -46,7 +47,7 @@ impl Engine {
     /// # Errors
     /// Fails if the machine has not the address space for the profile.
     pub fn new(profile: Profile, checks: Checks, stack: Bytes) -> Result<Engine, EngineError> {
-        let inner = profile::engine(profile, checks, stack, Compiler::Off)?;
+        let inner = config::engine(profile, checks, stack, Compiler::Off)?;
         Ok(Engine { inner, checks })
     }
 }

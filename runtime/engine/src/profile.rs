@@ -1,16 +1,14 @@
-//! Decides how the engine uses the machine: memory reservations, allocation, stacks.
+//! Profiles of the engine, that is how it uses the machine, and checks, that is what compiled code looks at.
 //!
-//! One profile makes the one `wasmtime::Config`. What of it changes the compiled code is in its code
-//! name, which is part of the key of the code cache.
+//! [`config`](crate::config) makes wasmtime's configuration of them. What of a profile changes the compiled code is
+//! in its code name, which is part of the key of the code cache.
 
 use std::fmt;
 use std::str::FromStr;
 
 use mote_spec::{Bytes, Limit, Policy};
 use serde::{Deserialize, Serialize};
-use wasmtime::{Config, InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails};
 
-use crate::error::EngineError;
 use crate::tick;
 
 /// The three ways to use a machine.
@@ -142,7 +140,7 @@ impl fmt::Display for Profile {
 
 /// Four GiB and what wasmtime puts around them.
 const FULL_RESERVATION: u64 = 4 << 30;
-const FULL_GUARD: u64 = 32 << 20;
+pub(crate) const FULL_GUARD: u64 = 32 << 20;
 
 impl Profile {
     /// The profile that the machine can bear: `Server` if it has the address space for a full
@@ -165,6 +163,14 @@ impl Profile {
         }
     }
 
+    /// The profile that yields the same code and needs no reserved slots.
+    pub(crate) fn of_code(self) -> Profile {
+        match self {
+            Profile::Gateway { .. } | Profile::Server => Profile::Server,
+            Profile::Micro => Profile::Micro,
+        }
+    }
+
     /// What of the profile is baked into compiled code.
     pub(crate) fn code_name(self) -> &'static str {
         match self {
@@ -172,56 +178,6 @@ impl Profile {
             Profile::Gateway { .. } | Profile::Server => "guarded",
         }
     }
-
-    /// The one place that makes an engine's configuration.
-    pub(crate) fn config(self, checks: Checks, stack: Bytes) -> Config {
-        let mut config = Config::new();
-        config
-            .consume_fuel(checks.count_fuel())
-            .epoch_interruption(checks.look_at_ticks())
-            .wasm_component_model_async(true)
-            .wasm_custom_page_sizes(false)
-            .wasm_backtrace_details(WasmBacktraceDetails::Disable)
-            .memory_guard_size(FULL_GUARD);
-        let most_stack = match self {
-            Profile::Micro => 128 << 10,
-            Profile::Gateway { .. } | Profile::Server => 1 << 20,
-        };
-        let stack = usize::try_from(stack.get()).unwrap_or(most_stack).clamp(64 << 10, most_stack);
-        // Host calls run on the same stack as the guest, above what the guest may use.
-        config.max_wasm_stack(stack).async_stack_size(stack + (512 << 10));
-        match self {
-            Profile::Micro => {
-                // Wasmtime's own figures for 32-bit machines.
-                config
-                    .memory_reservation(10 << 20)
-                    .memory_guard_size(64 << 10)
-                    .memory_reservation_for_growth(1 << 20)
-                    .guard_before_linear_memory(false)
-                    .memory_may_move(true);
-            }
-            Profile::Gateway { slots } => {
-                config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(slots)));
-            }
-            Profile::Server => {}
-        }
-        config
-    }
-}
-
-fn pool(slots: u32) -> PoolingAllocationConfig {
-    let mut pool = PoolingAllocationConfig::new();
-    pool.total_core_instances(slots * 4)
-        .total_component_instances(slots)
-        .total_memories(slots)
-        .total_tables(slots * 4)
-        .total_stacks(slots)
-        .total_gc_heaps(slots)
-        .max_core_instances_per_component(128)
-        .max_memories_per_component(4)
-        .max_tables_per_component(32)
-        .max_unused_warm_slots(slots.min(16));
-    pool
 }
 
 /// The memory of this machine.
@@ -247,47 +203,9 @@ fn can_reserve(bytes: u64) -> bool {
     }
 }
 
-/// The engine of a profile. Without a compiler it starts faster and can only run what is compiled.
-pub(crate) fn engine(
-    profile: Profile,
-    checks: Checks,
-    stack: Bytes,
-    compiler: Compiler,
-) -> Result<wasmtime::Engine, EngineError> {
-    let mut config = profile.config(checks, stack);
-    if compiler == Compiler::Off {
-        crate::compiler::leave_out(&mut config);
-    }
-    wasmtime::Engine::new(&config).map_err(|source| EngineError::Setup { profile, source })
-}
-
-/// Whether an engine can compile.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Compiler {
-    Off,
-    #[cfg(feature = "compiler")]
-    On,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn every_profile_makes_an_engine_that_runs_code_compiled_for_it() {
-        let wasm = wat::parse_str("(module (memory 1) (func (export \"_start\")))").unwrap();
-        for profile in [Profile::Micro, Profile::Gateway { slots: 2 }, Profile::Server] {
-            for checks in [Checks::Nothing, Checks::Ticks, Checks::TicksAndFuel] {
-                let stack = Bytes::new(512 << 10);
-                let compiler = engine(profile, checks, stack, Compiler::On).unwrap();
-                let code = compiler.precompile_module(&wasm).unwrap();
-                let runner = engine(profile, checks, stack, Compiler::Off).unwrap();
-                // SAFETY: the bytes are what this process just compiled.
-                let module = unsafe { wasmtime::Module::deserialize(&runner, &code) };
-                assert!(module.is_ok(), "{profile} {checks:?}");
-            }
-        }
-    }
 
     #[test]
     fn what_cannot_be_reserved_is_noticed() {

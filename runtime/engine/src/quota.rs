@@ -21,18 +21,6 @@ use crate::gauge::Gauge;
 use crate::handles::OpenDir;
 use crate::looks::Looks;
 
-/// What may be written below one directory.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Budget {
-    most: u64,
-}
-
-impl Budget {
-    pub(crate) fn new(most: Bytes) -> Budget {
-        Budget { most: most.get() }
-    }
-}
-
 /// How many files a container may have written to and kept.
 const MOST_FILES: usize = 65_536;
 /// How many names may be made whatever the limit is, and how many bytes of a limit allow one more.

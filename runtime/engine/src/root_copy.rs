@@ -17,7 +17,7 @@ use cap_std::ambient_authority;
 use cap_std::fs::{Dir, DirEntry, MetadataExt, OpenOptions};
 
 use crate::error::EngineError;
-use crate::run::RootFiles;
+use crate::handles::RootFiles;
 
 /// Bytes between two looks at the deadline.
 const PIECE: u64 = 8 << 20;

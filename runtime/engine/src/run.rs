@@ -1,181 +1,29 @@
 //! Starts a program and sees it to its end: the guest's failure is an `ExitStatus`, not an error.
 
 use std::io;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use mote_spec::{Bytes, ExitStatus, Limit, NetGrants, Policy, Root};
-use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 use wasmtime::{Store, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
 use crate::alone::Alone;
-use crate::apart::{Layer, Prepared, Wall, listed};
+use crate::apart::wall::Prepared;
 use crate::control::Control;
-use crate::denied::{Refusal, printable};
+use crate::denied::printable;
 use crate::describe::{World, world};
 use crate::error::EngineError;
 use crate::gauge::Gauge;
 use crate::handles::{self, RootDir};
+use crate::launch::{Call, Launch};
 use crate::link;
 use crate::meter::{GivesWay, Metered, Turn};
 use crate::module::{Code, Engine, Module};
+use crate::outcome::Outcome;
 use crate::root_copy::{self, Copied, On};
 use crate::sandbox::{self, Sandbox};
-use crate::stdio::Stdio;
-
-/// How the program is started.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Process {
-    pub args: Vec<String>,
-    pub env: Vec<(String, String)>,
-    pub cwd: Option<String>,
-    pub call: Call,
-    pub blocking: Blocking,
-}
-
-/// Which function is called.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Call {
-    /// The one that its world begins with.
-    Main,
-    /// A function without arguments, by name.
-    Export(String),
-    /// A function with arguments, as a person writes a call: `f(1, 2)`.
-    Invoke(String),
-}
-
-impl Call {
-    /// What a command means to a program that exports these functions: a call as a person writes it,
-    /// another run of the program under its own name, or one of its functions with arguments. None if
-    /// it is none of these.
-    pub fn of_command(command: &[String], own: Option<&str>, functions: &[String]) -> Option<Call> {
-        let (first, rest) = command.split_first()?;
-        let is_own = own.is_some_and(|own| own == first || own.ends_with(&format!("/{first}")));
-        if first.contains('(') {
-            return Some(Call::Invoke(command.join(" ")));
-        }
-        if is_own {
-            return Some(Call::Main);
-        }
-        functions.contains(first).then(|| match rest {
-            [] => Call::Export(first.clone()),
-            rest => Call::Invoke(format!("{first}({})", rest.join(","))),
-        })
-    }
-}
-
-/// Whether the guest's file operations may block the thread that runs it.
-///
-/// It saves a change of threads for each; a guest that may be stopped in the middle of one, or
-/// that shares its thread with others, must not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Blocking {
-    Never,
-    Allowed,
-}
-
-/// An image's own files.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct RootFiles {
-    pub tree: PathBuf,
-    /// The program within the tree.
-    pub program: PathBuf,
-    /// How much may be written to the copy of the tree.
-    pub size: Bytes,
-}
-
-/// All that a program is started with.
-pub struct Launch<'a> {
-    pub policy: &'a Policy,
-    pub process: Process,
-    pub stdio: Stdio,
-    pub root: Option<RootFiles>,
-    /// An empty folder of the container's own; needed for scratch space and a copied root.
-    pub scratch: Option<PathBuf>,
-    pub gauge: Arc<Gauge>,
-    /// Switches that were made for the policy's limits.
-    pub control: Arc<Control>,
-    /// Told when the program stands, and nothing but its own doing can end it.
-    pub begun: Option<oneshot::Sender<()>>,
-    /// What this process gives up for good once all that is granted is open.
-    pub wall: Option<&'a Wall>,
-}
-
-/// How a program ended.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Outcome {
-    pub status: ExitStatus,
-    /// What a person wants to know of a trap: its reason and the Wasm stack.
-    pub detail: Option<String>,
-    /// What a called function returned.
-    pub results: Vec<String>,
-    pub fuel_used: Option<u64>,
-    /// What the guest was refused.
-    pub denied: Vec<Refusal>,
-    /// What its process was without, that this machine does not have.
-    pub lacks: Vec<Layer>,
-}
-
-impl Outcome {
-    /// The outcome of a guest that somebody else ended.
-    pub fn of_status(status: ExitStatus) -> Outcome {
-        Outcome {
-            status,
-            detail: None,
-            results: Vec::new(),
-            fuel_used: None,
-            denied: Vec::new(),
-            lacks: Vec::new(),
-        }
-    }
-
-    /// What a person needs to know of a run, in lines: what the guest was refused, and an end that was
-    /// not its own.
-    pub fn explain(&self, name: &str, policy: &Policy) -> Vec<String> {
-        let limits = policy.limits();
-        let refused = self.denied.iter();
-        let mut lines: Vec<String> = refused
-            .map(|Refusal { what, flag }| {
-                format!("{name} was refused {what}; allow it with {flag}")
-            })
-            .collect();
-        if !self.lacks.is_empty() {
-            let lacks = listed(&self.lacks);
-            lines.push(format!("{name} ran without {lacks}: `mote security` tells what they need"));
-        }
-        let end = match self.status {
-            ExitStatus::Exited(_) => return lines,
-            ExitStatus::OutOfFuel => format!("{name} ran out of fuel (limit {})", limits.fuel),
-            ExitStatus::TimedOut => format!("{name} timed out (limit {})", limits.timeout),
-            ExitStatus::OutOfMemory => {
-                let how = self.detail.as_deref().map(|how| format!("\nit ended with: {how}"));
-                format!(
-                    "{name} ran out of memory (limit {}); give it more with --memory{}",
-                    limits.memory,
-                    how.unwrap_or_default()
-                )
-            }
-            ExitStatus::Trapped => {
-                format!(
-                    "{name} trapped: {}",
-                    self.detail.as_deref().unwrap_or("for an unknown reason")
-                )
-            }
-            ExitStatus::Stopped
-            | ExitStatus::Killed
-            | ExitStatus::Lost
-            | ExitStatus::NotStarted => {
-                format!("{name} {}", self.status)
-            }
-        };
-        lines.push(end);
-        lines
-    }
-}
 
 /// How a guest's run ended, as far as wasmtime tells.
 type Ended = Result<(u32, Vec<String>), wasmtime::Error>;
@@ -280,7 +128,7 @@ async fn start(
         Code::Core(code) => {
             let ready = link::core(engine, code, store.data())?;
             match ready.instantiate_async(&mut *store).await {
-                Ok(instance) => core_call(store, instance, (call, Begun(begun))).await,
+                Ok(instance) => core_call(store, instance, (call, StartSignal(begun))).await,
                 Err(error) => instantiation(store, error, memory),
             }
         }
@@ -291,7 +139,7 @@ async fn start(
                 Ok(instance) => instance,
                 Err(error) => return instantiation(store, error, memory),
             };
-            let called = (call, Begun(begun));
+            let called = (call, StartSignal(begun));
             component_call(store, &instance, code, (called, &has)).await
         }
     }
@@ -332,10 +180,10 @@ fn instantiation(
     }
 }
 
-/// Whoever waits for the program to stand.
-struct Begun(Option<oneshot::Sender<()>>);
+/// Signal that instantiation has succeeded.
+struct StartSignal(Option<oneshot::Sender<()>>);
 
-impl Begun {
+impl StartSignal {
     /// Tells that the next thing that happens is the guest's own, and lets whoever is told act on it, unless
     /// that is another thread's.
     async fn tell(self) {
@@ -350,7 +198,7 @@ impl Begun {
 async fn core_call(
     store: &mut Store<Sandbox>,
     instance: wasmtime::Instance,
-    (call, begun): (&Call, Begun),
+    (call, begun): (&Call, StartSignal),
 ) -> Result<Ended, EngineError> {
     let (name, arguments) = match call {
         Call::Main => ("_start", None),
@@ -431,7 +279,7 @@ async fn component_call(
     store: &mut Store<Sandbox>,
     instance: &wasmtime::component::Instance,
     code: &wasmtime::component::Component,
-    ((call, begun), has): ((&Call, Begun), &[String]),
+    ((call, begun), has): ((&Call, StartSignal), &[String]),
 ) -> Result<Ended, EngineError> {
     let (name, arguments) = match call {
         Call::Main => {
@@ -478,7 +326,7 @@ async fn run_p3(
 async fn component_function(
     store: &mut Store<Sandbox>,
     instance: &wasmtime::component::Instance,
-    (has, begun): (&[String], Begun),
+    (has, begun): (&[String], StartSignal),
     (name, arguments): (&str, &str),
 ) -> Result<Ended, EngineError> {
     use wasmtime::component::Val;
@@ -569,21 +417,6 @@ fn explain(error: &wasmtime::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_command_is_the_program_or_one_of_its_functions() {
-        let functions = ["add".to_owned(), "check".to_owned()];
-        let call = |words: &[&str]| {
-            let command: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
-            Call::of_command(&command, Some("/app.wasm"), &functions)
-        };
-        assert_eq!(call(&["app.wasm", "x"]), Some(Call::Main));
-        assert_eq!(call(&["check"]), Some(Call::Export("check".into())));
-        assert_eq!(call(&["add", "2", "3"]), Some(Call::Invoke("add(2,3)".into())));
-        assert_eq!(call(&["add(2,", "3)"]), Some(Call::Invoke("add(2, 3)".into())));
-        assert_eq!(call(&["sh"]), None);
-        assert_eq!(call(&[]), None);
-    }
 
     #[test]
     fn calls_are_read_as_they_are_written() {

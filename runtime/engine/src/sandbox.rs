@@ -18,14 +18,15 @@ use crate::descriptors::Descriptors;
 use crate::error::EngineError;
 use crate::gauge::Gauge;
 use crate::handles::{Handles, OpenDir};
-use crate::hooks::{Begun, Lists};
+use crate::hooks::listing::Lists;
+use crate::hooks::open_cursors::OpenCursors;
 use crate::http_gate::HttpGate;
+use crate::launch::{Blocking, Process};
 use crate::limiter::Limiter;
 use crate::module::{Calls, Engine};
 use crate::net_gate::NetGate;
 use crate::pace::Pace;
 use crate::quota::Quota;
-use crate::run::{Blocking, Process};
 use crate::stdio::{self, Stdio};
 use crate::tick;
 
@@ -44,7 +45,7 @@ pub(crate) struct Sandbox {
     /// What a preview 1 guest has open, by descriptor.
     pub(crate) noted: Notes,
     /// The lists of directories that it is in the middle of.
-    pub(crate) begun: Begun,
+    pub(crate) begun: OpenCursors,
     pub(crate) lists: Lists,
     descriptors: Descriptors,
     /// Whether file operations may hold this thread.
@@ -156,7 +157,7 @@ pub(crate) fn store(
         pace,
         lookups: HashMap::new(),
         noted,
-        begun: Begun::default(),
+        begun: OpenCursors::default(),
         lists: Lists::new(),
         descriptors: Descriptors::of_this_process(),
         blocking: process.blocking,

@@ -26,7 +26,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-use crate::apart::{Wanted, close_inherited, leave_signals_to_the_host};
+use crate::inherited::{close_inherited, leave_signals_to_the_host};
+use crate::process_signal::ProcessSignal;
 
 /// What is started.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,7 +53,7 @@ pub struct Programs {
 #[derive(Debug, Serialize, Deserialize)]
 enum Ask {
     Start(u64, What),
-    Signal(u64, Wanted),
+    Signal(u64, ProcessSignal),
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -100,7 +101,7 @@ pub(crate) struct Asked {
 
 impl Asked {
     /// What has the process run, rest or end, whoever has it.
-    pub(crate) fn signaller(&self) -> impl Fn(Wanted) + Send + use<> {
+    pub(crate) fn signaller(&self) -> impl Fn(ProcessSignal) + Send + use<> {
         let (number, spawner) = (self.number, Arc::clone(&self.spawner));
         // One that has ended needs no signal.
         move |wanted| drop(send(spawner.socket.as_fd(), &Ask::Signal(number, wanted), &[]))

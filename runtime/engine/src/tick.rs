@@ -11,14 +11,19 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::alone::Seat;
+/// Preemption of a guest whose code looks at nothing.
+pub(crate) trait Preempt: Send {
+    /// Called by the signal's handler that has found the guest's thread at this address, while it polls the guest:
+    /// may hold the thread, and tells when to look again.
+    fn look_up(&self, at: usize) -> Duration;
+}
 
 /// Whom a tick is for.
 pub(crate) enum Ticks<'a> {
     /// A guest whose code looks at its engine's epoch, and gives way.
     Epochs(&'a wasmtime::Engine),
     /// One that is kept where it is found.
-    Keeps(&'a Seat),
+    Keeps(&'a dyn Preempt),
 }
 
 /// What the handler finds of its thread.

@@ -352,9 +352,9 @@ fn is_taken(connection: &Connection, record: &Record) -> rusqlite::Result<bool> 
 pub(crate) mod tests {
     use super::*;
     use crate::record::{Image, Made};
-    use crate::time::Time;
     use crate::restart::RestartPolicy;
     use crate::status::{Event, Status};
+    use crate::time::Time;
     use mote_spec::{Asks, Bytes, Ceiling, Request, decide};
 
     pub(crate) fn record(name: &str) -> Record {

@@ -55,10 +55,10 @@ pub fn recover(record: &Record, host: Host) -> Recovery {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::restart::DesiredState;
-    use crate::time::Time;
     use crate::records::tests::record;
+    use crate::restart::DesiredState;
     use crate::restart::RestartPolicy;
+    use crate::time::Time;
 
     fn at(restart: &str, wanted: DesiredState, events: &[Event]) -> Record {
         let mut record = record("a");

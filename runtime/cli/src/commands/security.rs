@@ -141,7 +141,7 @@ fn lacking() -> BTreeMap<Mechanism, String> {
         };
         (mechanism, layer.needs().to_owned())
     };
-    Layer::lacking().into_iter().map(named).collect()
+    mote_engine::lacking_layers().into_iter().map(named).collect()
 }
 
 struct Report<'a> {

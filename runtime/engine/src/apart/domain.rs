@@ -10,9 +10,9 @@ use landlock::{
 };
 use mote_spec::{Access, NetGrants, Network, Protocol};
 
-use super::layers::Layer;
 use crate::error::EngineError;
 use crate::handles::{Handles, OpenDir};
+use crate::mechanisms::Layer;
 
 /// The newest rules that are asked for; an older kernel holds those that it knows.
 const NEWEST: ABI = ABI::V6;

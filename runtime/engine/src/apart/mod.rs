@@ -10,11 +10,12 @@
 mod cgroup;
 mod domain;
 mod filter;
-mod layers;
+mod lacking;
 mod link;
 mod namespaces;
+mod order;
 pub(crate) mod seccomp;
-mod wall;
+pub(crate) mod wall;
 mod worker;
 
 use std::io;
@@ -25,9 +26,8 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mote_spec::{Bytes, Digest, ExitStatus, NetGrants, Policy};
-use rustix::process::{Pid, Signal};
-use serde::{Deserialize, Serialize};
+use mote_spec::{Bytes, Digest, ExitStatus};
+use rustix::process::Pid;
 use tokio::process::{Child, Command};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{oneshot, watch};
@@ -36,21 +36,22 @@ use tokio::time::Instant;
 use crate::control::Control;
 use crate::error::{EngineError, Fault};
 use crate::gauge::Gauge;
+use crate::launch::Launch;
+use crate::mechanisms::{Layer, Layers};
+use crate::outcome::Outcome;
+use crate::process_signal::ProcessSignal;
 use crate::profile::{Checks, Profile};
-use crate::run::{Launch, Outcome, Process, RootFiles};
 use crate::spawner::{Spawner, What, nowhere};
-use crate::stdio::Terminal;
 
 use cgroup::Cgroup;
-pub(crate) use layers::listed;
-pub use layers::{Layer, Layers};
+pub use lacking::lacking_layers;
 use link::Link;
-pub use namespaces::enter_fresh_network;
+pub use namespaces::{Network, enter_fresh_network};
+pub use order::Order;
+use order::Said;
 pub use seccomp::SeccompProfile;
-pub(crate) use wall::Prepared;
 pub use wall::{User, Wall};
 pub use worker::work;
-pub(crate) use worker::{close_inherited, leave_signals_to_the_host};
 
 /// How the process of a guest comes to be.
 #[derive(Debug, Clone)]
@@ -62,86 +63,15 @@ pub enum WorkIn {
     Spawned(Arc<Spawner>),
 }
 
-/// The network namespace of a process.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Network {
-    /// That of whoever starts it.
-    Inherited,
-    Fresh,
-    /// None at all, where the machine lets it have one of its own.
-    NoneOfOthers,
-    /// The one that a file stands for.
-    Join(PathBuf),
-}
-
-impl Network {
-    /// The network of a guest with these grants.
-    pub fn of(grants: &NetGrants) -> Network {
-        match *grants == NetGrants::default() {
-            true => Network::NoneOfOthers,
-            false => Network::Inherited,
-        }
-    }
-}
-
-/// What is to be run.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Order {
-    /// The code cache, which has the program.
-    pub cache: PathBuf,
-    pub program: Digest,
-    pub profile: Profile,
-    pub checks: Checks,
-    pub policy: Policy,
-    pub process: Process,
-    pub root: Option<RootFiles>,
-    /// An empty folder of the container's own, where it needs one.
-    pub scratch: Option<PathBuf>,
-    pub terminal: Terminal,
-    pub wall: Wall,
-}
-
-/// What a process says of itself and its guest.
-#[derive(Debug, Serialize, Deserialize)]
-enum Said {
-    /// It is in its namespaces.
-    Ready,
-    /// The guest stands.
-    Begun,
-    Ended(Outcome),
-    /// It cannot do what it was told.
-    Failed(String, Fault),
-}
-
 /// A process that is to run one guest. It ends when this is dropped.
 pub struct Worker {
     pid: u32,
     link: Link,
     gauge: Arc<Gauge>,
     /// Tells whoever waits for the process what it is to do.
-    wanted: watch::Sender<Wanted>,
+    wanted: watch::Sender<ProcessSignal>,
     gone: Gone,
     cgroup: Enclosed,
-}
-
-/// What a process is to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Wanted {
-    Runs,
-    /// It does nothing at all: its guest may be where nothing else keeps it.
-    Rests,
-    Ends,
-}
-
-impl Wanted {
-    /// The signal that has it do so.
-    pub(crate) fn signal(self) -> Signal {
-        match self {
-            Wanted::Runs => Signal::CONT,
-            Wanted::Rests => Signal::STOP,
-            Wanted::Ends => Signal::KILL,
-        }
-    }
 }
 
 /// Whether a process is in a cgroup of its own.
@@ -166,7 +96,7 @@ impl Gone {
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        self.wanted.send_replace(Wanted::Ends);
+        self.wanted.send_replace(ProcessSignal::Ends);
         let cgroup = std::mem::replace(&mut self.cgroup, Enclosed::No);
         if let (Enclosed::In(cgroup), Ok(events)) = (cgroup, Handle::try_current()) {
             let mut gone = self.gone.clone();
@@ -204,7 +134,7 @@ impl Worker {
     ) -> Result<Worker, EngineError> {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(failed)?;
         let link = Link::new(ours).map_err(failed)?;
-        let (wanted, told) = watch::channel(Wanted::Runs);
+        let (wanted, told) = watch::channel(ProcessSignal::Runs);
         let (pid, gone) = match how {
             WorkIn::Child { program, args } => start_child(program, args, theirs, told),
             WorkIn::Spawned(spawner) => ask_for_child(spawner, theirs, told).await,
@@ -281,13 +211,13 @@ impl Worker {
                 said = self.link.next() => said.map_err(failed)?,
                 () = control.changed() => {
                     let wanted = match control.is_paused() {
-                        true => Wanted::Rests,
-                        false => Wanted::Runs,
+                        true => ProcessSignal::Rests,
+                        false => ProcessSignal::Runs,
                     };
-                    let told = |was: &mut Wanted| std::mem::replace(was, wanted) != wanted;
+                    let told = |was: &mut ProcessSignal| std::mem::replace(was, wanted) != wanted;
                     // One that rests reads nothing, and hears all that was switched when it goes on. One that has
                     // died is found out above.
-                    if self.wanted.send_if_modified(told) || wanted == Wanted::Runs {
+                    if self.wanted.send_if_modified(told) || wanted == ProcessSignal::Runs {
                         let _ = self.link.send(&control.switches()).await;
                     }
                     continue;
@@ -344,7 +274,7 @@ impl Worker {
         const SIGSYS: i32 = 31;
         const SIGKILL: i32 = 9;
         if tokio::time::timeout(ENDS, self.gone.wait()).await.is_err() {
-            self.wanted.send_replace(Wanted::Ends);
+            self.wanted.send_replace(ProcessSignal::Ends);
         }
         let Some(status) = self.gone.wait().await else {
             return (ExitStatus::Killed, "its process is lost".to_owned());
@@ -458,7 +388,7 @@ fn start_child(
     program: &PathBuf,
     args: &[String],
     socket: std::os::unix::net::UnixStream,
-    wanted: watch::Receiver<Wanted>,
+    wanted: watch::Receiver<ProcessSignal>,
 ) -> io::Result<(u32, Gone)> {
     let child = Command::new(program)
         .args(args)
@@ -475,7 +405,7 @@ fn start_child(
 async fn ask_for_child(
     spawner: &Arc<Spawner>,
     socket: std::os::unix::net::UnixStream,
-    mut wanted: watch::Receiver<Wanted>,
+    mut wanted: watch::Receiver<ProcessSignal>,
 ) -> io::Result<(u32, Gone)> {
     let files = [socket.into(), nowhere()?, nowhere()?];
     let asked = spawner.ask(What::Guest, files)?;
@@ -498,16 +428,16 @@ async fn ask_for_child(
 }
 
 /// Waits until a process is to do something else. Nobody wants one any more whose owner is gone.
-async fn next(wanted: &mut watch::Receiver<Wanted>) -> Wanted {
+async fn next(wanted: &mut watch::Receiver<ProcessSignal>) -> ProcessSignal {
     match wanted.changed().await {
         Ok(()) => *wanted.borrow_and_update(),
-        Err(_) if *wanted.borrow() == Wanted::Ends => std::future::pending().await,
-        Err(_) => Wanted::Ends,
+        Err(_) if *wanted.borrow() == ProcessSignal::Ends => std::future::pending().await,
+        Err(_) => ProcessSignal::Ends,
     }
 }
 
 /// Waits for a process in a task of its own, which signals it when it is told to.
-fn watch_over(mut child: Child, mut wanted: watch::Receiver<Wanted>) -> Gone {
+fn watch_over(mut child: Child, mut wanted: watch::Receiver<ProcessSignal>) -> Gone {
     let (tell, gone) = watch::channel(None);
     tokio::spawn(async move {
         let ended = loop {

@@ -2,13 +2,38 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
+use std::path::PathBuf;
 
 use rustix::net::{AddressFamily, SocketType};
 use rustix::thread::{CapabilitySet, LinkNameSpaceType, UnshareFlags};
 
-use super::Network;
-use super::layers::Layer;
+use mote_spec::NetGrants;
+use serde::{Deserialize, Serialize};
+
 use crate::error::EngineError;
+use crate::mechanisms::Layer;
+
+/// The network namespace of a process.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Network {
+    /// That of whoever starts it.
+    Inherited,
+    Fresh,
+    /// None at all, where the machine lets it have one of its own.
+    NoneOfOthers,
+    /// The one that a file stands for.
+    Join(PathBuf),
+}
+
+impl Network {
+    /// The network of a guest with these grants.
+    pub fn of(grants: &NetGrants) -> Network {
+        match *grants == NetGrants::default() {
+            true => Network::NoneOfOthers,
+            false => Network::Inherited,
+        }
+    }
+}
 
 /// Enters a network namespace, and tells what of it could not be had.
 pub(super) fn enter(network: &Network) -> Result<Vec<Layer>, EngineError> {

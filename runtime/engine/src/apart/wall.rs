@@ -10,12 +10,12 @@ use seccompiler::BpfProgram;
 use serde::{Deserialize, Serialize};
 
 use super::domain::Domain;
-use super::layers::{Layer, Layers};
 use super::seccomp::{SeccompProfile, Sockets};
 use super::{namespaces, seccomp};
 use crate::capabilities;
 use crate::error::EngineError;
 use crate::handles::Handles;
+use crate::mechanisms::{Layer, Layers};
 
 /// How a process is confined.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -9,17 +9,20 @@ use std::sync::Arc;
 use rustix::process::Signal;
 use tokio::sync::oneshot;
 
-use super::layers::{Layer, Layers};
 use super::link::{FILES, Link};
-use super::{Network, Order, Said, namespaces};
+use super::namespaces::{self, Network};
+use super::order::{Order, Said};
 use crate::cache::{Cache, CodeKey};
-use crate::compile::code_profile;
 use crate::control::{Control, Switches};
 use crate::error::{EngineError, Fault};
 use crate::gauge::Gauge;
+use crate::inherited::{close_inherited, leave_signals_to_the_host};
+use crate::launch::Launch;
+use crate::mechanisms::{Layer, Layers};
 use crate::meter::look_often;
 use crate::module::{Engine, Module};
-use crate::run::{Launch, Outcome, run};
+use crate::outcome::Outcome;
+use crate::run::run;
 use crate::stdio::{Input, Output, Stdio};
 
 /// Does what is told at the socket that is this process's standard input: one guest's run. The process must have
@@ -38,22 +41,6 @@ pub fn work() -> io::Result<()> {
     // A guest may have left something behind that holds up a thread.
     events.shutdown_background();
     worked
-}
-
-/// Closes all that whoever started this process had open, and did not mean for it.
-pub(crate) fn close_inherited() {
-    const FIRST: u32 = 3;
-    // SAFETY: it is called before anything of this process's own is open but its standard streams. A kernel that
-    // does not know the call (before Linux 5.9) leaves open what was not marked to be closed.
-    unsafe { libc::syscall(libc::SYS_close_range, FIRST, u32::MAX, 0) };
-}
-
-/// A terminal sends its signals to this process as well; what they mean to the guest is for its host to say.
-pub(crate) fn leave_signals_to_the_host() {
-    for signal in [libc::SIGINT, libc::SIGQUIT, libc::SIGHUP, libc::SIGTERM] {
-        // SAFETY: ignoring a signal runs no code.
-        unsafe { libc::signal(signal, libc::SIG_IGN) };
-    }
 }
 
 async fn serve(socket: UnixStream) -> io::Result<()> {
@@ -155,7 +142,7 @@ fn load(order: &Order, cache: &Path) -> Result<(Engine, Module), EngineError> {
         fault: Fault::Host,
     })?;
     // One guest needs no slots.
-    let engine = Engine::new(code_profile(*profile), *checks, policy.limits().bounds.stack)?;
+    let engine = Engine::new(profile.of_code(), *checks, policy.limits().bounds.stack)?;
     let module = Module::load(&engine, &code)?;
     Ok((engine, module))
 }

@@ -12,7 +12,7 @@ use rustix::io::{Errno, retry_on_intr};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::handles;
-use crate::run::Blocking;
+use crate::launch::Blocking;
 
 /// How much of a directory is read at once.
 const PIECE: usize = 16 << 10;

@@ -1,7 +1,6 @@
 //! Lists directories in WASI preview 1, from where the guest got to. WASI's own implementation reads all of a directory
 //! at each call, and looks at every file in it.
 
-use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 
@@ -12,7 +11,7 @@ use wasmtime_wasi::p1::wasi_snapshot_preview1::WasiSnapshotPreview1;
 use wasmtime_wasi::p2::bindings::filesystem::types::ErrorCode;
 use wiggle::{GuestMemory, GuestPtr};
 
-use super::listing::{Depth, Identity, MOST_LISTS, Names};
+use super::listing::{Depth, Identity, Names};
 use super::p1::Guest;
 use crate::sandbox::{Noted, Sandbox};
 
@@ -40,48 +39,6 @@ pub(super) fn link(linker: &mut Linker<Sandbox>, module: &str) -> wasmtime::Resu
 
 fn errno_of(error: io::Error) -> Errno {
     ErrorCode::from(error).into()
-}
-
-/// Lists that a guest is in the middle of, or at the end, by descriptor. Some of them may have been closed.
-#[derive(Default)]
-pub(crate) struct Begun {
-    lists: HashMap<u32, Begin>,
-    /// How many there have been.
-    number: u64,
-}
-
-struct Begin {
-    names: Names,
-    /// How many names came before.
-    given: u64,
-    number: u64,
-}
-
-impl Begun {
-    /// Forgets a descriptor's list: it is another's now.
-    pub(super) fn forget(&mut self, fd: u32) {
-        self.lists.remove(&fd);
-    }
-
-    /// The list that a descriptor is in the middle of, if it got as far as that.
-    fn take(&mut self, fd: u32, given: u64) -> Option<Names> {
-        self.lists.remove(&fd).filter(|begin| begin.given == given).map(|begin| begin.names)
-    }
-
-    fn keep(&mut self, fd: u32, names: Names, given: u64) {
-        self.number += 1;
-        self.lists.insert(fd, Begin { names, given, number: self.number });
-    }
-
-    /// Gives up the oldest where there is no room for one more.
-    fn make_room(&mut self) {
-        if self.lists.len() >= MOST_LISTS {
-            let oldest = self.lists.iter().min_by_key(|(_, begin)| begin.number);
-            if let Some(fd) = oldest.map(|(fd, _)| *fd) {
-                self.forget(fd);
-            }
-        }
-    }
 }
 
 /// The directory itself and its parent come first.
@@ -249,29 +206,5 @@ mod tests {
         let mut memory = vec![0; 16];
         let put = Part::new((8, 40)).put_entry(&head, "x", &mut GuestMemory::Unshared(&mut memory));
         assert!(put.is_err(), "there is no such memory");
-    }
-
-    #[test]
-    fn a_list_goes_on_only_where_it_was() {
-        let events = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        let names = || {
-            let dir = std::fs::File::open(folder.path()).unwrap();
-            let leave = super::super::listing::Lists::new().one_more().unwrap();
-            let names = Names::of(dir, Depth::Kind, leave, crate::run::Blocking::Allowed);
-            events.block_on(names).unwrap()
-        };
-        let mut begun = Begun::default();
-        begun.keep(5, names(), 10);
-        assert!(begun.take(5, 10).is_some());
-        assert!(begun.take(5, 10).is_none());
-        begun.keep(5, names(), 10);
-        assert!(begun.take(5, 9).is_none());
-        for fd in 0..100 {
-            begun.make_room();
-            begun.keep(fd, names(), 0);
-        }
-        assert_eq!(begun.lists.len(), MOST_LISTS);
-        assert!(begun.take(0, 0).is_none() && begun.take(99, 0).is_some());
     }
 }

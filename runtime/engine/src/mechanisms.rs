@@ -1,11 +1,9 @@
-//! The layers of a guest's process that a machine may lack.
+//! The mechanisms that confine a guest's process, by their names: which of them a machine may lack, and what it then
+//! needs.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-
-use super::cgroup::Cgroup;
-use super::{domain, namespaces, seccomp};
 
 /// How much of a wall there has to be.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,23 +59,6 @@ impl fmt::Display for Layer {
             Layer::Cgroup => "a cgroup",
             Layer::Seccomp => "a seccomp filter",
         })
-    }
-}
-
-impl Layer {
-    /// The layers that this machine cannot give to a guest's process.
-    pub fn lacking() -> Vec<Layer> {
-        let mut lacks = domain::lacking();
-        if !namespaces::can_be_left() {
-            lacks.push(Layer::Namespaces);
-        }
-        if !seccomp::is_supported() {
-            lacks.push(Layer::Seccomp);
-        }
-        if !Cgroup::can_be_made() {
-            lacks.push(Layer::Cgroup);
-        }
-        lacks
     }
 }
 
