@@ -91,7 +91,7 @@ fn unpacked(items: &[Item], says: Option<&str>) -> World {
     world.host.cli(["system", "check"]).success();
     let left = world.host.left("root/images/ingest");
     assert!(left.is_empty(), "{left:?}");
-    world.is_unharmed()
+    world.unharmed()
 }
 
 #[test]
@@ -150,7 +150,7 @@ fn refused(write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>, says: &str
     assert_eq!(daemon.docker(["ps", "-q"]).success().stdout, "", "it goes on");
     drop(daemon);
     assert!(world.host.left("root/images/ingest").is_empty());
-    world.is_unharmed();
+    world.unharmed();
 }
 
 /// Writes one byte so often.
@@ -245,7 +245,7 @@ fn a_program_that_compiles_for_minutes() {
     let began = Instant::now();
     world.host.cli(run).fails(126, &["longer to compile"]);
     assert!(began.elapsed() < Duration::from_secs(2), "it is not tried again: {began:?}");
-    world.is_unharmed();
+    world.unharmed();
 }
 
 #[test]
@@ -263,7 +263,7 @@ fn a_small_program_passes_one_that_compiles_for_minutes() {
     slow.kill().expect("its client goes");
     slow.wait().expect("it is gone");
     drop(daemon);
-    world.is_unharmed();
+    world.unharmed();
 }
 
 #[test]
@@ -275,5 +275,5 @@ fn a_name_that_every_frame_of_a_trap_repeats() {
     );
     let program = world.host.file("names.wasm", wat::parse_str(text).expect("valid text"));
     cheaply(&world, &["run", &program]).fails(126, &["name of 25165824 bytes"]);
-    world.is_unharmed();
+    world.unharmed();
 }

@@ -123,7 +123,7 @@ impl World {
     }
 
     /// Whether the host and the other container are as they were.
-    pub fn is_unharmed(mut self) -> World {
+    pub fn unharmed(mut self) -> World {
         assert_eq!(self.host.read("canary/secret"), SECRET);
         self.neighbour_is_well();
         self

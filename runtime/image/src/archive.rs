@@ -126,7 +126,6 @@ impl Tar {
                 None => drop(index.insert(name, (entry.raw_file_position(), entry.size()))),
             }
         }
-        drop(archive);
         for (name, to) in links {
             if let Some(place) = index.get(&to).copied() {
                 index.insert(name, place);

@@ -2,7 +2,7 @@
 //!
 //! A tree is made as a draft in `ingest`, and appears under its chain id only when it is whole and synced. A
 //! tree goes by its name first. A draft that cannot be removed stands in nobody's way: it stays in `ingest`,
-//! and the next check tries again. [`layer`](crate::layer) applies the layers.
+//! and the next check tries again. `layer` applies the layers.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
