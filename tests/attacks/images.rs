@@ -86,7 +86,7 @@ fn unpacked(items: &[Item], says: Option<&str>) -> World {
     let other = world.host.file("other.tar", image(&[]).archive("localhost/other:1"));
     world.host.cli(["load", "-i", &other]).success();
     assert_eq!(world.host.cli(["run", "localhost/other:1"]).success().stdout, "it runs\n");
-    daemon.docker(["run", "--rm", "other:1"]).success();
+    daemon.docker(["run", "--rm", "localhost/other:1"]).success();
     drop(daemon);
     world.host.cli(["system", "check"]).success();
     let left = world.host.left("root/images/ingest");
@@ -248,6 +248,17 @@ fn a_program_that_compiles_for_minutes() {
     world.unharmed();
 }
 
+/// Whether one of the processes that a process has started, or one of theirs, is a compiler.
+fn compiles(pid: u32) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let children =
+        threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok());
+    children.collect::<Vec<_>>().join(" ").split_whitespace().any(|child| {
+        let name = std::fs::read_to_string(format!("/proc/{child}/comm")).unwrap_or_default();
+        name.trim() == "mote-compiler" || compiles(child.parse().expect("a number"))
+    })
+}
+
 #[test]
 fn a_small_program_passes_one_that_compiles_for_minutes() {
     let world = World::new();
@@ -255,8 +266,12 @@ fn a_small_program_passes_one_that_compiles_for_minutes() {
     let archive = world.host.file("loops.tar", archive);
     world.host.cli(["load", "-i", &archive]).success();
     let daemon = Daemon::start(&world.host);
-    let mut slow = daemon.docker_command(["create", "loops:1"]);
+    let mut slow = daemon.docker_command(["create", "localhost/loops:1"]);
     let mut slow = slow.stdout(std::process::Stdio::null()).spawn().expect("docker starts");
+    // Its turn has come when its compiler is there.
+    while !compiles(daemon.pid()) {
+        assert!(slow.try_wait().expect("asked").is_none(), "it waits for its program");
+    }
     world.host.import("quick:1", &crate::harness::printing("quick"));
     assert_eq!(daemon.docker(["run", "--rm", "quick:1"]).success().stdout, "quick\n");
     assert!(slow.try_wait().expect("asked").is_none(), "the other one compiles still");

@@ -150,7 +150,7 @@ impl Programs {
         if let Some(code) = self.machine.find_compiled(artifact, checks) {
             return Ok(code);
         }
-        let _turn = self.turns.take(wanted).ok_or(EngineError::Unwanted)?;
+        let _turn = self.turns.take(artifact.code.digest(), wanted).ok_or(EngineError::Unwanted)?;
         match self.machine.find_compiled(artifact, checks) {
             Some(code) => Ok(code),
             None => self.machine.compile(artifact, checks, wanted),

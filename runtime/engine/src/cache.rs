@@ -5,7 +5,7 @@
 //! place, because it is mapped into running processes. Nothing that comes out of an image is ever
 //! taken for compiled code.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
@@ -17,7 +17,10 @@ use mote_spec::Digest;
 
 use crate::error::EngineError;
 use crate::profile::{Checks, Profile};
+use crate::wanted::Wanted;
 
+/// How often the turn at a program is asked for.
+const TURN_INTERVAL: Duration = Duration::from_millis(20);
 /// How long a compilation that ran out of time is not tried again.
 const TIMED_OUT_FOR: Duration = Duration::from_secs(10 * 60);
 
@@ -136,29 +139,38 @@ impl Cache {
         (seal == blake3::Hash::from(claimed)).then_some(Trusted { file })
     }
 
-    /// Waits for whoever compiles the same program, and takes the turn.
-    pub(crate) fn turn(&self, key: &CodeKey) -> Result<File, EngineError> {
+    /// Waits for whoever compiles the same program, in whatever process, and takes the turn; no longer than somebody
+    /// wants it.
+    pub(crate) fn turn(&self, key: &CodeKey, wanted: &Wanted) -> Result<File, EngineError> {
         let path = self.folder.join(format!(".{}.lock", key.0));
         let failed = |source| EngineError::Cache { path: path.clone(), source };
         let options =
             || File::options().create(true).truncate(false).write(true).mode(0o600).open(&path);
         let file = options().map_err(failed)?;
-        file.lock().map_err(failed)?;
-        Ok(file)
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(file),
+                Err(TryLockError::WouldBlock) if wanted.is_wanted() => {
+                    std::thread::sleep(TURN_INTERVAL)
+                }
+                Err(TryLockError::WouldBlock) => return Err(EngineError::Unwanted),
+                Err(TryLockError::Error(error)) => return Err(failed(error)),
+            }
+        }
     }
 
     /// The time limit that a compilation of this program did not keep, for a while after it.
     pub(crate) fn timed_out(&self, key: &CodeKey) -> Option<Duration> {
         let path = self.timed_out_path(key);
         let age = fs::metadata(&path).and_then(|found| found.modified()).ok()?.elapsed();
-        let limit = fs::read_to_string(&path).ok()?.parse().ok().map(Duration::from_secs);
+        let limit = fs::read_to_string(&path).ok()?.parse().ok().map(Duration::from_millis);
         limit.filter(|_| age.is_ok_and(|age| age < TIMED_OUT_FOR))
     }
 
     /// Remembers that a compilation did not keep its time limit.
     pub(crate) fn note_timed_out(&self, key: &CodeKey, limit: Duration) {
         // It only saves time: without it the next one tries again.
-        let _ = write_small(&self.timed_out_path(key), limit.as_secs().to_string().as_bytes());
+        let _ = write_small(&self.timed_out_path(key), limit.as_millis().to_string().as_bytes());
     }
 
     fn timed_out_path(&self, key: &CodeKey) -> PathBuf {

@@ -10,7 +10,7 @@ use std::io::{self, PipeReader, Read, Write};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -20,6 +20,7 @@ use crate::compiler::compile_here;
 use crate::error::EngineError;
 use crate::profile::{Checks, Profile};
 use crate::spawner::{Spawner, What};
+use crate::wanted::Wanted;
 
 /// Where compiling happens.
 #[derive(Debug, Clone)]
@@ -52,37 +53,6 @@ impl Default for Terms {
     }
 }
 
-/// A client that waits for compiled code; drop it when the client goes.
-#[derive(Debug)]
-pub struct Waiting(Arc<()>);
-
-/// Whether somebody waits for compiled code.
-#[derive(Debug, Clone)]
-pub struct Wanted(Option<Weak<()>>);
-
-impl Waiting {
-    /// A client that is there.
-    #[expect(clippy::new_without_default, reason = "a default client means nothing")]
-    pub fn new() -> Waiting {
-        Waiting(Arc::new(()))
-    }
-
-    /// Tells for as long as the client waits.
-    pub fn wanted(&self) -> Wanted {
-        Wanted(Some(Arc::downgrade(&self.0)))
-    }
-}
-
-impl Wanted {
-    /// Code that is wanted whoever goes.
-    pub const ALWAYS: Wanted = Wanted(None);
-
-    /// Whether the client still waits.
-    pub fn is_wanted(&self) -> bool {
-        self.0.as_ref().is_none_or(|client| client.strong_count() > 0)
-    }
-}
-
 /// The exit code of a compiler's process that has found the program not to be valid.
 const REJECTED: i32 = 126;
 
@@ -99,7 +69,7 @@ pub fn compile(
     (place, terms): (&CompileIn, &Terms),
 ) -> Result<Trusted, EngineError> {
     // Whoever wants the same at the same time, in whatever process, waits for the one that compiles.
-    let _turn = cache.turn(key)?;
+    let _turn = cache.turn(key, &terms.wanted)?;
     if let Some(code) = cache.get(key) {
         return Ok(code);
     }
@@ -240,6 +210,7 @@ fn listen(mut from: PipeReader, terms: &Terms) -> io::Result<Heard> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wanted::Waiting;
 
     fn terms(timeout: Duration, wanted: Wanted) -> Terms {
         Terms { timeout, wanted }

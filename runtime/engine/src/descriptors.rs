@@ -32,7 +32,7 @@ impl Descriptors {
     }
 
     fn of_limit(limit: u64) -> Descriptors {
-        let own = (limit / OWN_SHARE).max(OWN_LEAST);
+        let own = (limit / OWN_SHARE).max(OWN_LEAST).min(limit / 2);
         Descriptors { half: limit / 2, end: limit.saturating_sub(own) }
     }
 
@@ -71,7 +71,8 @@ mod tests {
         assert!(!numbers.allows(10_000, 4_000), "the other half is for guests that hold few");
         assert!(numbers.allows(10_000, 0) && numbers.allows(18_749, FEW - 1));
         assert!(!numbers.allows(18_750, 0), "and the last part is for the process");
-        assert!(!Descriptors::of_limit(64).allows(0, 0));
+        let few = Descriptors::of_limit(64);
+        assert!(few.allows(31, 0) && !few.allows(32, 0), "where there are few, half of them");
     }
 
     #[test]

@@ -65,6 +65,7 @@ mod sockets_p3;
 mod spawner;
 mod stdio;
 mod tick;
+mod wanted;
 
 pub use apart::{
     Apart, Gone, Network, Order, SeccompProfile, User, Wall, WorkIn, Worker, enter_fresh_network,
@@ -72,7 +73,7 @@ pub use apart::{
 };
 pub use cache::{Cache, CodeKey, ENGINE_VERSION, Trusted};
 pub use cgroup_files::CgroupFiles;
-pub use compile::{COMPILE_TIMEOUT, CompileIn, Terms, Waiting, Wanted, compile};
+pub use compile::{COMPILE_TIMEOUT, CompileIn, Terms, compile};
 #[cfg(feature = "compiler")]
 pub use compiler::compile_worker;
 pub use control::Control;
@@ -92,3 +93,4 @@ pub use profile::{Checks, Company, Profile, UnknownChecks, UnknownProfile, machi
 pub use run::run;
 pub use spawner::{Programs, Spawner, What, serve_spawner};
 pub use stdio::{Captured, Feed, Input, Output, Room, Sink, Stdio, Terminal};
+pub use wanted::{Waiting, Wanted};

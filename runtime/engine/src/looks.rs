@@ -14,10 +14,13 @@ use tokio::sync::Semaphore;
 const REST: u32 = 20;
 /// How long it waits at most.
 const MAX_REST: Duration = Duration::from_secs(1);
-/// How many guests of a process walk or wait at once; each has a thread meanwhile.
-const MAX_LOOKS: usize = 8;
+/// How many guests of a process wait or walk at once; each has a thread meanwhile.
+const MAX_WAITING: usize = 64;
+/// How many of them walk.
+const MAX_WALKS: usize = 8;
 
-static TURNS: Semaphore = Semaphore::const_new(MAX_LOOKS);
+static WAITING: Semaphore = Semaphore::const_new(MAX_WAITING);
+static WALKS: Semaphore = Semaphore::const_new(MAX_WALKS);
 
 /// The walks of one guest.
 #[derive(Debug, Default)]
@@ -29,15 +32,16 @@ pub(crate) struct Looks {
 impl Looks {
     /// Looks, where its neighbours are not kept waiting by it; `None` too if too many others look already.
     pub(crate) fn look<T>(&self, work: impl FnOnce() -> Option<T>) -> Option<T> {
-        let shares_threads = Handle::try_current()
-            .is_ok_and(|events| events.runtime_flavor() == RuntimeFlavor::MultiThread);
-        if !shares_threads {
-            return work();
-        }
-        let _turn = TURNS.try_acquire().ok()?;
+        let events = match Handle::try_current() {
+            Ok(events) if events.runtime_flavor() == RuntimeFlavor::MultiThread => events,
+            _ => return work(),
+        };
+        let _place = WAITING.try_acquire().ok()?;
         tokio::task::block_in_place(|| {
             let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
             std::thread::sleep(rest(*last, Instant::now()));
+            // Others rest while this one walks, so that guests at their limit keep nobody else from theirs.
+            let _turn = events.block_on(WALKS.acquire()).ok()?;
             let began = Instant::now();
             let found = work();
             *last = Some((Instant::now(), began.elapsed()));
@@ -71,7 +75,7 @@ mod tests {
         let events = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
         let looked = events.block_on(async {
             tokio::spawn(async {
-                let _all = TURNS.acquire_many(MAX_LOOKS as u32).await.unwrap();
+                let _all = WAITING.acquire_many(MAX_WAITING as u32).await.unwrap();
                 Looks::default().look(|| Some(()))
             })
             .await

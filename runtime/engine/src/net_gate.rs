@@ -208,7 +208,7 @@ impl NetGate {
             self.grants.network == Network::Host
                 || is_public(address.ip())
                 || (is_named && may_stand_for(name, address.ip()))
-                || (is_local_pattern && host.is_local() && is_private_network(address.ip()))
+                || (is_local_pattern && host.is_local() && is_local_address(name, address.ip()))
                 || self.reaches(Protocol::Tcp, *address)
         };
         let (may, may_not): (Vec<_>, Vec<_>) = found.into_iter().partition(allowed);
@@ -264,6 +264,12 @@ impl NetGate {
     fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether a pattern for names of a local domain stands for an address: one of a private network, and of this machine
+/// alone for `localhost`.
+fn is_local_address(name: &str, address: IpAddr) -> bool {
+    is_private_network(address) || (name.ends_with(".localhost") && address.is_loopback())
 }
 
 /// What was refused and the flag that would have allowed it, where the guest itself chose the address:

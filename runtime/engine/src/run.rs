@@ -176,7 +176,10 @@ fn instantiation(
     }
     match store.data().gauge.is_refused() {
         true => Err(EngineError::MemoryAtStart { limit: memory }),
-        false => Err(EngineError::Start { source: error }),
+        // Without its stack, whose names are the program's.
+        false => {
+            Err(EngineError::Start { source: wasmtime::Error::msg(error.root_cause().to_string()) })
+        }
     }
 }
 

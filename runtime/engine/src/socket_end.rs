@@ -8,7 +8,9 @@
 
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
+use std::sync::{Mutex, PoisonError};
 
+use rustix::net::SocketType;
 use rustix::process::{Resource, getrlimit};
 
 /// Descriptors that are looked through at most.
@@ -17,30 +19,57 @@ const MAX_LOOKED_AT: u64 = 1 << 17;
 /// The two addresses of a connection: this side's and the peer's.
 pub(crate) type Ends = (SocketAddr, SocketAddr);
 
-/// Shuts a connection down for reading, on a thread that may take its time.
+/// Connections that are to be ended; one look through the descriptors ends all of them.
+static PENDING: Mutex<Vec<Ends>> = Mutex::new(Vec::new());
+
+/// Shuts a connection down for reading, on a thread that may take its time. Of many that come at once, one thread
+/// ends all.
 pub(crate) fn end_reading(ends: Ends) {
-    let end = move || {
-        if let Some(socket) = find(ends) {
-            // It may have been closed meanwhile, and then there is nothing to end.
-            let _ = socket.shutdown(Shutdown::Read);
-        }
-    };
-    if let Ok(events) = tokio::runtime::Handle::try_current() {
-        events.spawn_blocking(end);
+    let Ok(events) = tokio::runtime::Handle::try_current() else { return };
+    let mut pending = PENDING.lock().unwrap_or_else(PoisonError::into_inner);
+    pending.push(ends);
+    if pending.len() == 1 {
+        events.spawn_blocking(end_pending);
     }
 }
 
-fn find(ends: Ends) -> Option<TcpStream> {
-    let limit = getrlimit(Resource::Nofile).current.unwrap_or(MAX_LOOKED_AT);
-    let numbers = 0..RawFd::try_from(limit.min(MAX_LOOKED_AT)).ok()?;
-    numbers.filter_map(duplicate).map(TcpStream::from).find(|socket| ends_of(socket) == Some(ends))
+/// Ends what is pending until nothing is. The list keeps one entry for as long as this runs.
+fn end_pending() {
+    let mut done = 0;
+    loop {
+        let batch = {
+            let mut pending = PENDING.lock().unwrap_or_else(PoisonError::into_inner);
+            pending.drain(..done);
+            if pending.is_empty() {
+                return;
+            }
+            done = pending.len();
+            pending.clone()
+        };
+        for socket in sockets() {
+            if ends_of(&socket).is_some_and(|ends| batch.contains(&ends)) {
+                // It may have been closed meanwhile, and then there is nothing to end.
+                let _ = socket.shutdown(Shutdown::Read);
+            }
+        }
+    }
 }
 
-/// A descriptor of this process's own for whatever has a number, if that is a connected socket.
+fn sockets() -> impl Iterator<Item = TcpStream> {
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(MAX_LOOKED_AT);
+    let numbers = 0..RawFd::try_from(limit.min(MAX_LOOKED_AT)).unwrap_or(RawFd::MAX);
+    numbers.filter_map(duplicate).map(TcpStream::from)
+}
+
+/// A descriptor of this process's own for whatever has a number, if that is a connection. A datagram socket may have
+/// the same two addresses.
 fn duplicate(number: RawFd) -> Option<OwnedFd> {
     // SAFETY: the number is not used as an open file, only given to fcntl(2), which tells if it is none.
     let named = unsafe { BorrowedFd::borrow_raw(number) };
     rustix::net::getpeername(named).ok()?;
+    if rustix::net::sockopt::socket_type(named).ok()? != SocketType::STREAM {
+        return None;
+    }
     rustix::io::fcntl_dupfd_cloexec(named, 0).ok()
 }
 

@@ -77,14 +77,23 @@ impl Store {
     }
 
     /// Whether a blob is there and its content is what its name says.
-    pub(crate) fn is_sound(&self, blob: &Descriptor) -> Result<bool, StoreError> {
-        if !self.has(blob) {
-            return Ok(false);
-        }
+    ///
+    /// # Errors
+    /// Fails also if the content is sound and of another size than is claimed: the claim is wrong then, and the blob
+    /// is another image's.
+    fn has_sound(&self, blob: &Descriptor) -> Result<bool, StoreError> {
         let path = self.blob_path(&blob.digest);
-        let file = File::open(&path).map_err(disk_error("read", &path))?;
-        let hashed = hash_reader(blob.digest.algorithm(), file);
-        Ok(hashed.map_err(disk_error("read", &path))?.0 == blob.digest)
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(disk_error("read", &path)(error)),
+        };
+        let (found, size) =
+            hash_reader(blob.digest.algorithm(), file).map_err(disk_error("read", &path))?;
+        match (found == blob.digest, size == blob.size) {
+            (true, false) => Err(StoreError::Size { expected: blob.size, found: size }),
+            (is_sound, _) => Ok(is_sound),
+        }
     }
 
     /// Removes a blob, if it is there.
@@ -114,7 +123,7 @@ pub(crate) fn ingest(
         let Some(lock) = lock_draft(&draft)? else { continue };
         match present {
             Present::BySize if store.has(blob) => return Ok(None),
-            Present::ByContent if store.is_sound(blob)? => {
+            Present::ByContent if store.has_sound(blob)? => {
                 // The draft was made only to be locked.
                 store.disk().remove(&draft).map_err(disk_error("remove", &draft))?;
                 return Ok(None);

@@ -77,7 +77,12 @@ impl Budget {
     /// A budget for something of so many packed bytes, which is unpacked on the disk of `folder`.
     pub fn for_packed(packed: u64, folder: &Path) -> Budget {
         let most = packed.saturating_mul(MAX_RATIO).saturating_add(RATIO_FREE);
-        let bounds = [(most, OverBudget::Ratio { most }), (MAX_BYTES, OverBudget::Bytes)];
+        let free = free_space(folder).unwrap_or(u64::MAX).saturating_sub(DISK_RESERVE);
+        let bounds = [
+            (most, OverBudget::Ratio { most }),
+            (MAX_BYTES, OverBudget::Bytes),
+            (free, OverBudget::Space { free }),
+        ];
         Budget::within(&bounds, folder)
     }
 
@@ -87,7 +92,7 @@ impl Budget {
     }
 
     fn within(bounds: &[(u64, OverBudget)], folder: &Path) -> Budget {
-        let free = free_space(folder).unwrap_or(u64::MAX).saturating_sub(DISK_RESERVE);
+        let free = free_space(folder).unwrap_or(u64::MAX);
         let space = (free, OverBudget::Space { free });
         let least = bounds
             .iter()
@@ -121,6 +126,16 @@ impl Budget {
         let left = self.entries.get().checked_sub(1).ok_or(OverBudget::Entries)?;
         self.entries.set(left);
         self.take_bytes(ENTRY_BYTES)
+    }
+
+    /// Takes one look at an entry that is there already.
+    ///
+    /// # Errors
+    /// Fails when none is left.
+    pub fn take_look(&self) -> Result<(), OverBudget> {
+        let left = self.entries.get().checked_sub(1).ok_or(OverBudget::Entries)?;
+        self.entries.set(left);
+        Ok(())
     }
 
     /// Takes the memory of a name that is remembered.
@@ -163,7 +178,7 @@ pub fn drain<R: Read>(entry: &mut tar::Entry<'_, R>) -> io::Result<()> {
 
 /// Bytes that are free on the disk of a folder, for those who are not root; `None` where a disk does not say.
 pub fn free_space(folder: &Path) -> Option<u64> {
-    let disk = statvfs(folder).ok()?;
+    let disk = statvfs(folder).ok().filter(|disk| disk.f_blocks > 0)?;
     Some(disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 

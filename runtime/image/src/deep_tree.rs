@@ -46,7 +46,7 @@ pub(crate) fn remove_at(folder: impl AsFd, name: &OsStr) -> io::Result<()> {
     gone_is_fine(rustix::fs::unlinkat(&folder, &name, AtFlags::REMOVEDIR))
 }
 
-/// Bytes of the files below a folder, as far as it can be read.
+/// Bytes of the files below a folder, as far as it can be read and as paths reach (`PATH_MAX`).
 pub fn bytes_below(folder: &Path) -> u64 {
     let (mut bytes, mut folders) = (0, vec![folder.to_owned()]);
     while let Some(folder) = folders.pop() {

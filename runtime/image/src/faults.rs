@@ -434,3 +434,13 @@ fn what_an_interrupted_download_left_is_not_trusted() {
     assert!(matches!(ingest.finish(), Err(StoreError::Mismatch { .. })));
     assert_eq!(store.ingest(&blob).unwrap().unwrap().written(), 0);
 }
+
+#[test]
+fn a_wrong_claim_about_a_blob_does_not_cost_the_image_that_has_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    let mut blob = store.put("application/wasm", b"0123456789").unwrap();
+    blob.size += 1;
+    assert!(matches!(store.ingest_sound(&blob), Err(StoreError::Size { expected: 11, found: 10 })));
+    assert_eq!(store.read_small(&blob.digest).unwrap(), b"0123456789");
+}

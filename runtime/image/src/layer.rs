@@ -198,6 +198,7 @@ impl Tree<'_> {
     fn hide(&self, path: PathBuf, placed: &BTreeSet<PathBuf>) -> io::Result<()> {
         let mut doomed = vec![path];
         while let Some(path) = doomed.pop() {
+            self.0.budget().take_look()?;
             let below = |other: &PathBuf| other.starts_with(&path);
             if !placed.range(path.clone()..).next().is_some_and(below) {
                 self.clear(&path)?;

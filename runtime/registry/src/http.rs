@@ -83,7 +83,8 @@ impl Clients {
         match reach {
             Reach::Any => made(&self.tokens, builder),
             Reach::Public => made(&self.public_tokens, || {
-                Ok(builder()?.dns_resolver(std::sync::Arc::new(PublicNames)))
+                let proxies = self.settings.proxy.hosts();
+                Ok(builder()?.dns_resolver(std::sync::Arc::new(PublicNames { proxies })))
             }),
         }
     }

@@ -39,6 +39,21 @@ pub struct Proxy {
     pub no_proxy: Option<String>,
 }
 
+impl Proxy {
+    /// The hosts of the proxies.
+    pub(crate) fn hosts(&self) -> Vec<String> {
+        let addresses = [&self.http, &self.https].into_iter().flatten();
+        // A proxy without a scheme is one of HTTP.
+        let whole = addresses.map(|address| match address.contains("://") {
+            true => address.clone(),
+            false => format!("http://{address}"),
+        });
+        let host =
+            |address: String| reqwest::Url::parse(&address).ok()?.host_str().map(str::to_owned);
+        whole.filter_map(host).collect()
+    }
+}
+
 impl Default for Settings {
     fn default() -> Settings {
         Settings {

@@ -165,8 +165,9 @@ impl HttpRule {
     /// Whether it is a pattern that stands for a host, or for all that a narrower pattern stands for.
     fn stands_for(&self, host: &str) -> bool {
         let Some(suffix) = self.host.strip_prefix('*') else { return false };
-        let name = host.trim_start_matches("*.");
-        match Host::read(name) {
+        // A narrower pattern is as local as a name below its domain.
+        let name = host.strip_prefix("*.").map_or(host.to_owned(), |domain| format!("a.{domain}"));
+        match Host::read(&name) {
             Some(host @ Host::Name(_)) if host.is_local() && !self.is_local_pattern() => false,
             Some(Host::Name(_)) => {
                 suffix.is_empty() || (host.len() > suffix.len() && host.ends_with(suffix))
@@ -177,7 +178,7 @@ impl HttpRule {
 
     /// Whether it is a pattern for the names below a domain of a local network.
     pub fn is_local_pattern(&self) -> bool {
-        self.host.strip_prefix("*.").is_some_and(is_local_name)
+        self.host.strip_prefix("*.").is_some_and(|domain| is_local_name(&format!("a.{domain}")))
     }
 }
 
@@ -186,11 +187,17 @@ fn path_is_below(prefix: &str, path: &str) -> bool {
         return true;
     }
     let path = path.split(['?', '#']).next().unwrap_or_default();
-    let lower =
-        path.to_ascii_lowercase().replace("%2e", ".").replace("%2f", "/").replace("%5c", "/");
+    let lower = path
+        .to_ascii_lowercase()
+        .replace("%2e", ".")
+        .replace("%2f", "/")
+        .replace("%5c", "/")
+        .replace("%3b", ";");
     // What a server may make of a path is its own affair: nothing that any of them takes for a way up.
     let climbs = lower.replace('\\', "/").split('/').any(|part| {
-        part == ".." || part.starts_with("..;") || part.contains("%25") || part.contains("%00")
+        part == ".."
+            || part.starts_with("..;")
+            || ["%25", "%00", "%c0", "%c1", "%u"].iter().any(|code| part.contains(code))
     });
     let rest = path.strip_prefix(prefix);
     !climbs && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
@@ -257,7 +264,18 @@ mod tests {
         let host = |text| Host::read(text).unwrap();
         let ask = |path| rule.allows(Scheme::Https, &host("API.example.com"), None, path);
         assert!(ask("/v1") && ask("/v1/x?y=..") && ask("/v1/"));
-        for bad in ["/", "/v10", "/v2", "/v1/../v2", "/v1/%2e%2E/v2", "/v1/..%2fv2", "/v1/..\\v2"] {
+        for bad in [
+            "/",
+            "/v10",
+            "/v2",
+            "/v1/../v2",
+            "/v1/%2e%2E/v2",
+            "/v1/..%2fv2",
+            "/v1/..\\v2",
+            "/v1/%c0%ae%c0%ae/v2",
+            "/v1/%u002e%u002e/v2",
+            "/v1/..%3bx/v2",
+        ] {
             assert!(!ask(bad), "{bad}");
         }
         assert!(!rule.allows(Scheme::Https, &host("api.example.com"), Some(8443), "/v1"));
@@ -292,5 +310,6 @@ mod tests {
         assert!(!http("http://*").covers(&http("http://localhost")));
         assert!(!http("http://*").covers(&http("http://*.lan")));
         assert!(http("http://*").covers(&http("http://*.example.com")));
+        assert!(http("http://*").covers(&http("http://*.com")));
     }
 }
