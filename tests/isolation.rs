@@ -44,6 +44,13 @@ fn children(pid: u32) -> Vec<u32> {
     text.split_whitespace().map(|pid| pid.parse().expect("a number")).collect()
 }
 
+/// The files that a process has open.
+fn open_files(pid: u32) -> Vec<String> {
+    let open = std::fs::read_dir(format!("/proc/{pid}/fd")).expect("its files");
+    let paths = open.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+    paths.map(|path| path.display().to_string()).collect()
+}
+
 /// A process of a guest has its link, its streams and what was granted, and nothing that whoever started mote had
 /// open.
 #[test]
@@ -54,11 +61,7 @@ fn what_others_have_open_does_not_come_along() {
     rustix::io::fcntl_setfd(&secret, rustix::io::FdFlags::empty()).expect("kept open");
     let child = running(&host, &["--isolation", "process"]);
     let worker = children(child.id())[0];
-    let open = std::fs::read_dir(format!("/proc/{worker}/fd")).expect("its files");
-    let names: Vec<String> = open
-        .filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok())
-        .map(|path| path.display().to_string())
-        .collect();
+    let names = open_files(worker);
     assert!(!names.iter().any(|name| name.ends_with("/secret")), "{names:?}");
     end(child);
 }
@@ -70,11 +73,7 @@ fn what_others_have_open_is_closed() {
     let secret = std::fs::File::open(host.file("secret", "x")).expect("open");
     rustix::io::fcntl_setfd(&secret, rustix::io::FdFlags::empty()).expect("kept open");
     let child = running(&host, &[]);
-    let open = std::fs::read_dir(format!("/proc/{}/fd", child.id())).expect("its files");
-    let names: Vec<String> = open
-        .filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok())
-        .map(|path| path.display().to_string())
-        .collect();
+    let names = open_files(child.id());
     assert!(!names.iter().any(|name| name.ends_with("/secret")), "{names:?}");
     end(child);
 }

@@ -19,7 +19,7 @@ pub(crate) struct ExecRequest {
     pub(crate) terminal: Terminal,
 }
 
-/// What a client asked for with one `exec`.
+/// Exec instance: the request of a client, and how far it is.
 pub(crate) struct Exec {
     pub(crate) id: String,
     pub(crate) entry: Arc<Entry>,
@@ -28,7 +28,7 @@ pub(crate) struct Exec {
     state: Mutex<State>,
 }
 
-/// Where it is.
+/// State of an exec instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum State {
     New,

@@ -1,4 +1,4 @@
-//! What a container of the daemon has for as long as it is there: its driver, and whoever probes its health.
+//! Tasks that accompany a container of the daemon until it is removed: its driver, and the probe of its health.
 
 use std::sync::Arc;
 

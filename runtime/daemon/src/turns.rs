@@ -65,7 +65,7 @@ impl Drop for Turn<'_> {
     }
 }
 
-/// Whether a program's compilation may start beside those that run.
+/// Returns true if a program's compilation may start beside those that run.
 fn may_start(running: &[Running], program: &Digest, now: Instant) -> bool {
     let lets_pass =
         |other: &Running| other.program != *program && now.duration_since(other.begun) >= YOUNG;

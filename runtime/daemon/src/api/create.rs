@@ -78,7 +78,7 @@ pub(crate) async fn create(call: Call) -> Reply {
     let wanted =
         reading.await.map_err(|_| DaemonError::Failed("making it failed".to_owned()))??;
     let (name, image) = (wanted.name.clone(), wanted.image.clone());
-    // What was begun is done, also when its client goes meanwhile; only compiling is given up then.
+    // Creation goes on when its client leaves, but for a compilation, which then ends.
     let waiting = Waiting::new();
     let mut creating = std::pin::pin!(daemon.create(wanted, waiting.wanted()));
     let created = tokio::select! {

@@ -16,7 +16,7 @@ use crate::mechanisms::Layer;
 /// The network namespace of a process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Network {
-    /// That of whoever starts it.
+    /// The network of the process that starts it.
     Inherited,
     Fresh,
     /// None at all, where the machine lets it have one of its own.

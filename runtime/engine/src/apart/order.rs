@@ -1,4 +1,4 @@
-//! What a host tells the process of a guest, and what that says of itself.
+//! Messages between a host and the process of a guest: the order to run it, and its reports.
 
 use std::path::PathBuf;
 
@@ -13,7 +13,7 @@ use crate::outcome::Outcome;
 use crate::profile::{Checks, Profile};
 use crate::stdio::Terminal;
 
-/// What is to be run.
+/// Order to run a guest.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Order {
     /// The code cache, which has the program.
