@@ -1,6 +1,6 @@
 //! Images that come from files and folders, and go there.
 
-use crate::harness::{Auth, DockerRegistry, Host, printing, printing_wasm, tool};
+use crate::harness::{Auth, DockerRegistry, Host, guest, printing, printing_wasm, tar, tool};
 
 #[test]
 fn files_run_as_they_are() {
@@ -192,13 +192,13 @@ fn umoci_reads_the_store() {
 #[test]
 fn an_archive_of_docker_save_runs() {
     let host = Host::new();
-    let layer = crate::harness::tar(&[("app.wasm", &printing_wasm("from docker"))]);
+    let layer = tar(&[("app.wasm", &printing_wasm("from docker"))]);
     let diff_id = crate::harness::sha256(&layer);
     let config = format!(
         r#"{{"architecture":"wasm","os":"wasi","config":{{"Entrypoint":["/app.wasm"]}},"rootfs":{{"type":"layers","diff_ids":["{diff_id}"]}}}}"#
     );
     let manifest = r#"[{"Config":"c.json","RepoTags":["acme/docker:1"],"Layers":["l/layer.tar"]}]"#;
-    let archive = crate::harness::tar(&[
+    let archive = tar(&[
         ("l/layer.tar", &layer),
         ("c.json", config.as_bytes()),
         ("manifest.json", manifest.as_bytes()),
@@ -219,17 +219,13 @@ fn an_archive_of_docker_save_runs() {
 fn an_images_own_files_are_read_and_changed_only_in_a_copy() {
     let host = Host::new();
     for name in ["p1", "p2"] {
-        let read = std::fs::read(crate::harness::guest(&format!("read.{name}"))).expect("a guest");
-        let write =
-            std::fs::read(crate::harness::guest(&format!("write.{name}"))).expect("a guest");
-        let layer = crate::harness::tar(&[
-            ("app.wasm", &read),
-            ("write.wasm", &write),
-            ("etc/note", b"from the image"),
-        ]);
+        let read = std::fs::read(guest(&format!("read.{name}"))).expect("a guest");
+        let write = std::fs::read(guest(&format!("write.{name}"))).expect("a guest");
+        let layer =
+            tar(&[("app.wasm", &read), ("write.wasm", &write), ("etc/note", b"from the image")]);
         let config = r#"{"architecture":"wasm","os":"wasi","config":{"Entrypoint":["/app.wasm"]}}"#;
         let manifest = r#"[{"Config":"c.json","RepoTags":["files:1"],"Layers":["layer.tar"]}]"#;
-        let archive = crate::harness::tar(&[
+        let archive = tar(&[
             ("layer.tar", &layer),
             ("c.json", config.as_bytes()),
             ("manifest.json", manifest.as_bytes()),
@@ -258,8 +254,8 @@ fn an_images_own_files_are_read_and_changed_only_in_a_copy() {
 #[test]
 fn what_is_written_to_a_copy_of_the_image_is_bounded_unasked() {
     let host = Host::new();
-    let write = std::fs::read(crate::harness::guest("write.p1")).expect("a guest");
-    let layer = crate::harness::tar(&[("app.wasm", &write)]);
+    let write = std::fs::read(guest("write.p1")).expect("a guest");
+    let layer = tar(&[("app.wasm", &write)]);
     let config = r#"{"architecture":"wasm","os":"wasi","config":{"Entrypoint":["/app.wasm"]}}"#;
     let manifest = r#"[{"Config":"c.json","RepoTags":["w:1"],"Layers":["layer.tar"]}]"#;
     let files: [(&str, &[u8]); 3] = [
@@ -267,7 +263,7 @@ fn what_is_written_to_a_copy_of_the_image_is_bounded_unasked() {
         ("c.json", config.as_bytes()),
         ("manifest.json", manifest.as_bytes()),
     ];
-    let file = host.file("w.tar", crate::harness::tar(&files));
+    let file = host.file("w.tar", tar(&files));
     host.cli(["load", "-i", &file]).success();
     let out = host.cli(["run", "w:1", "/x", "100000000"]).success();
     assert_eq!(out.stdout, format!("wrote {}, then StorageFull\n", (64 << 20) / 1000 * 1000));
@@ -278,7 +274,35 @@ fn what_is_written_to_a_copy_of_the_image_is_bounded_unasked() {
 #[test]
 fn a_hash_in_an_argument_is_only_an_argument() {
     let host = Host::new();
-    host.cli(["import", &crate::harness::guest("hello.p1"), "hello:1"]).success();
+    host.cli(["import", &guest("hello.p1"), "hello:1"]).success();
     let out = host.cli(["run", "hello:1", "https://x/#y"]).success();
     assert_eq!(out.stdout, "hello from hello https://x/#y\n");
+}
+
+/// Docker 25 writes an index whose entries are `null` beside the list of images in its own form.
+#[test]
+fn an_archive_with_an_index_without_entries_is_loaded_by_its_other_list() {
+    let host = Host::new();
+    let config = br#"{"architecture":"wasm","os":"wasip1","config":{"Entrypoint":["/app.wasm"]}}"#;
+    let layer = tar(&[("app.wasm", &printing_wasm("loaded"))]);
+    let list = br#"[{"Config":"config.json","RepoTags":["hello:25"],"Layers":["layer.tar"]}]"#;
+    let archive = tar(&[
+        ("index.json", br#"{"schemaVersion":2,"manifests":null}"#),
+        ("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#),
+        ("manifest.json", list),
+        ("config.json", config),
+        ("layer.tar", &layer),
+    ]);
+    let archive = host.file("save.tar", archive);
+    host.cli(["load", "-i", &archive]).success();
+    assert_eq!(host.cli(["run", "hello:25"]).success().stdout, "loaded\n");
+}
+
+/// A byte order mark is no part of the first variable's name.
+#[test]
+fn a_byte_order_mark_in_a_file_of_variables_is_skipped() {
+    let host = Host::new();
+    let file = host.file("bom.env", "\u{feff}BOM=1\n");
+    let out = host.cli(["run", "--env-file", &file, &guest("env.p1")]).success();
+    assert!(out.stdout.lines().any(|line| line == "BOM=1"), "{out:?}");
 }

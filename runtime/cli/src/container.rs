@@ -386,6 +386,8 @@ pub(crate) fn variable(text: &str) -> Result<Option<(String, String)>, CliError>
 fn read_env_file(path: &PathBuf) -> Result<Vec<(String, String)>, CliError> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| CliError::new(format!("cannot read {}: {error}", path.display())))?;
+    // Editors of Windows write a byte order mark, which belongs to no name.
+    let text = text.trim_start_matches('\u{feff}');
     let lines =
         text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
     let named = |line| {

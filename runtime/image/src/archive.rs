@@ -259,8 +259,12 @@ pub fn load(
         loaded.push(Stored { name, ..stored });
         Ok(())
     };
-    if files.index.contains_key("index.json") {
-        for entry in oci_index(&files)?.manifests {
+    let has = |name: &str| files.index.contains_key(name);
+    let listed = has("index.json").then(|| oci_index(&files)).transpose()?;
+    // Docker 25 writes an index without entries beside the list of its own form.
+    let listed = listed.filter(|index| !index.manifests.is_empty() || !has("manifest.json"));
+    if let Some(index) = listed {
+        for entry in index.manifests {
             let stored = import_entry(store, &files, &entry, None)?;
             let tag = entry_name(&entry).filter(|tag| !tag.is_empty());
             list(stored, tag.and_then(|tag| local_name(path, Some(tag))))?;

@@ -76,17 +76,21 @@ pub fn payload(manifest: &Manifest, config: &ImageConfig) -> Result<Payload, Lay
     untyped(manifest)
 }
 
-/// The CNCF layout: exactly one layer, of Wasm, and the configuration agrees.
+/// The CNCF layout: exactly one layer of Wasm, which the configuration lists. Beside it there may be others, such as
+/// a policy, an interface in WIT or a README.
 fn wasm_artifact(manifest: &Manifest, config: &ImageConfig) -> Result<Payload, LayoutError> {
-    let [only] = manifest.layers.as_slice() else {
-        return match manifest.layers.len() {
-            0 => Err(LayoutError::Empty),
-            several => Err(LayoutError::SeveralModules(several)),
-        };
+    let is_wasm = |layer: &&Descriptor| media::is_raw_wasm(&layer.media_type);
+    let modules: Vec<&Descriptor> = manifest.layers.iter().filter(is_wasm).collect();
+    let only = match (modules.as_slice(), manifest.layers.as_slice()) {
+        ([only], _) => *only,
+        ([], [only]) => only,
+        ([], []) => return Err(LayoutError::Empty),
+        ([], layers) => return Err(LayoutError::NoWasm(types(layers))),
+        (several, _) => return Err(LayoutError::SeveralModules(several.len())),
     };
     match config.layer_digests.as_deref() {
         None | Some([]) => Ok(Payload::Layer(only.clone())),
-        Some([listed]) if *listed == only.digest => Ok(Payload::Layer(only.clone())),
+        Some(listed) if listed.contains(&only.digest) => Ok(Payload::Layer(only.clone())),
         Some(_) => Err(LayoutError::LayerDigests),
     }
 }
@@ -240,6 +244,20 @@ mod tests {
             refused(image(media::OCI_CONFIG, html)),
             LayoutError::NoWasm("text/html".into())
         );
+    }
+
+    #[test]
+    fn an_artifact_may_have_layers_beside_its_module() {
+        let layers = vec![blob("application/vnd.acme.policy", 1), blob(media::WASM_LAYER, 2)];
+        let manifest = image(media::WASM_CONFIG, layers);
+        let found = payload(&manifest, &ImageConfig::default());
+        assert_eq!(found, Ok(Payload::Layer(manifest.layers[1].clone())));
+        let digests = manifest.layers.iter().map(|layer| layer.digest.clone()).collect();
+        let config = ImageConfig { layer_digests: Some(digests), ..ImageConfig::default() };
+        assert!(payload(&manifest, &config).is_ok());
+        let other = vec![blob("text/html", 1), blob("text/css", 2)];
+        let none = payload(&image(media::WASM_CONFIG, other), &ImageConfig::default());
+        assert_eq!(none, Err(LayoutError::NoWasm("text/css, text/html".into())));
     }
 
     #[test]

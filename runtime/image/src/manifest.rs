@@ -102,7 +102,7 @@ pub struct Index {
     pub schema_version: u32,
     #[serde(default)]
     pub media_type: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_empty")]
     pub manifests: Vec<Descriptor>,
     #[serde(
         default,
