@@ -169,7 +169,7 @@ impl Cache {
 
     /// Remembers that a compilation did not keep its time limit.
     pub(crate) fn note_timed_out(&self, key: &CodeKey, limit: Duration) {
-        // It only saves time: without it the next one tries again.
+        // The note only saves time: without it the next compilation is tried.
         let _ = write_small(&self.timed_out_path(key), limit.as_millis().to_string().as_bytes());
     }
 

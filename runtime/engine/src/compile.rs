@@ -173,7 +173,7 @@ fn compile_in_child(
     }))
 }
 
-/// What a compiler says until it ends, or why nobody listens to its end.
+/// End of listening to a compiler: its messages, if it ended, or the reason to end it.
 enum Heard {
     All(Vec<u8>),
     TimedOut,
@@ -200,7 +200,7 @@ fn listen(mut from: PipeReader, terms: &Terms) -> io::Result<Heard> {
         };
         match from.read(&mut piece)? {
             0 => return Ok(Heard::All(said)),
-            // It may say more than anybody wants to know, and is not held up by it.
+            // Messages beyond the bound are read and dropped, so that the compiler is not held up.
             count if said.len() + count <= MOST_SAID => said.extend_from_slice(&piece[..count]),
             _ => {}
         }

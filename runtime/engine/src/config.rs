@@ -21,7 +21,7 @@ pub(crate) fn engine(
     wasmtime::Engine::new(&config).map_err(|source| EngineError::Setup { profile, source })
 }
 
-/// Whether an engine can compile.
+/// Compiler of an engine: left out, or part of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Compiler {
     Off,

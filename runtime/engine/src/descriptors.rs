@@ -36,7 +36,7 @@ impl Descriptors {
         Descriptors { half: limit / 2, end: limit.saturating_sub(own) }
     }
 
-    /// Whether a guest that holds so many things may open one more file.
+    /// Returns true if a guest with `held` open resources may open one more file.
     pub(crate) fn has_room(self, held: u32) -> bool {
         // Without a first descriptor there is nothing to look with, and nothing to be short of.
         match lowest_free() {

@@ -193,11 +193,6 @@ impl<'a, R> Bounded<'a, R> {
     pub fn new(inner: R, budget: &'a Budget) -> Bounded<'a, R> {
         Bounded { inner, budget }
     }
-
-    /// The reader itself.
-    pub fn get_ref(&self) -> &R {
-        &self.inner
-    }
 }
 
 impl<R: Read> Read for Bounded<'_, R> {

@@ -30,14 +30,14 @@ pub struct Order {
     pub wall: Wall,
 }
 
-/// What a process says of itself and its guest.
+/// Report of a guest's process to its host.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Said {
-    /// It is in its namespaces.
+    /// The process is in its namespaces.
     Ready,
-    /// The guest stands.
+    /// The guest is instantiated, and its entry point runs next.
     Begun,
     Ended(Outcome),
-    /// It cannot do what it was told.
+    /// The process cannot carry out its order.
     Failed(String, Fault),
 }
